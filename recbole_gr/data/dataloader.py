@@ -1,0 +1,78 @@
+"""Training batches of histories of like length, so that little of a batch is padding."""
+
+import torch
+from recbole.data.dataloader import TrainDataLoader
+
+BATCHES_SORTED_TOGETHER = 50
+
+
+class LengthGroupedBatches:
+    """Random batches, each of samples of like length.
+
+    The samples are shuffled, every ``BATCHES_SORTED_TOGETHER`` batches of them are sorted by length and cut into
+    batches, and the batches are shuffled. In distributed training all ranks draw the same order (same seed) and take
+    every ``world_size``-th batch of it.
+
+    Args:
+        lengths (torch.Tensor): int64 ``[samples]``, items in each history.
+        batch_size (int): samples per batch and process.
+        generator (torch.Generator): the source of chance.
+        epoch_samples (int): samples drawn per epoch, without replacement; None for all.
+        shuffle (bool): if False, samples keep their order and only neighbours share a batch.
+        rank, world_size (int): the process and the number of processes.
+    """
+
+    def __init__(self, lengths, batch_size, generator, epoch_samples=None, shuffle=True, rank=0, world_size=1):
+        self.lengths, self.batch_size, self.generator, self.shuffle = lengths, batch_size, generator, shuffle
+        self.n_samples = min(epoch_samples or len(lengths), len(lengths))
+        self.rank, self.world_size = rank, world_size
+
+    def __len__(self):
+        return -(-self.n_samples // self.batch_size) // self.world_size or 1
+
+    def __iter__(self):
+        if self.shuffle:
+            drawn = torch.randperm(len(self.lengths), generator=self.generator)[: self.n_samples]
+        else:
+            drawn = torch.arange(self.n_samples)
+        batches = []
+        for group in drawn.split(self.batch_size * BATCHES_SORTED_TOGETHER):
+            if self.shuffle:
+                group = group[self.lengths[group].argsort(stable=True)]
+            batches += group.split(self.batch_size)
+        order = torch.randperm(len(batches), generator=self.generator) if self.shuffle else range(len(batches))
+        mine = list(order)[self.rank :: self.world_size][: len(self)]
+        return (batches[index].tolist() for index in mine)
+
+
+class LengthGroupedTrainDataLoader(TrainDataLoader):
+    """RecBole's training loader with :class:`LengthGroupedBatches`; workers (``worker``) are started with spawn."""
+
+    def __init__(self, config, dataset, sampler, shuffle=False):
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        distributed = not config["single_spec"]
+        self.batches = LengthGroupedBatches(
+            dataset.inter_feat[dataset.item_list_length_field],
+            self.step,
+            self.generator,
+            config["epoch_samples"],
+            shuffle,
+            torch.distributed.get_rank() if distributed else 0,
+            torch.distributed.get_world_size() if distributed else 1,
+        )
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        workers = self.config["worker"]
+        return iter(
+            torch.utils.data.DataLoader(
+                range(self.sample_size),
+                batch_sampler=self.batches,
+                collate_fn=self.collate_fn,
+                num_workers=workers,
+                multiprocessing_context="spawn" if workers else None,
+                generator=self.generator,
+            )
+        )

@@ -1,0 +1,70 @@
+"""The RecBole dataset of the generative recommenders: histories made on demand, and the semantic IDs of the items."""
+
+import numpy as np
+import torch
+from recbole.data.dataset import SequentialDataset
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType
+
+from recbole_gr.data.semantic_id_source import make_semantic_ids
+from recbole_gr.settings import check_settings
+
+
+class HistoryDataset(SequentialDataset):
+    """RecBole's sequential dataset without its padded copies.
+
+    Like RecBole, every interaction but a user's first becomes one sample: the items before it, at most
+    ``MAX_ITEM_LIST_LENGTH`` of them, and the item itself. Unlike RecBole, which stores each history as a padded row
+    (memory: samples x length, filled in a Python loop), a sample keeps where its history lies in one flat array of
+    all items, and ``dataset[index]`` lays out the histories that are asked for.
+    """
+
+    def data_augmentation(self):
+        self._aug_presets()
+        self._check_field("uid_field", "time_field")
+        self.sort(by=[self.uid_field, self.time_field], ascending=True)
+        users = self.inter_feat[self.uid_field].numpy()
+        row = np.arange(len(users))
+        is_first = np.append(True, users[1:] != users[:-1])
+        first_row = np.maximum.accumulate(np.where(is_first, row, 0))
+        target = np.flatnonzero(~is_first)
+        length = np.minimum(target - first_row[target], self.max_item_list_len)
+
+        self.item_sequence = self.inter_feat[self.iid_field]
+        self.inter_feat = Interaction({field: self.inter_feat[field][target] for field in self.inter_feat})
+        self.inter_feat.update(
+            Interaction({self.item_list_length_field: torch.tensor(length), self.history_end_field: torch.tensor(target)})
+        )
+        self.set_field_property(self.history_end_field, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
+
+    @property
+    def history_end_field(self):
+        """Name of the column that says where in ``item_sequence`` a sample's history ends."""
+        return self.iid_field + "_history_end"
+
+    def __getitem__(self, index, join=True):
+        sample = super().__getitem__(index, join)
+        end, length = sample[self.history_end_field], sample[self.item_list_length_field]
+        position = torch.arange(self.max_item_list_len)
+        source = (end - length).unsqueeze(-1) + position
+        inside = position < length.unsqueeze(-1)
+        history = self.item_sequence[source.clamp(max=len(self.item_sequence) - 1)].masked_fill(~inside, 0)
+        sample.update(Interaction({self.iid_field + self.config["LIST_SUFFIX"]: history}))
+        return sample
+
+
+class TIGERDataset(HistoryDataset):
+    """Histories, and the semantic IDs of the catalogue.
+
+    Attributes:
+        semantic_ids (SemanticIDs): codes by item id.
+        stages (dict): what making them cost, for the run record.
+
+    Raises:
+        RecBoleGRError: a setting or the item file cannot work; raised before any long work.
+    """
+
+    def __init__(self, config):
+        check_settings(config)
+        super().__init__(config)
+        self.semantic_ids, self.stages = make_semantic_ids(config, self.field2id_token[self.iid_field].astype(str))

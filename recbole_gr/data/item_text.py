@@ -1,0 +1,181 @@
+"""Item text from the atomic ``.item`` file.
+
+The columns are read here and not through RecBole's features: a token_seq feature builds a vocabulary and a padded
+matrix per column, which for a catalogue with descriptions is a thousand times the text.
+"""
+
+import csv
+import logging
+import os
+import re
+
+import pandas as pd
+
+from recbole_gr.errors import DataError, SettingError
+
+_TEXT_TYPES = ("token", "token_seq")
+# A piece of a template: the text before a field, the field, the brackets and quotes that close right behind it.
+# Not str.format, whose fields reach into attributes of what is formatted.
+_PIECE = re.compile(r"(?P<before>[^{}]*)\{(?P<column>[^{}]+)\}(?P<after>[)\]\"'»”]*)")
+_SEPARATORS = " \t,;:.|/&+-–—"
+
+
+def read_item_text(item_file, item_tokens, template=None, item_field="item_id", separator="\t", encoding=None):
+    """One text per item, from the columns of the ``.item`` file.
+
+    A template is text with column names in braces, e.g. ``"{movie_title}, {release_year}, {class}"``. Each field takes
+    along the text before it, and brackets or quotes that close right behind it. An item whose field is empty lacks
+    that piece, and separators left over at the start are dropped: ``"{title} ({year}), {class}"`` without a year is
+    ``"Toy Story, Comedy"``, without a title ``"(1995), Comedy"``. Text behind the last field stays if any field does.
+
+    Without a template, the columns of type token and token_seq, except the item id, are joined by ``", "`` in the
+    order of the file, without the empty ones.
+
+    Where the file has several rows for an item, the first counts, as in RecBole.
+
+    Args:
+        item_file (str): path of the ``.item`` file.
+        item_tokens (numpy.ndarray): ``[n_items]`` of str, the item token per RecBole item id; entry 0 is padding.
+        template (str): how the columns make a text; None joins all text columns.
+        item_field (str): name of the item id column.
+        separator (str): between the columns of the file, RecBole's ``field_separator``.
+        encoding (str): of the file; UTF-8 when None.
+
+    Returns:
+        list of str: ``[n_items]``, entry 0 is ``""``. Items that the file lacks, or whose columns are empty, have
+        ``""`` and are counted in a logged warning.
+
+    Raises:
+        DataError: if the file, the item id column, a column of the template or a text column is missing, if the file
+            cannot be read, or if no item at all has a text.
+        SettingError: if the template names no column.
+    """
+    header = _read_header(item_file, item_field, separator, encoding)
+    if template is None:
+        columns = [name for name, kind in header.items() if kind in _TEXT_TYPES and name != item_field]
+        if not columns:
+            raise DataError(
+                f"[{item_file}] has no text column (type token or token_seq) beside {item_field}; it has {_listed(header)}"
+            )
+    else:
+        columns = _template_columns(template, header, item_file)
+    rows = _read_columns(item_file, header, dict.fromkeys([item_field, *columns]), separator, encoding)
+    rows = rows.drop_duplicates(item_field).set_index(item_field, drop=False)
+    wanted = pd.Index(item_tokens[1:], dtype=object)
+    missing = ~wanted.isin(rows.index)
+    rows = rows.reindex(wanted, fill_value="")
+
+    fields = [rows[column].str.strip() for column in columns]
+    if template is None:
+        texts = [", ".join(filter(None, values)) for values in zip(*fields)]
+    else:
+        texts = _fill_template(template, fields)
+    _report_items_without_text(texts, wanted, missing, columns, item_file)
+    return [""] * min(len(item_tokens), 1) + texts
+
+
+def read_item_file_tokens(item_file, item_field="item_id", separator="\t", encoding=None):
+    """The item tokens in the order of the ``.item`` file's rows.
+
+    Args:
+        item_file, item_field, separator, encoding: as in :func:`read_item_text`.
+
+    Returns:
+        numpy.ndarray: ``[rows]`` of str (dtype object).
+
+    Raises:
+        DataError: if the file or the item id column is missing, or the file cannot be read.
+    """
+    header = _read_header(item_file, item_field, separator, encoding)
+    return _read_columns(item_file, header, [item_field], separator, encoding)[item_field].to_numpy(dtype=object)
+
+
+def _read_header(item_file, item_field, separator, encoding):
+    """Types of the columns by name, in the order of the file."""
+    if not os.path.isfile(item_file):
+        raise DataError(
+            f"there is no item file [{item_file}] to read item text from; "
+            "with item_vector_file or sid_file set, none is needed"
+        )
+    try:
+        with open(item_file, encoding=encoding or "utf-8") as file:
+            head = file.readline().rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise _undecodable(item_file, encoding, error) from error
+    header = {}
+    for column in head.split(separator):
+        name, colon, kind = column.partition(":")
+        if not colon:
+            raise DataError(f"[{item_file}] has a column {column!r} without a type in its first line (name:type)")
+        header[name] = kind
+    if item_field not in header:
+        raise DataError(f"[{item_file}] has no item id column {item_field!r}; it has {_listed(header)}")
+    return header
+
+
+def _read_columns(item_file, header, columns, separator, encoding):
+    """The named columns as a table of str."""
+    try:
+        rows = pd.read_csv(
+            item_file,
+            sep=separator,
+            usecols=[f"{column}:{header[column]}" for column in columns],
+            index_col=False,
+            dtype=str,
+            keep_default_na=False,
+            quoting=csv.QUOTE_NONE,  # quotation marks in titles are text
+            encoding=encoding or "utf-8",
+        )
+    except UnicodeDecodeError as error:
+        raise _undecodable(item_file, encoding, error) from error
+    except pd.errors.ParserError as error:
+        raise DataError(f"[{item_file}] cannot be read: {' '.join(str(error).split())}") from error
+    return rows.rename(columns=lambda column: column.partition(":")[0])
+
+
+def _template_columns(template, header, item_file):
+    columns = [piece["column"] for piece in _PIECE.finditer(template)]
+    if re.search("[{}]", _PIECE.sub("", template)):
+        raise SettingError("text_template", template, "a brace lacks its partner; columns are written {name}")
+    if not columns:
+        raise SettingError("text_template", template, f"names no column in braces; [{item_file}] has {_listed(header)}")
+    for column in columns:
+        if column not in header:
+            raise DataError(f"[{item_file}] has no column {column!r} of the text template; it has {_listed(header)}")
+    return columns
+
+
+def _fill_template(template, fields):
+    pieces = list(_PIECE.finditer(template))
+    before = [piece["before"] for piece in pieces]
+    after = [piece["after"] for piece in pieces]
+    end = template[pieces[-1].end() :]
+    texts = []
+    for values in zip(*fields):
+        text = ""
+        for index, value in enumerate(values):
+            if value:
+                lead = before[index] if text or index == 0 else before[index].lstrip(_SEPARATORS)
+                text += lead + value + after[index]
+        texts.append(text + end if text else "")
+    return texts
+
+
+def _report_items_without_text(texts, tokens, missing, columns, item_file):
+    without = [token for token, text in zip(tokens, texts) if not text]
+    if not without:
+        return
+    if len(without) == len(texts):
+        raise DataError(f"no item has a text: the columns {_listed(columns)} of [{item_file}] are empty for every item")
+    logging.getLogger().warning(
+        f"{len(without)} of {len(texts)} items have no text, e.g. {_listed(without[:3])}: {missing.sum()} are missing "
+        f"from [{item_file}], {len(without) - missing.sum()} have nothing in {_listed(dict.fromkeys(columns))}."
+    )
+
+
+def _undecodable(item_file, encoding, error):
+    return DataError(f"[{item_file}] is not {encoding or 'UTF-8'} text ({error}); the setting is encoding")
+
+
+def _listed(names):
+    return ", ".join(map(str, names))

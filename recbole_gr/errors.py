@@ -1,0 +1,23 @@
+"""The errors a user meets: one line each, naming what was set, what it was and what is allowed."""
+
+
+class RecBoleGRError(ValueError):
+    """Base of the errors that the command line prints as one line, without a traceback."""
+
+
+class SettingError(RecBoleGRError):
+    """A setting has a value that cannot work.
+
+    Args:
+        key (str): the config key, as the user writes it.
+        value: what it was set to.
+        allowed (str): what is allowed, or what is wrong, in a few words.
+    """
+
+    def __init__(self, key, value, allowed):
+        self.key, self.value, self.allowed = key, value, allowed
+        super().__init__(f"{key}={value!r}: {allowed}")
+
+
+class DataError(RecBoleGRError):
+    """A data file lacks something or does not fit; the message names the file and the column or field."""

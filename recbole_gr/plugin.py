@@ -1,0 +1,143 @@
+"""Everything RecBole must be told about us.
+
+RecBole finds models, trainers and datasets by name; :func:`register` adds ours at those places. What has no such place
+is wrapped, each wrap as small as it can be with its reason beside it. Nothing of RecBole is copied.
+"""
+
+import functools
+import os
+import re
+import sys
+from importlib.resources import files
+
+import recbole.data.dataset
+import recbole.data.utils
+import recbole.quick_start.quick_start
+import recbole.trainer
+import yaml
+from recbole.config import Config
+from recbole.data.dataset import Dataset
+from recbole.utils import ModelType
+
+from recbole_gr.data.dataloader import LengthGroupedTrainDataLoader
+from recbole_gr.data.dataset import TIGERDataset
+from recbole_gr.data.order import sort_by_exact_time
+from recbole_gr.model import tiger
+from recbole_gr.trainer import TIGERTrainer
+
+PROPERTIES = files("recbole_gr") / "properties"
+if not PROPERTIES.is_dir():  # a plain checkout or an editable install keeps it beside the package
+    PROPERTIES = files("recbole_gr") / ".." / "properties"
+
+#: Models that rank the catalogue; the protocol of ``properties/overall.yaml`` is theirs. The others estimate clicks.
+RANKING_TYPES = (ModelType.GENERAL, ModelType.SEQUENTIAL, ModelType.KNOWLEDGE, ModelType.TRADITIONAL)
+
+
+def register():
+    """Make RecBole find our models. Safe to call more than once."""
+    if hasattr(recbole.trainer, "TIGERTrainer"):
+        return
+    add_model(tiger, "TIGER", TIGERDataset, TIGERTrainer)
+    _wrap(Config, "_load_internal_config_dict", _with_our_properties)
+    _wrap(Dataset, "_change_feat_format", _with_exact_order)
+    _wrap(recbole.data.utils, "get_dataloader", _with_length_grouping)
+    _spawn_workers_that_know_us()
+
+
+def add_model(module, name, dataset_class, trainer_class):
+    """Enter a model where ``recbole.utils.get_model``, ``create_dataset`` and ``get_trainer`` look.
+
+    Args:
+        module: the module that defines the class ``name``.
+        name (str): the model's name, as in ``--model``.
+        dataset_class, trainer_class (type): what RecBole shall use with it.
+    """
+    sys.modules[f"recbole.model.sequential_recommender.{name.lower()}"] = module
+    setattr(recbole.data.dataset, f"{name}Dataset", dataset_class)
+    setattr(recbole.trainer, f"{name}Trainer", trainer_class)
+
+
+def is_ours(model_class):
+    """Whether a model class comes from this package."""
+    return model_class.__module__.startswith("recbole_gr.")
+
+
+def properties_file(kind, name):
+    """Path of ``properties/<kind>/<name>.yaml``, whether it exists or not."""
+    return PROPERTIES / kind / f"{name}.yaml"
+
+
+def _wrap(owner, name, make_wrapper):
+    original = getattr(owner, name)
+    setattr(owner, name, functools.wraps(original)(make_wrapper(original)))
+
+
+def _with_our_properties(original):
+    """Config reads the property files beside its own source only; ours are read after them."""
+
+    def load(self, model, model_class, dataset):
+        original(self, model, model_class, dataset)
+        ours, outside = self.internal_config_dict, self.external_config_dict
+        if is_ours(model_class):
+            ours.update(read_properties(properties_file("", "overall")))
+            ours.update(read_properties(properties_file("model", model)))
+        ours.update(read_properties(properties_file("dataset", dataset)))
+        if not _has_properties(dataset):
+            # RecBole's fallback (sample.yaml) leaves out the time column that a split by time needs
+            fields = [{**ours, **outside}[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
+            ours["load_col"] = {"inter": fields}
+        if model_class.type == ModelType.SEQUENTIAL and {**ours, **outside}.get("loss_type") == "CE":
+            # RecBole's default of one negative per positive makes its own Config refuse its own default loss
+            ours["train_neg_sample_args"] = None
+
+    return load
+
+
+def read_properties(path):
+    """The settings of a yaml file as a dict; empty if there is no such file."""
+    if not path.is_file():
+        return {}
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=SettingsLoader) or {}
+
+
+class SettingsLoader(yaml.SafeLoader):
+    """Safe yaml that reads 1e-3 as a number, as RecBole's loader does."""
+
+
+SettingsLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _has_properties(dataset):
+    recboles = os.path.join(os.path.dirname(recbole.__file__), "properties", "dataset", f"{dataset}.yaml")
+    return os.path.isfile(recboles) or properties_file("dataset", dataset).is_file()
+
+
+def _with_exact_order(original):
+    """RecBole sorts by time after rounding it to float32; a stable sort before the rounding settles the order."""
+
+    def change_feat_format(self):
+        if self.config["timestamp_order"] != "recbole":
+            sort_by_exact_time(self)
+        return original(self)
+
+    return change_feat_format
+
+
+def _with_length_grouping(original):
+    """RecBole chooses the training loader from a table inside the function."""
+
+    def get_dataloader(config, phase):
+        if phase == "train" and is_ours(config.model_class):
+            return LengthGroupedTrainDataLoader
+        return original(config, phase)
+
+    return get_dataloader
+
+
+def _spawn_workers_that_know_us():
+    """A spawned process imports what it is told to run; RecBole's own function would not import us."""
+    from recbole_gr import workers
+
+    recbole.quick_start.quick_start.run_recboles = workers.run_recboles

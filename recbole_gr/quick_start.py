@@ -1,0 +1,189 @@
+"""Run a model, ours or RecBole's, and write down what came out."""
+
+import difflib
+import importlib
+import os
+import pkgutil
+import sys
+from logging import getLogger
+
+import recbole.model
+import torch.distributed as dist
+import yaml
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.data.transform import construct_transform
+from recbole.utils import get_environment, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
+
+from recbole_gr.errors import SettingError
+from recbole_gr.plugin import RANKING_TYPES, properties_file
+from recbole_gr.record import build_record, write_record
+from recbole_gr.stopwatch import add_rates, stopwatch, time_epochs
+from recbole_gr.training_state import read_training_state, restore_training_state, save_training_state
+
+
+def run(model="TIGER", dataset="ml-100k", config_file_list=None, config_dict=None, saved=True, queue=None):
+    """Train a model, measure it on validation and test data, and write a run record.
+
+    The same as RecBole's ``run_recbole``, with one protocol for all models that rank the catalogue
+    (``properties/overall.yaml``), resuming (``resume``), and the record (``record_dir``).
+
+    Args:
+        model (str): any model of ours or of RecBole.
+        dataset (str): name of a folder under ``data_path`` with atomic files.
+        config_file_list (list of str): yaml files; settings from the command line and ``config_dict`` come first.
+        config_dict (dict): settings.
+        saved (bool): keep the best checkpoint, and test with it.
+        queue (multiprocessing.SimpleQueue): where a worker process leaves the result.
+
+    Returns:
+        dict: RecBole's result (``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``)
+        and ``record``, the path of the run record.
+
+    Raises:
+        RecBoleGRError: a setting or a file cannot work; one line, before any long work.
+    """
+    config = make_config(model, dataset, config_file_list, config_dict)
+    state = read_training_state(config["resume"]) if config["resume"] else None
+    try:
+        result = _run(config, state, saved)
+    except SettingError as error:
+        where = set_where(error.key, config, config_file_list)
+        raise SettingError(error.key, error.value, f"{error.allowed} (set {where})") from error
+    if queue is not None and config["local_rank"] == 0:
+        queue.put(result)
+    return result
+
+
+def make_config(model, dataset, config_file_list=None, config_dict=None):
+    """RecBole's Config, with our protocol below the settings of the user, checked for what must be there.
+
+    Raises:
+        RecBoleGRError
+    """
+    model_class = find_model(model)
+    protocol = [str(properties_file("", "overall"))] if model_class.type in RANKING_TYPES else []
+    for file in config_file_list or []:
+        if not os.path.isfile(file):
+            raise SettingError("config_files", file, "no such file")
+    config = Config(model, dataset, protocol + list(config_file_list or []), config_dict)
+    folder = config["data_path"]
+    if not os.path.isfile(os.path.join(folder, f"{dataset}.inter")) and config["benchmark_filename"] is None:
+        if os.path.isdir(folder):
+            raise SettingError("dataset", dataset, f"the folder [{folder}] has no file {dataset}.inter")
+        if dataset not in _downloadable():
+            raise SettingError("dataset", dataset, f"no folder [{folder}] with {dataset}.inter; set data_path to its parent")
+    warn_of_unknown_settings(config)
+    return config
+
+
+def find_model(name):
+    """The class of a model.
+
+    Raises:
+        SettingError: no such model; names the nearest ones.
+    """
+    try:
+        return get_model(name)
+    except (ValueError, AttributeError):
+        modules = [
+            module.name.rpartition(".")[2]
+            for module in pkgutil.walk_packages(recbole.model.__path__, "recbole.model.")
+            if "_recommender." in module.name
+        ]
+        modules += [found.rpartition(".")[2] for found in sys.modules if found.startswith("recbole.model.sequential_")]
+        near = [_class_name(module) for module in difflib.get_close_matches(name.lower(), sorted(set(modules)))]
+        hint = f"; did you mean {' or '.join(filter(None, near))}?" if any(near) else ""
+        raise SettingError("model", name, f"no such model{hint}") from None
+
+
+def _class_name(module_name):
+    for kind in ("general", "sequential", "context_aware", "knowledge_aware", "exlib"):
+        try:
+            module = importlib.import_module(f"recbole.model.{kind}_recommender.{module_name}")
+        except ImportError:
+            continue
+        return next((name for name in vars(module) if name.lower() == module_name), None)
+    return None
+
+
+def _downloadable():
+    path = os.path.join(os.path.dirname(recbole.__file__), "properties", "dataset", "url.yaml")
+    with open(path, encoding="utf-8") as file:
+        return yaml.safe_load(file)
+
+
+def warn_of_unknown_settings(config):
+    """RecBole takes any key and ignores what nothing reads; say so for keys that have no default anywhere."""
+    known = set(config.internal_config_dict).union(*config.parameters.values(), ["model", "dataset", "encoding"])
+    for key in config.external_config_dict:
+        if key not in known and key not in LAUNCH_SETTINGS:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            getLogger().warning(f"{key}={config[key]!r}: no model or dataset setting has this name{hint}")
+
+
+LAUNCH_SETTINGS = ("config_files", "nproc", "ip", "port", "world_size", "group_offset", "offset", "local_rank")
+
+
+def set_where(key, config, config_file_list=None):
+    """In words, where a setting got its value."""
+    if key in config.cmd_config_dict:
+        return "on the command line"
+    if key in config.variable_config_dict:
+        return "in config_dict"
+    for file in reversed(config_file_list or []):
+        with open(file, encoding="utf-8") as text:
+            if key in (yaml.load(text, Loader=config.yaml_loader) or {}):
+                return f"in {file}"
+    return "by default"
+
+
+def _run(config, state, saved):
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    logger = getLogger()
+    logger.info(sys.argv)
+    logger.info(config)
+
+    stages = {}
+    with stopwatch(stages, "data"):
+        dataset = create_dataset(config)
+        logger.info(dataset)
+        loaders = train_data, valid_data, test_data = data_preparation(config, dataset)
+    stages.update(getattr(dataset, "stages", {}))
+
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    logger.info(model)
+    flops = get_flops(model, dataset, config["device"], logger, construct_transform(config))
+    logger.info(set_color("FLOPs", "blue") + f": {flops}")
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    time_epochs(trainer, stages)
+
+    if state is None or restore_training_state(state, trainer, train_data):
+        callback = (lambda epoch, _: save_training_state(trainer, train_data, epoch)) if saved else None
+        trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"], callback_fn=callback)
+    else:
+        logger.info("The interrupted run had already finished training; only the test remains.")
+    with stopwatch(stages, "test"):
+        test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
+    epoch_samples = min(config["epoch_samples"] or len(train_data._dataset), len(train_data._dataset))
+    add_rates(stages, epoch_samples, len(valid_data._dataset), len(test_data._dataset))
+
+    logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
+    logger.info(set_color("best valid ", "yellow") + f": {trainer.best_valid_result}")
+    logger.info(set_color("test result", "yellow") + f": {test_result}")
+    result = {
+        "best_valid_score": trainer.best_valid_score,
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": trainer.best_valid_result,
+        "test_result": test_result,
+    }
+    if config["local_rank"] == 0 and config["record_dir"]:
+        record = build_record(config, dataset, loaders, model, result, stages)
+        result["record"] = write_record(record, config["record_dir"])
+        logger.info(set_color("run record ", "yellow") + f": {result['record']}")
+    if not config["single_spec"]:
+        dist.destroy_process_group()
+    return result

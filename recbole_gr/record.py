@@ -1,0 +1,125 @@
+"""The run record: one json file with everything that is needed to trust and to repeat a run."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+VERSIONS = ("recbole_gr", "recbole", "torch", "numpy", "scipy", "pandas", "transformers", "sentence-transformers", "faiss-cpu")
+
+
+def write_record(record, folder):
+    """Write a record under a name made of model, dataset, time and content; a temporary file is renamed.
+
+    Returns:
+        str: the path.
+    """
+    os.makedirs(folder, exist_ok=True)
+    text = json.dumps(record, indent=1)
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    content = hashlib.sha256(text.encode()).hexdigest()[:8]
+    path = os.path.join(folder, f"{record['model']}-{record['dataset']}-{stamp}-{content}.json")
+    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
+    with os.fdopen(handle, "w") as file:
+        file.write(text + "\n")
+    os.replace(temporary, path)
+    return path
+
+
+def build_record(config, dataset, loaders, model, result, stages):
+    """Gather what :func:`write_record` writes.
+
+    Args:
+        config (recbole.config.Config): the merged settings.
+        dataset (recbole.data.dataset.Dataset): the whole dataset.
+        loaders (tuple): training, validation and test data.
+        model (torch.nn.Module): the trained model.
+        result (dict): what RecBole's ``run_recbole`` returns.
+        stages (dict): per stage its seconds and rates.
+
+    Returns:
+        dict: plain json values.
+    """
+    record = {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "seed": config["seed"],
+        "valid": _floats(result["best_valid_result"]),
+        "test": _floats(result["test_result"]),
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "stages": stages,
+        "dataset_statistics": dataset_statistics(dataset, loaders),
+        "config": {key: _plain(value) for key, value in sorted(config.final_config_dict.items())},
+        "command": sys.argv,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "git_revision": git_revision(),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "device": torch.cuda.get_device_name() if config["device"].type == "cuda" else "cpu",
+            "torch_threads": torch.get_num_threads(),
+        },
+    }
+    if hasattr(model, "certificates"):
+        record["test_rankings"] = model.certificates
+    if hasattr(dataset, "semantic_ids"):
+        ids = dataset.semantic_ids
+        record["semantic_ids"] = {**ids.statistics(), "digest": ids.digest(), "source": ids.source}
+    return record
+
+
+def dataset_statistics(dataset, loaders):
+    """Users, items and interactions as counted without padding, and the samples of each split."""
+    # a sequential dataset turns every interaction but a user's first into a sample
+    interactions = len(dataset) + (dataset.user_num - 1 if hasattr(dataset, "item_list_length_field") else 0)
+    return {
+        "users": dataset.user_num - 1,
+        "items": dataset.item_num - 1,
+        "interactions": interactions,
+        "mean_length": round(interactions / (dataset.user_num - 1), 4),
+        "sparsity": round(1 - interactions / (dataset.user_num - 1) / (dataset.item_num - 1), 6),
+        "samples": dict(zip(("train", "valid", "test"), (len(loader._dataset) for loader in loaders))),
+    }
+
+
+def git_revision():
+    """Commit of the checkout the package runs from, with ``+changes`` if it was edited; None outside a checkout."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    try:
+        tracked = subprocess.run(["git", "ls-files", "--error-unmatch", __file__], cwd=folder, capture_output=True)
+        if tracked.returncode:
+            return None
+        revision = _git(folder, "rev-parse", "HEAD")
+        return revision + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder, *arguments):
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _version(package):
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _floats(result):
+    return {key: float(value) for key, value in (result or {}).items()}
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(inner) for inner in value]
+    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)

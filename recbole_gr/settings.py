@@ -1,0 +1,107 @@
+"""Checks of the settings, made before any long work; each failure is one line."""
+
+import os
+
+from recbole_gr.embedding import resolve_text_encoder
+from recbole_gr.errors import DataError, SettingError
+from recbole_gr.model.sequence_model import MODEL_SIZES, ModelSize
+from recbole_gr.tokenizer import COLLISION_RULES, TOKENIZERS
+
+CHOICES = {
+    "tokenizer": tuple(TOKENIZERS),
+    "collision": COLLISION_RULES,
+    "model_size": tuple(MODEL_SIZES),
+    "feed_forward": ("relu", "gated"),
+    "history_position": ("code", "item"),
+    "schedule": ("cosine", "inverse_sqrt", "constant"),
+    "precision": ("auto", "float32", "bfloat16"),
+    "decoding": ("constrained", "free"),
+}
+SWITCHES = ("normalise_residual", "separator", "torch_compile", "beam_certify")
+AT_LEAST = {
+    "codebook_num": 1,
+    "codebook_size": 1,
+    "kmeans_iterations": 1,
+    "beam_size": 1,
+    "user_buckets": 0,
+    "warmup_steps": 0,
+    "MAX_ITEM_LIST_LENGTH": 1,
+}
+OPTIONAL_AT_LEAST = {"epoch_samples": 1, **dict.fromkeys(ModelSize.__dataclass_fields__, 1)}
+
+
+def check_settings(config):
+    """Check the settings of a generative recommender.
+
+    Args:
+        config (recbole.config.Config): the merged settings.
+
+    Raises:
+        SettingError: names the key, its value and what is allowed.
+        DataError: the interaction file is missing, or lacks a column.
+    """
+    for key, allowed in CHOICES.items():
+        if config[key] not in allowed:
+            raise SettingError(key, config[key], f"must be one of {', '.join(allowed)}")
+    for key in SWITCHES:
+        if not isinstance(config[key], bool):
+            raise SettingError(key, config[key], "must be True or False")
+    for key, least in {**AT_LEAST, **OPTIONAL_AT_LEAST}.items():
+        unset = config[key] is None and key in OPTIONAL_AT_LEAST
+        if not unset and (type(config[key]) is not int or config[key] < least):
+            raise SettingError(key, config[key], f"must be a whole number of at least {least}")
+    if not isinstance(config["dropout"], (int, float)) or not 0 <= config["dropout"] < 1:
+        raise SettingError("dropout", config["dropout"], "must be a number from 0 up to, but not including, 1")
+    if config["separator"] and config["history_position"] == "item":
+        raise SettingError("separator", True, "needs history_position=code; with one position per item nothing is to part")
+    check_beams(config)
+    check_inter_file(config)
+    if not config["sid_file"] and not config["item_vector_file"]:
+        resolve_text_encoder(config["text_encoder"])
+
+
+def check_beams(config):
+    """The beam must hold the longest ranking, and a metric must need no more than the ranking.
+
+    Raises:
+        SettingError
+    """
+    if config["beam_size"] < max(config["topk"]):
+        raise SettingError(
+            "beam_size", config["beam_size"], f"must be at least the largest k of topk, {max(config['topk'])}"
+        )
+    if config["beam_certify"] and config["decoding"] == "free":
+        raise SettingError("beam_certify", True, "needs decoding=constrained; the free-form search space has no end")
+    metrics = {metric.lower() for metric in config["metrics"]}
+    if "full" in config["eval_args"]["mode"].values() and "gauc" in metrics:
+        raise SettingError("metrics", "GAUC", "needs a score for every item; use it with eval_args mode uni100 or the like")
+    list_metrics = metrics & {"itemcoverage", "averagepopularity", "shannonentropy", "giniindex", "tailpercentage"}
+    if config["decoding"] == "free" and list_metrics:
+        raise SettingError(
+            "metrics", ", ".join(sorted(list_metrics)), "needs k items for every user, which decoding=free cannot promise"
+        )
+
+
+def check_inter_file(config):
+    """The interaction file must be there and have the user, item and time columns.
+
+    Raises:
+        DataError: names the file, what is missing and what there is.
+    """
+    if config["benchmark_filename"] is not None:
+        return
+    path = os.path.join(config["data_path"], f"{config['dataset']}.inter")
+    if not os.path.isfile(path):
+        return  # a dataset that RecBole knows is downloaded by RecBole; quick_start has checked for the others
+    with open(path, encoding=config["encoding"] or "utf-8") as file:
+        columns = [column.split(":")[0] for column in file.readline().rstrip("\n").split(config["field_separator"])]
+    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
+        if config[key] not in columns:
+            raise DataError(f"[{path}] has no column {config[key]!r} ({key}); it has {', '.join(columns)}")
+
+
+def model_size(config):
+    """The named ``model_size`` with the numbers that are set by themselves."""
+    numbers = {name: config[name] for name in ModelSize.__dataclass_fields__ if config[name] is not None}
+    named = MODEL_SIZES[config["model_size"]]
+    return ModelSize(**{**vars(named), **numbers})

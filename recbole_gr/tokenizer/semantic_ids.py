@@ -1,0 +1,115 @@
+"""SemanticIDs: the codes of every item, and everything downstream needs to know about them."""
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from recbole_gr.errors import DataError
+
+
+@dataclass(frozen=True)
+class SemanticIDs:
+    """One semantic ID per item.
+
+    Args:
+        codes (np.ndarray): int32 ``[n_items, levels]``; row = item id. Row 0 is RecBole's padding item and holds -1.
+        codebook_sizes (tuple of int): number of codes of each level, ``codes[1:, l] < codebook_sizes[l]``.
+        collision (str): how items with the same codes were told apart, for example ``digit`` or ``none``.
+        source (dict): where the codes come from (encoder, tokenizer, settings); plain json values.
+
+    Raises:
+        DataError: the codes do not fit the codebook sizes.
+    """
+
+    codes: np.ndarray
+    codebook_sizes: tuple
+    collision: str
+    source: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        codes = np.ascontiguousarray(self.codes, dtype=np.int32)
+        object.__setattr__(self, "codes", codes)
+        object.__setattr__(self, "codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
+        if codes.ndim != 2 or len(codes) < 2 or codes.shape[1] != len(self.codebook_sizes):
+            raise DataError(
+                f"semantic IDs: codes of shape {codes.shape} do not fit {len(self.codebook_sizes)} codebooks; "
+                "they must be [n_items, levels] with a padding row and at least one item"
+            )
+        outside = (codes[1:] < 0) | (codes[1:] >= np.array(self.codebook_sizes))
+        if outside.any():
+            row, level = np.argwhere(outside)[0]
+            raise DataError(
+                f"semantic IDs: item {row + 1} has code {codes[row + 1, level]} at level {level}, "
+                f"allowed is 0 to {self.codebook_sizes[level] - 1}"
+            )
+
+    @property
+    def n_items(self):
+        """Number of items, the padding item included, as RecBole counts."""
+        return len(self.codes)
+
+    @property
+    def n_levels(self):
+        """Number of codes of an item."""
+        return self.codes.shape[1]
+
+    def digest(self):
+        """Sixteen hex digits that change when any code or codebook size does."""
+        content = hashlib.sha256(self.codes.tobytes())
+        content.update(repr((self.codes.shape, self.codebook_sizes)).encode())
+        return content.hexdigest()[:16]
+
+    def statistics(self):
+        """What one looks at before training anything.
+
+        Returns:
+            dict: ``items``, ``levels``, ``codebook_sizes``, ``unique_share`` (distinct IDs / items),
+            ``largest_collision`` (items that share the most common ID), ``codes_used`` and ``perplexity`` per level,
+            ``collision``.
+        """
+        codes = self.codes[1:]
+        _, counts = np.unique(codes, axis=0, return_counts=True)
+        used, perplexity = [], []
+        for level, size in enumerate(self.codebook_sizes):
+            share = np.bincount(codes[:, level], minlength=size) / len(codes)
+            share = share[share > 0]
+            used.append(int(len(share)))
+            perplexity.append(round(float(np.exp(-(share * np.log(share)).sum())), 2))
+        return {
+            "items": len(codes),
+            "levels": self.n_levels,
+            "codebook_sizes": list(self.codebook_sizes),
+            "unique_share": round(len(counts) / len(codes), 6),
+            "largest_collision": int(counts.max()),
+            "codes_used": used,
+            "perplexity": perplexity,
+            "collision": self.collision,
+        }
+
+    def save(self, path):
+        """Write an ``.npz`` of plain arrays under a temporary name and rename it into place."""
+        meta = {"codebook_sizes": self.codebook_sizes, "collision": self.collision, "source": self.source}
+        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, codes=self.codes, meta=np.array(json.dumps(meta)))
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path):
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: the file is no such ``.npz``.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                codes, meta = arrays["codes"], json.loads(str(arrays["meta"]))
+                return cls(codes, meta["codebook_sizes"], meta["collision"], meta["source"])
+        except (OSError, KeyError, ValueError, EOFError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{path}: not a semantic-ID file written by SemanticIDs.save ({error})") from error
