@@ -27,7 +27,8 @@ def digest(*parts):
     ``(1.0,)`` and ``("1",)`` all differ. The order of a dict's keys does not count; lists and tuples are the same.
 
     Args:
-        *parts: str, bytes, bool, int, float, None, numpy array (of numbers or strings), or lists, tuples and dicts of these.
+        *parts: str, bytes, bool, int, float, None, numpy array (of numbers or strings), or lists, tuples and dicts of
+            these.
 
     Returns:
         str: 16 hexadecimal digits of the SHA-256.

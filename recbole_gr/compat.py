@@ -11,6 +11,8 @@ import builtins
 import contextlib
 import importlib
 import importlib.abc
+import inspect
+import re
 import sys
 import types
 import warnings
@@ -35,42 +37,38 @@ def apply():
 
 
 def mend_numpy_names():
-    """No Config can be built with numpy >= 2.0, which has no ``np.float_``, ``np.complex_`` and ``np.unicode_``.
+    """RecBole needs ``np.float`` and ``np.str``, gone since numpy 1.24; since numpy 2.0 no Config can be built at all.
 
-    ``Config.compatibility_settings`` (recbole/config/configurator.py:625-635) reads them to bring back ``np.float`` and
-    other names that numpy 1.24 dropped and RecBole uses (data/interaction.py:31, evaluator/metrics.py:90,
-    model/layers.py:932, trainer/hyper_tuning.py:386, ...). In its place the names that RecBole uses are set where
-    numpy lacks them; numpy 2's own ``np.bool`` and ``np.long`` mean what RecBole needs and stay. They are also set when
-    the module is imported, because a Config that comes out of a checkpoint is never initialised.
+    It uses ``np.float``, ``np.bool``, ``np.long`` and ``np.str`` (data/interaction.py:31, evaluator/metrics.py:90, 287,
+    model/layers.py:932, trainer/hyper_tuning.py:386, ...). Every Config sets them (config/configurator.py:625-635), but
+    by way of ``np.float_``, ``np.complex_`` and ``np.unicode_``, which numpy 2.0 dropped. Here those of the four that
+    numpy lacks are set once, so that they are there without a Config too: one that comes out of a checkpoint is never
+    initialised. numpy 2's own ``np.bool`` and ``np.long`` mean what RecBole needs and stay.
 
-    Issues: https://github.com/RUCAIBox/RecBole/issues/2215 (numpy 2), https://github.com/RUCAIBox/RecBole/issues/1604.
+    Issues: https://github.com/RUCAIBox/RecBole/issues/1604, https://github.com/RUCAIBox/RecBole/issues/2174 (numpy 2).
     """
-
-    @contextlib.contextmanager
-    def mended(configurator):
-        yield
-        _set_numpy_names()
-        configurator.Config.compatibility_settings = lambda config: _set_numpy_names()
-
-    _mend_on_import("recbole.config.configurator", mended)
-
-
-def _set_numpy_names():
     import numpy as np
 
     for name, meaning in {"float": np.float64, "bool": np.bool_, "long": np.int_, "str": np.str_}.items():
         vars(np).setdefault(name, meaning)  # hasattr() would make numpy warn about some of its old names
+
+    @contextlib.contextmanager
+    def mended(configurator):
+        yield
+        configurator.Config.compatibility_settings = lambda config: None
+
+    _mend_on_import("recbole.config.configurator", mended)
 
 
 def mend_ray_import():
     """``import recbole.quick_start`` fails without ray, and with the ray that RecBole allows on today's libraries.
 
     recbole/quick_start/quick_start.py:20 imports ``ray.tune`` for one call, ``tune.report`` at line 223. RecBole allows
-    ray <= 2.6.3, which cannot be imported with setuptools >= 81 (no ``pkg_resources``) or numpy >= 2 (no ``np.bool8``).
-    That module, and no other, is given ``ray_tune_stand_in()`` instead. It is given it whether or not ray works: to find
-    out would take an import, which costs seconds where it works and leaves half of ray in sys.modules where it fails.
+    ray <= 2.6.3, which cannot be imported with setuptools >= 82 (no ``pkg_resources``) or numpy >= 2 (no ``np.bool8``).
+    That module, and no other, is given ``ray_tune_stand_in()`` instead, whether or not ray works: to find out would
+    take an import, which costs seconds where it works and leaves half of ray in sys.modules where it fails.
 
-    Issues: https://github.com/RUCAIBox/RecBole/issues/2215, https://github.com/RUCAIBox/RecBole/pull/2078.
+    Issues: https://github.com/RUCAIBox/RecBole/issues/1518 (no ray), https://github.com/RUCAIBox/RecBole/issues/2215.
     """
 
     @contextlib.contextmanager
@@ -79,6 +77,7 @@ def mend_ray_import():
         # A stand-in in sys.modules would be seen by whatever else is imported meanwhile, in every thread.
         quick_start.__builtins__ = {**vars(builtins), "__import__": _import_for_quick_start}
         yield
+        quick_start.tune = ray_tune_stand_in()  # for a module that was imported before us
 
     _mend_on_import("recbole.quick_start.quick_start", mended)
 
@@ -102,17 +101,27 @@ def ray_tune_stand_in():
     """
 
     def report(**metrics):
-        if "ray.tune" in sys.modules:  # a process that runs a ray search has imported it
-            sys.modules["ray.tune"].report(**metrics)
+        tune = sys.modules.get("ray.tune")  # a process that runs a ray search has imported it
+        if tune is None:
+            return
+        parameters = inspect.signature(tune.report).parameters.values()
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            tune.report(**metrics)
+        else:  # a ray newer than RecBole knows takes one dict
+            tune.report(metrics)
 
     def look_up(name):
+        if name.startswith("__"):  # hasattr(tune, "__wrapped__") and the like mean the stand-in and must not import ray
+            raise AttributeError(name)
         try:
-            return getattr(importlib.import_module("ray.tune"), name)
+            tune = importlib.import_module("ray.tune")
         except Exception as error:  # a ray too old for numpy or setuptools fails with whatever its first fault raises
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise RayMissingError(
-                f"ray.tune.{name}: a ray search was asked for, but ray cannot be imported "
-                f"({type(error).__name__}: {error}); RecBole's HyperTuning works without ray"
+                f"ray.tune.{name}: a ray search was asked for, but ray cannot be imported ({reason}); "
+                "RecBole's HyperTuning works without ray"
             ) from error
+        return getattr(tune, name)
 
     stand_in = types.ModuleType("ray.tune")
     stand_in.report, stand_in.__getattr__ = report, look_up
@@ -124,28 +133,34 @@ def mend_checkpoint_loading():
 
     A checkpoint holds the pickled Config. The calls at recbole/trainer/trainer.py:323 (resume_checkpoint) and 583
     (evaluate) and recbole/quick_start/quick_start.py:250 (load_data_and_model), and no others, read with
-    ``weights_only=False``. The last one also reads what a GPU saved on a machine without one, which RecBole left out.
+    ``weights_only=False``: like every pickle a checkpoint runs the code it holds, so load only your own. The last one
+    also reads what a GPU saved on a machine without one, which RecBole left out.
 
     Issue: https://github.com/RUCAIBox/RecBole/issues/2215.
     """
 
     @contextlib.contextmanager
-    def mended_trainer(trainer):
+    def mended_trainer(trainer_package):
         yield
-        trainer.torch = _torch_with(_load_checkpoint)
+        # After the package has run, so that its "from recbole.trainer.trainer import *" does not pass this torch on.
+        sys.modules["recbole.trainer.trainer"].torch = _torch_with(_load_checkpoint)
 
     @contextlib.contextmanager
     def mended_quick_start(quick_start):
         yield
-        load_data_and_model = quick_start.load_data_and_model
-        if load_data_and_model.__builtins__ is quick_start.__builtins__:
-            return
-        # The module was imported before us: its function keeps the builtins it was made with, a new one takes ours.
-        renewed = types.FunctionType(load_data_and_model.__code__, vars(quick_start), "load_data_and_model")
-        quick_start.load_data_and_model = sys.modules["recbole.quick_start"].load_data_and_model = renewed
+        load = quick_start.load_data_and_model
+        if load.__builtins__ is not quick_start.__builtins__:
+            # Imported before us: a function keeps the builtins it was made with. A copy takes ours, and the old one,
+            # which others may hold by "from recbole.quick_start import load_data_and_model", calls the copy.
+            quick_start._load_data_and_model = types.FunctionType(load.__code__, vars(quick_start))
+            load.__code__ = _call_the_copy.__code__
 
-    _mend_on_import("recbole.trainer.trainer", mended_trainer)
+    _mend_on_import("recbole.trainer", mended_trainer)
     _mend_on_import("recbole.quick_start.quick_start", mended_quick_start)
+
+
+def _call_the_copy(model_file):
+    return _load_data_and_model(model_file)  # noqa: F821  a name of quick_start, whose globals this code is given
 
 
 def _torch_with(load):
@@ -166,16 +181,20 @@ def _load_checkpoint(file, map_location):
 def _load_checkpoint_anywhere(file):
     import torch
 
-    return _load_checkpoint(file, None if torch.cuda.is_available() else "cpu")
+    if torch.cuda.is_available():
+        return _load_checkpoint(file, None)
+    checkpoint = _load_checkpoint(file, "cpu")
+    checkpoint["config"]["device"] = torch.device("cpu")  # where load_data_and_model then moves the model to
+    return checkpoint
 
 
 def mend_dok_matrix():
-    """LightGCN, NGCF, NCL, GCMC, SpectralCF, KGIN and MCCLK fill a graph by ``dok_matrix._update``, gone in scipy 1.12.
+    """LightGCN, NGCF, NCL, GCMC, SpectralCF, KGIN and MCCLK need ``dok_matrix._update``, gone since scipy 1.13.
 
-    They pass a dict of (row, column) to value, which is what a dok_matrix keeps inside. For example
-    recbole/model/general_recommender/lightgcn.py:111.
+    They fill an empty matrix with it (recbole/model/general_recommender/lightgcn.py:111 and the like). The method is
+    put back if scipy has none, for models derived from these too; nothing that scipy has is changed.
 
-    Issue: https://github.com/RUCAIBox/RecBole/issues/2215.
+    Issues: https://github.com/RUCAIBox/RecBole/issues/2090, https://github.com/RUCAIBox/RecBole/issues/2185.
     """
     from scipy.sparse import dok_matrix
 
@@ -184,13 +203,20 @@ def mend_dok_matrix():
 
 
 def quiet_recbole_warnings():
-    """Warnings of torch and pandas about RecBole's own lines tell its users nothing; those of other code stay.
+    """Each run with torch >= 2.4 and pandas >= 2.2 shows warnings that only RecBole's authors can act upon.
 
-    ``torch.cuda.amp`` (trainer/trainer.py:235, 1440, 1453) and ``feat[field].fillna(..., inplace=True)``
-    (data/dataset/dataset.py:554, 648) are announced to go; the pinned versions have them.
+    Quiet are the ones named here, raised by a line of RecBole; the same warning raised elsewhere is still shown, and so
+    is every other. That torch will read ``scores[[rows, columns]]`` differently some day (general_recommender/
+    multivae.py:117 and its like) is not quiet: RecBole's result depends on it.
     """
-    for category, module in ((FutureWarning, r"recbole\.trainer\."), (FutureWarning, r"recbole\.data\.")):
-        warnings.filterwarnings("ignore", category=category, module=module)
+    for category, module, message in (
+        (FutureWarning, "data", "A value is trying to be set on a copy of a DataFrame"),  # data/dataset/dataset.py:648
+        (FutureWarning, "data", "using <built-in function len> in Series.agg"),  # data/dataset/dataset.py:1217
+        (FutureWarning, "trainer", "`torch.cuda.amp."),  # trainer/trainer.py:235, 1440, 1453
+        (UserWarning, "model", "torch.sparse.SparseTensor"),  # model/.../lightgcn.py:125
+        (UserWarning, "model", "Creating a tensor from a list of numpy.ndarrays"),  # model/.../gcmc.py:186
+    ):
+        warnings.filterwarnings("ignore", re.escape(message), category, rf"recbole\.{module}\.")
 
 
 class _MendedImports(importlib.abc.MetaPathFinder):

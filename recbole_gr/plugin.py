@@ -16,12 +16,14 @@ import recbole.quick_start.quick_start
 import recbole.trainer
 import yaml
 from recbole.config import Config
+from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.dataset import Dataset
 from recbole.utils import ModelType
 
 from recbole_gr.data.dataloader import LengthGroupedTrainDataLoader
 from recbole_gr.data.dataset import TIGERDataset
 from recbole_gr.data.order import sort_by_exact_time
+from recbole_gr.data.seen import add_seen_items
 from recbole_gr.model import tiger
 from recbole_gr.trainer import TIGERTrainer
 
@@ -41,6 +43,8 @@ def register():
     _wrap(Config, "_load_internal_config_dict", _with_our_properties)
     _wrap(Dataset, "_change_feat_format", _with_exact_order)
     _wrap(recbole.data.utils, "get_dataloader", _with_length_grouping)
+    _wrap(recbole.data.utils, "create_samplers", _with_seen_items)
+    _wrap(FullSortEvalDataLoader, "collate_fn", _with_equal_masking)
     _spawn_workers_that_know_us()
 
 
@@ -134,6 +138,31 @@ def _with_length_grouping(original):
         return original(config, phase)
 
     return get_dataloader
+
+
+def _with_seen_items(original):
+    """Here all parts of a split are at hand; a sequential part knows the beginning of a user's history only in part."""
+
+    def create_samplers(config, dataset, built_datasets):
+        if config["mask_seen"] is True and config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+            add_seen_items(built_datasets)
+        return original(config, dataset, built_datasets)
+
+    return create_samplers
+
+
+def _with_equal_masking(original):
+    """RecBole masks what a user had before for general models and not for sequential ones."""
+
+    def collate_fn(self, index):
+        interaction, history, positive_u, positive_i = original(self, index)
+        if self.config["mask_seen"] is False:
+            history = None
+        elif self.config["mask_seen"] is True and self.is_sequential and hasattr(self._dataset, "seen_items"):
+            history = self._dataset.seen_items.of(interaction[self.uid_field].numpy())
+        return interaction, history, positive_u, positive_i
+
+    return collate_fn
 
 
 def _spawn_workers_that_know_us():

@@ -3,9 +3,9 @@
 import difflib
 import importlib
 import os
-import pkgutil
 import sys
 from logging import getLogger
+from pathlib import Path
 
 import recbole.model
 import torch.distributed as dist
@@ -16,8 +16,9 @@ from recbole.data.transform import construct_transform
 from recbole.utils import get_environment, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
 
 from recbole_gr.errors import SettingError
-from recbole_gr.plugin import RANKING_TYPES, properties_file
+from recbole_gr.plugin import RANKING_TYPES, properties_file, read_properties
 from recbole_gr.record import build_record, write_record
+from recbole_gr.settings import check_protocol
 from recbole_gr.stopwatch import add_rates, stopwatch, time_epochs
 from recbole_gr.training_state import read_training_state, restore_training_state, save_training_state
 
@@ -67,6 +68,8 @@ def make_config(model, dataset, config_file_list=None, config_dict=None):
         if not os.path.isfile(file):
             raise SettingError("config_files", file, "no such file")
     config = Config(model, dataset, protocol + list(config_file_list or []), config_dict)
+    if protocol:
+        check_protocol(config)
     folder = config["data_path"]
     if not os.path.isfile(os.path.join(folder, f"{dataset}.inter")) and config["benchmark_filename"] is None:
         if os.path.isdir(folder):
@@ -83,28 +86,31 @@ def find_model(name):
     Raises:
         SettingError: no such model; names the nearest ones.
     """
-    try:
-        return get_model(name)
-    except (ValueError, AttributeError):
-        modules = [
-            module.name.rpartition(".")[2]
-            for module in pkgutil.walk_packages(recbole.model.__path__, "recbole.model.")
-            if "_recommender." in module.name
-        ]
-        modules += [found.rpartition(".")[2] for found in sys.modules if found.startswith("recbole.model.sequential_")]
-        near = [_class_name(module) for module in difflib.get_close_matches(name.lower(), sorted(set(modules)))]
-        hint = f"; did you mean {' or '.join(filter(None, near))}?" if any(near) else ""
-        raise SettingError("model", name, f"no such model{hint}") from None
-
-
-def _class_name(module_name):
-    for kind in ("general", "sequential", "context_aware", "knowledge_aware", "exlib"):
+    folder = Path(recbole.model.__file__).parent
+    files = {file.stem: file.parent.name for file in folder.glob("*_recommender/*.py") if file.stem != "__init__"}
+    files.update({found.rpartition(".")[2]: "sequential_recommender" for found in sys.modules if _is_registered(found)})
+    if name.lower() in files:
         try:
-            module = importlib.import_module(f"recbole.model.{kind}_recommender.{module_name}")
-        except ImportError:
-            continue
-        return next((name for name in vars(module) if name.lower() == module_name), None)
-    return None
+            module = importlib.import_module(f"recbole.model.{files[name.lower()]}.{name.lower()}")
+        except ModuleNotFoundError as error:
+            raise SettingError("model", name, f"needs the package {error.name}, which is not installed") from error
+        if hasattr(module, name):
+            return getattr(module, name)
+    near = [_class_name(files[file], file) for file in difflib.get_close_matches(name.lower(), sorted(files))]
+    hint = f"; did you mean {' or '.join(filter(None, near))}?" if any(near) else ""
+    raise SettingError("model", name, f"no such model{hint}")
+
+
+def _is_registered(module_name):
+    return module_name.startswith("recbole.model.sequential_recommender.")
+
+
+def _class_name(folder, file):
+    try:
+        names = vars(importlib.import_module(f"recbole.model.{folder}.{file}"))
+    except ImportError:
+        return None
+    return next((name for name in names if name.lower() == file), None)
 
 
 def _downloadable():
@@ -115,7 +121,8 @@ def _downloadable():
 
 def warn_of_unknown_settings(config):
     """RecBole takes any key and ignores what nothing reads; say so for keys that have no default anywhere."""
-    known = set(config.internal_config_dict).union(*config.parameters.values(), ["model", "dataset", "encoding"])
+    known = set(config.internal_config_dict) | set(read_properties(properties_file("", "overall")))
+    known = known.union(*config.parameters.values(), ["model", "dataset", "encoding"])
     for key in config.external_config_dict:
         if key not in known and key not in LAUNCH_SETTINGS:
             near = difflib.get_close_matches(key, known, n=1)

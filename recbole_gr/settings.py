@@ -17,6 +17,7 @@ CHOICES = {
     "precision": ("auto", "float32", "bfloat16"),
     "decoding": ("constrained", "free"),
 }
+PROTOCOL_CHOICES = {"mask_seen": (True, False, "recbole"), "timestamp_order": ("exact", "recbole")}
 SWITCHES = ("normalise_residual", "separator", "torch_compile", "beam_certify")
 AT_LEAST = {
     "codebook_num": 1,
@@ -40,9 +41,8 @@ def check_settings(config):
         SettingError: names the key, its value and what is allowed.
         DataError: the interaction file is missing, or lacks a column.
     """
-    for key, allowed in CHOICES.items():
-        if config[key] not in allowed:
-            raise SettingError(key, config[key], f"must be one of {', '.join(allowed)}")
+    check_protocol(config)
+    _check_choices(config, CHOICES)
     for key in SWITCHES:
         if not isinstance(config[key], bool):
             raise SettingError(key, config[key], "must be True or False")
@@ -58,6 +58,21 @@ def check_settings(config):
     check_inter_file(config)
     if not config["sid_file"] and not config["item_vector_file"]:
         resolve_text_encoder(config["text_encoder"])
+
+
+def check_protocol(config):
+    """Check the settings of ``properties/overall.yaml``, which hold for RecBole's models too.
+
+    Raises:
+        SettingError
+    """
+    _check_choices(config, PROTOCOL_CHOICES)
+
+
+def _check_choices(config, choices):
+    for key, allowed in choices.items():
+        if config[key] not in allowed:
+            raise SettingError(key, config[key], f"must be one of {', '.join(map(str, allowed))}")
 
 
 def check_beams(config):

@@ -48,6 +48,14 @@ class TIGERTrainer(Trainer):
                 self.optimizer, self.config["schedule"], self.config["warmup_steps"], total_steps
             )
 
+    def _valid_epoch(self, *args, **kwargs):
+        """Validation during training ranks by the plain beam: a model that knows little would need very wide ones."""
+        certify, self.model.beam_certify = self.model.beam_certify, False
+        try:
+            return super()._valid_epoch(*args, **kwargs)
+        finally:
+            self.model.beam_certify = certify
+
     @torch.no_grad()
     def evaluate(self, *args, **kwargs):
         self.model.reset_certificates()
@@ -66,7 +74,9 @@ class TIGERTrainer(Trainer):
         RecBole takes the k largest scores of each row; in a row with fewer than k items found it would fill up with
         items of score -inf, the target perhaps among them, and count a hit that nobody recommended.
         """
+        self.model.seen = batched_data[1]
         interaction, scores, positive_u, positive_i = super()._full_sort_batch_eval(batched_data)
+        self.model.seen = None
         missed = scores[positive_u, positive_i] == -torch.inf
         scores.clamp_(min=torch.finfo(scores.dtype).min)
         scores[positive_u[missed], positive_i[missed]] = -torch.inf

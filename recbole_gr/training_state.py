@@ -84,10 +84,10 @@ def restore_training_state(state, trainer, train_data):
     trainer.best_valid_result = state["best_valid_result"]
     trainer.train_loss_dict = state["train_loss"]
     trainer.model.load_state_dict(state["model"])
-    trainer.optimizer.load_state_dict(state["optimizer"])
     if state["schedule"] is not None:
-        trainer.start_schedule(train_data)
+        trainer.start_schedule(train_data)  # sets the learning rate of step 0; the optimizer's own comes after it
         trainer.schedule.load_state_dict(state["schedule"])
+    trainer.optimizer.load_state_dict(state["optimizer"])
     _set_chance(state["chance"], train_data)
     return trainer.start_epoch < trainer.epochs and trainer.cur_step <= trainer.stopping_step
 

@@ -70,9 +70,19 @@ class LengthGroupedTrainDataLoader(TrainDataLoader):
             torch.utils.data.DataLoader(
                 range(self.sample_size),
                 batch_sampler=self.batches,
-                collate_fn=self.collate_fn,
+                collate_fn=_Samples(self._dataset, self.transform),
                 num_workers=workers,
                 multiprocessing_context="spawn" if workers else None,
                 generator=self.generator,
             )
         )
+
+
+class _Samples:
+    """What a worker needs to lay out a batch; the loader itself holds a generator, which cannot be sent to a process."""
+
+    def __init__(self, dataset, transform):
+        self.dataset, self.transform = dataset, transform
+
+    def __call__(self, index):
+        return self.transform(self.dataset, self.dataset[index])

@@ -55,7 +55,7 @@ def read_item_text(item_file, item_tokens, template=None, item_field="item_id", 
         columns = [name for name, kind in header.items() if kind in _TEXT_TYPES and name != item_field]
         if not columns:
             raise DataError(
-                f"[{item_file}] has no text column (type token or token_seq) beside {item_field}; it has {_listed(header)}"
+                f"[{item_file}] has no column of type token or token_seq beside {item_field}; it has {_listed(header)}"
             )
     else:
         columns = _template_columns(template, header, item_file)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-WIDENING = 4
+WIDENING = 16
+#: Batches of other shapes round differently; what is this close to the k-th score is kept.
+ROUNDING = 0.01
 
 
 @dataclass
@@ -27,7 +29,7 @@ class Beams:
     pruned: torch.Tensor
 
 
-def beam_search(decoder, trie, beam_size, constrained=True):
+def beam_search(decoder, trie, beam_size, constrained=True, available=None, floor=None):
     """Find the semantic IDs of highest probability.
 
     Args:
@@ -38,6 +40,10 @@ def beam_search(decoder, trie, beam_size, constrained=True):
         beam_size (int): prefixes kept per user and level.
         constrained (bool): walk valid prefixes only. If False, any codes may be written (free-form search) and what
             is no item's ID at the end is dropped.
+        available (list): from :func:`available_items`; prefixes without an item for the user are left out. None: all
+            items are there for all users.
+        floor (torch.Tensor): float32 ``[users]``; prefixes that score less are of no interest. Then only as many beams
+            are kept as some user has prefixes above the floor, at most ``beam_size``.
 
     Returns:
         Beams
@@ -46,10 +52,12 @@ def beam_search(decoder, trie, beam_size, constrained=True):
     users = len(log_probs)
     nodes = torch.zeros(users, 1, dtype=torch.long, device=log_probs.device)
     scores = torch.zeros(users, 1, device=log_probs.device)
-    pruned = torch.full((users,), -torch.inf, device=log_probs.device)
+    pruned = torch.full((users,), -torch.inf, device=log_probs.device) if floor is None else floor
     for level in range(trie.n_levels):
         children, codes, candidates = _expand(trie, level, nodes, scores, log_probs, constrained)
-        scores, chosen, dropped = _keep_best(candidates.flatten(1), beam_size)
+        if available is not None:
+            candidates = candidates.masked_fill(~_has_items(children, available[level]), -torch.inf)
+        scores, chosen, dropped = _keep_best(candidates.flatten(1), beam_size, floor)
         pruned = torch.maximum(pruned, dropped)
         width = candidates.shape[-1]
         parent = chosen // width
@@ -69,8 +77,36 @@ def _expand(trie, level, nodes, scores, log_probs, constrained):
     return children, codes, (scores.unsqueeze(-1) + log_probs).masked_fill(children < 0, -torch.inf)
 
 
-def _keep_best(candidates, beam_size):
+def _has_items(nodes, available):
+    """Whether a node has an item for the user; codes that lead to no item (-1) are left to the end of the search."""
+    count = available.gather(1, nodes.clamp(min=0).flatten(1)).view(nodes.shape)
+    return (count > 0) | (nodes < 0)
+
+
+def available_items(trie, users, seen):
+    """How many items lie behind each node for each user, those not counted that the user has seen.
+
+    Args:
+        users (int): number of users.
+        seen (tuple): rows and items, int64 each: the user in ``rows[j]`` shall not be given ``items[j]``.
+
+    Returns:
+        list: per depth from 1 to L, int32 ``[users, nodes]``.
+    """
+    rows, items = seen
+    pair = torch.unique(rows * trie.n_items + items)
+    left = torch.ones(users, trie.n_items, dtype=torch.int32, device=trie.device)
+    left[pair // trie.n_items, pair % trie.n_items] = 0
+    total = torch.nn.functional.pad(left[:, trie.items].cumsum(dim=1, dtype=torch.int32), (1, 0))
+    return [total[:, first[1:]] - total[:, first[:-1]] for first in trie.first_item_below[1:]]
+
+
+def _keep_best(candidates, beam_size, floor):
     """The best ``beam_size`` candidates ``[users, beams]``, where they stand, and the best one left out ``[users]``."""
+    if floor is not None:
+        below = candidates < floor.unsqueeze(1)
+        candidates = candidates.masked_fill(below, -torch.inf)
+        beam_size = min(beam_size, max(1, int((~below).sum(dim=1).max())))
     if candidates.shape[1] <= beam_size:
         order = torch.arange(candidates.shape[1], device=candidates.device).expand(len(candidates), -1)
         return candidates, order, torch.full_like(candidates[:, 0], -torch.inf)
@@ -85,45 +121,55 @@ def _sorted_beams(nodes, scores, pruned):
     return Beams(nodes.masked_fill(scores == -torch.inf, -1), scores, pruned)
 
 
-def certified(beams, trie, k):
-    """Which users' top k is provably the top k of scoring every item.
+def kth_score(beams, trie, k, available=None):
+    """Score of the k-th item found, ``[users]``; -inf where fewer were found.
 
     Items that share an ID are that many candidates of equal score.
-
-    Returns:
-        torch.Tensor: bool ``[users]``.
     """
-    found = trie.items_of(beams.leaves).cumsum(dim=1)
-    position = (found < k).sum(dim=1, keepdim=True)
-    enough = position < found.shape[1]
-    kth = beams.scores.gather(1, position.clamp(max=found.shape[1] - 1)).squeeze(1)
-    return torch.where(enough.squeeze(1), kth >= beams.pruned, beams.pruned == -torch.inf)
+    found = trie.items_of(beams.leaves)
+    if available is not None:
+        found = available[-1].gather(1, beams.leaves.clamp(min=0)).masked_fill(beams.leaves < 0, 0).long()
+    position = (found.cumsum(dim=1) < k).sum(dim=1, keepdim=True)
+    scores = torch.nn.functional.pad(beams.scores, (0, 1), value=-torch.inf)
+    return scores.gather(1, position).squeeze(1)
 
 
-def certified_beam_search(decoder, trie, beam_size, k, constrained=True, certify=False, beams_at_once=None):
-    """Beam search that, with ``certify``, widens the beams of the users without certificate until all have it.
+def certified_beam_search(
+    decoder, trie, beam_size, k, constrained=True, certify=False, beams_at_once=1 << 16, available=None
+):
+    """Beam search that, with ``certify``, searches on for the users without certificate.
+
+    The k-th score found is a floor under the true one. So a further search that keeps every prefix above that floor
+    finds the exact ranking, however few or many these are; it is repeated with a higher limit where even
+    ``WIDENING`` times as many beams did not hold them all, up to ``beams_at_once``.
 
     Args:
         decoder: as in :func:`beam_search`, with ``select(users) -> decoder`` for a part of its users.
         k (int): the length of the ranking to be certified.
-        beams_at_once (int): wider searches take few users at a time, so that no more beams than this are alive.
+        beams_at_once (int): further searches take so few users at a time that no more beams than this are alive.
+        available (list): as in :func:`beam_search`.
 
     Returns:
         tuple: item scores float32 ``[users, n_items]``, log-probabilities of what was found and -inf for the rest;
         bool ``[users]``, who is certified; bool ``[users]``, who was already certified by the first search.
     """
-    beams = beam_search(decoder, trie, beam_size, constrained)
-    sure = certified(beams, trie, k)
+    beams = beam_search(decoder, trie, beam_size, constrained, available)
+    kth = kth_score(beams, trie, k, available)
+    sure = kth >= beams.pruned
     first_sure = sure.clone()
     item_scores = item_score_matrix(beams, trie)
-    while certify and not sure.all():
-        beam_size *= WIDENING
+    limit = beam_size
+    while certify and not sure.all() and limit < min(beams_at_once, trie.n_nodes(-1)):
+        limit = min(limit * WIDENING, beams_at_once, trie.n_nodes(-1))
         open_users = torch.nonzero(~sure).squeeze(1)
-        users_at_once = max(1, (beams_at_once or len(open_users) * beam_size) // min(beam_size, trie.n_nodes(-1)))
-        for users in open_users.split(users_at_once):
-            beams = beam_search(decoder.select(users), trie, beam_size, constrained)
+        open_users = open_users[kth[open_users].argsort()]  # a low floor means many beams: like with like
+        for users in open_users.split(max(1, beams_at_once // limit)):
+            here = None if available is None else [count[users] for count in available]
+            floor = kth[users] - ROUNDING
+            beams = beam_search(decoder.select(users), trie, limit, constrained, here, floor)
             item_scores[users] = item_score_matrix(beams, trie)
-            sure[users] = certified(beams, trie, k)
+            kth[users] = kth_score(beams, trie, k, here)
+            sure[users] = kth[users] >= beams.pruned
     return item_scores, sure, first_sure
 
 

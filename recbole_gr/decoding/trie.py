@@ -12,7 +12,8 @@ class Trie:
     Nodes of one depth are numbered in the lexicographic order of their prefixes, so the children of a node are
     neighbours: node ``n`` of depth ``l`` has the children ``first_child[l][n]`` to ``first_child[l][n + 1] - 1`` of
     depth ``l + 1`` (CSR), and ``code[l + 1]`` holds their codes. Depth 0 is the root. A leaf (depth L) leads to the
-    items with that ID, ``items[first_item[leaf]:first_item[leaf + 1]]``, lowest item id first.
+    items with that ID, ``items[first_item[leaf]:first_item[leaf + 1]]``, lowest item id first. The
+    items below any node are neighbours too: ``items[first_item_below[l][n]:first_item_below[l][n + 1]]``.
 
     Where most codes follow a node (the first levels), a dense table ``[nodes, codes]`` of children is kept instead,
     which moves less memory (the layout of STATIC, arXiv 2602.22647).
@@ -40,14 +41,13 @@ class Trie:
             start = np.flatnonzero(begins)
             starts.append(start)
             self.code.append(self._tensor(codes[start, level]))
-        starts.append(np.arange(len(codes)))
 
         self.first_child = [
-            self._tensor(np.append(np.searchsorted(below, here), len(below)))
-            for here, below in zip(starts[:-1], starts[1:])
+            self._tensor(np.append(np.searchsorted(below, here), len(below))) for here, below in zip(starts, starts[1:])
         ]
         self.items = self._tensor(order + 1)
-        self.first_item = self.first_child[self.n_levels]
+        self.first_item_below = [self._tensor(np.append(start, len(codes))) for start in starts]
+        self.first_item = self.first_item_below[-1]
         self.fan_out = [int((first[1:] - first[:-1]).max()) for first in self.first_child]
         self.dense = [self._dense_table(level) for level in range(self.n_levels)]
 
@@ -71,7 +71,8 @@ class Trie:
 
     def nbytes(self):
         """Bytes of all arrays."""
-        arrays = [*self.code, *self.first_child, self.items, *(table for table in self.dense if table is not None)]
+        arrays = [*self.code, *self.first_child, *self.first_item_below, self.items]
+        arrays += [table for table in self.dense if table is not None]
         return sum(array.numel() * array.element_size() for array in arrays)
 
     def children(self, level, nodes):

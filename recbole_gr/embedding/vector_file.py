@@ -1,15 +1,12 @@
 """Item vectors from a file that another program wrote."""
 
+import contextlib
 import os
-import pickle
-import zipfile
 
 import numpy as np
 import torch
 
 from recbole_gr.errors import SettingError
-
-_UNREADABLE = (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError)
 
 
 def read_vector_file(path, item_tokens, item_file_tokens=None):
@@ -42,11 +39,13 @@ def read_vector_file(path, item_tokens, item_file_tokens=None):
         raise _unusable(path, f"has {len(names)} item ids for {len(vectors)} vectors")
 
     catalogue = [str(token) for token in item_tokens[1:]]
-    selected = _as_float32(vectors, _rows_of(catalogue, names, path))
+    selected = np.zeros((len(item_tokens), vectors.shape[1]), np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is reported with its item
+        selected[1:] = vectors[_rows_of(catalogue, names, path)]
     bad = np.flatnonzero(~np.isfinite(selected).all(axis=1))
     if len(bad):
-        raise _unusable(path, f"the vectors of {_count([catalogue[row] for row in bad])} are NaN or infinite")
-    return np.concatenate([np.zeros((1, selected.shape[1]), np.float32), selected])
+        raise _unusable(path, f"the vectors of {_count([catalogue[row - 1] for row in bad])} are NaN or infinite")
+    return selected
 
 
 def _read(path):
@@ -57,32 +56,34 @@ def _read(path):
         raise _unusable(path, f"the name must end in one of {', '.join(readers)}")
     if not os.path.isfile(path):
         raise _unusable(path, "there is no such file")
-    try:
-        names, vectors = readers[extension](path)
-    except SettingError:
-        raise
-    except _UNREADABLE as error:
-        reason = " ".join(str(error).split())[:200]
-        raise _unusable(path, f"cannot be read; pickled objects are refused ({type(error).__name__}: {reason})") from error
+    names, vectors = readers[extension](path)
     if vectors.ndim != 2 or vectors.shape[1] == 0:
         raise _unusable(path, f"vectors must be [rows x d], not {list(vectors.shape)}")
     return names, vectors
 
 
 def _read_npy(path):
-    return None, _real(path, np.load(path, mmap_mode="r", allow_pickle=False))
+    with _reading(path):
+        content = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(content, np.ndarray):
+        raise _unusable(path, f"must hold one array, but is an .npz file with {', '.join(content.files)}")
+    return None, _real(path, content)
 
 
 def _read_npz(path):
-    with np.load(path, allow_pickle=False) as file:
-        absent = {"item_id", "vectors"} - set(file.files)
-        if absent:
-            raise _unusable(path, f"must have the arrays item_id and vectors, has {', '.join(file.files) or 'none'}")
-        return [str(name) for name in file["item_id"].reshape(-1).tolist()], _real(path, file["vectors"])
+    with _reading(path):
+        content = np.load(path, allow_pickle=False)
+    names = [] if isinstance(content, np.ndarray) else content.files
+    if not {"item_id", "vectors"} <= set(names):
+        raise _unusable(path, f"must have the arrays item_id and vectors, has {', '.join(names) or 'one without name'}")
+    with _reading(path), content:
+        tokens, vectors = content["item_id"], content["vectors"]
+    return [str(token) for token in tokens.reshape(-1).tolist()], _real(path, vectors)
 
 
 def _read_pt(path):
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    with _reading(path):
+        content = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(content, torch.Tensor):
         return None, _real(path, content)
     if not isinstance(content, dict) or not all(isinstance(vector, torch.Tensor) for vector in content.values()):
@@ -91,6 +92,15 @@ def _read_pt(path):
     if len(shapes) != 1 or len(min(shapes)) != 1:
         raise _unusable(path, f"the vectors of the dict must be [d] with one d, not {sorted(shapes) or 'empty'}")
     return [str(name) for name in content], _real(path, torch.stack(list(content.values())))
+
+
+@contextlib.contextmanager
+def _reading(path):
+    try:
+        yield
+    except Exception as error:  # the libraries meet noise and pickled objects with nearly any exception
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise _unusable(path, f"cannot be read; pickled objects are refused ({reason})") from error
 
 
 def _real(path, vectors):
@@ -121,11 +131,6 @@ def _rows_of(catalogue, names, path):
     if without:
         raise _unusable(path, f"{_count(without)} of the {len(catalogue)} of the catalogue have no vector")
     return np.array([row_of[token] for token in catalogue], dtype=np.int64)
-
-
-def _as_float32(vectors, rows):
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is reported with its item
-        return np.asarray(vectors[rows], dtype=np.float32)
 
 
 def _count(tokens):

@@ -1,6 +1,7 @@
 """The sequence model: from a history of semantic IDs to log-probabilities of the next item's codes."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import nn
@@ -57,9 +58,8 @@ class SequenceModel(nn.Module):
         self.codebook_sizes = tuple(codebook_sizes)
         self.n_levels = len(self.codebook_sizes)
         self.history_position, self.separator, self.user_buckets = history_position, separator, user_buckets
-        offsets = torch.tensor((1, *self.codebook_sizes)).cumsum(0)
-        self.register_buffer("level_offset", offsets[:-1], persistent=False)
-        self.separator_token = int(offsets[-1])
+        *level_offset, self.separator_token = accumulate((1, *self.codebook_sizes))
+        self.register_buffer("level_offset", torch.tensor(level_offset), persistent=False)
         self.first_user_token = self.separator_token + 1
 
         stack = (size.n_layers, size.d_model, size.n_heads, size.d_kv, size.d_ff, feed_forward, dropout)

@@ -10,13 +10,15 @@ import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
-from recbole_gr.decoding.beam_search import certified_beam_search
+from recbole_gr.decoding.beam_search import available_items, certified_beam_search
 from recbole_gr.decoding.trie import Trie
 from recbole_gr.errors import DataError
 from recbole_gr.model.sequence_model import SequenceModel
 from recbole_gr.settings import model_size
 
+#: Beams alive at a time: few enough for the processor's cache, and the limit for users that need many.
 BEAMS_AT_ONCE = {"cpu": 4096, "cuda": 262144}
+WIDEST_SEARCH = {"cpu": 65536, "cuda": 524288}
 
 
 class TIGER(SequentialRecommender):
@@ -52,6 +54,7 @@ class TIGER(SequentialRecommender):
         # define layers and loss
         self._use_semantic_ids(dataset.semantic_ids.codes, dataset.semantic_ids.codebook_sizes)
         self.reset_certificates()
+        self.seen = None
 
     def _use_semantic_ids(self, codes, codebook_sizes):
         self.register_buffer("item_codes", torch.as_tensor(codes, dtype=torch.long))
@@ -90,11 +93,14 @@ class TIGER(SequentialRecommender):
 
     @torch.no_grad()
     def full_sort_predict(self, interaction):
-        """Item scores ``[users, n_items]``: exact log-probabilities of what the beams found, -inf for the rest."""
+        """Item scores ``[users, n_items]``: exact log-probabilities of what the beams found, -inf for the rest.
+
+        Items in ``seen`` (rows and items, set by the trainer where ``mask_seen`` is on) are not searched for.
+        """
         lengths = interaction[self.ITEM_SEQ_LEN]
         scores = torch.full((len(lengths), self.n_items), -torch.inf, device=lengths.device)
         by_length = lengths.argsort()
-        for users in by_length.split(max(1, self._beams_at_once() // self.beam_size)):
+        for users in by_length.split(max(1, BEAMS_AT_ONCE[self.device.type] // self.beam_size)):
             scores[users] = self._search(interaction, users)
         return scores
 
@@ -103,6 +109,7 @@ class TIGER(SequentialRecommender):
         with self._autocast():
             encoded = self.network.encode(self.item_codes[history], lengths, interaction[self.USER_ID][users])
             decoder = self.network.start_decoding(*encoded)
+            available = None if self.seen is None else available_items(self.trie, len(users), self._seen_by(users))
             scores, sure, first_sure = certified_beam_search(
                 decoder,
                 self.trie,
@@ -110,12 +117,22 @@ class TIGER(SequentialRecommender):
                 self.largest_k,
                 self.constrained,
                 self.beam_certify,
-                self._beams_at_once(),
+                WIDEST_SEARCH[self.device.type],
+                available,
             )
         self.certificates["users"] += len(sure)
         self.certificates["certified"] += int(sure.sum())
         self.certificates["certified_by_first_search"] += int(first_sure.sum())
         return scores
+
+    def _seen_by(self, users):
+        """The part of ``seen`` that concerns some rows of the batch, with rows counted anew."""
+        rows, items = (index.to(users.device) for index in self.seen)
+        place = torch.full((int(rows.max()) + 1 if len(rows) else 1,), -1, dtype=torch.long, device=users.device)
+        known = users < len(place)
+        place[users[known]] = torch.nonzero(known).squeeze(1)
+        here = place[rows] >= 0
+        return place[rows[here]], items[here]
 
     @torch.no_grad()
     def predict(self, interaction):
@@ -133,7 +150,7 @@ class TIGER(SequentialRecommender):
 
         scores = torch.empty(candidates.shape, device=items.device)
         for rows in torch.arange(len(distinct), device=items.device).split(
-            max(1, self._beams_at_once() // candidates.shape[1])
+            max(1, BEAMS_AT_ONCE[self.device.type] // candidates.shape[1])
         ):
             with self._autocast():
                 encoded = self.network.encode(
@@ -148,9 +165,6 @@ class TIGER(SequentialRecommender):
         """Histories trimmed to the longest of the batch, and their lengths."""
         lengths = interaction[self.ITEM_SEQ_LEN][users]
         return interaction[self.ITEM_SEQ][users, : int(lengths.max())], lengths
-
-    def _beams_at_once(self):
-        return BEAMS_AT_ONCE["cuda" if self.device.type == "cuda" else "cpu"]
 
     def _autocast(self):
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)

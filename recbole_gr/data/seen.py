@@ -1,0 +1,75 @@
+"""Which items a user had before: masked in the ranking, for all models alike."""
+
+from logging import getLogger
+
+import numpy as np
+import torch
+
+
+class SeenItems:
+    """The items of each user in some splits, as flat arrays.
+
+    Args:
+        users, items (np.ndarray): int64 ``[interactions]``.
+        n_users (int): number of users, the padding user included.
+    """
+
+    def __init__(self, users, items, n_users):
+        order = np.argsort(users, kind="stable")
+        self.items = items[order]
+        self.first = np.append(0, np.cumsum(np.bincount(users, minlength=n_users)))
+
+    def of(self, users):
+        """Rows and items for a batch of users: the user in row ``rows[j]`` had ``items[j]``.
+
+        Args:
+            users (np.ndarray): int64 ``[rows]``.
+
+        Returns:
+            tuple: two int64 tensors of equal length.
+        """
+        counts = self.first[users + 1] - self.first[users]
+        rows = np.repeat(np.arange(len(users)), counts)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return torch.from_numpy(rows), torch.from_numpy(self.items[self.first[users][rows] + within])
+
+
+def add_seen_items(built_datasets):
+    """Give the validation and test parts of a sequential dataset ``seen_items``: what came in the parts before.
+
+    The same items that RecBole masks for general models, which keep them in their sampler.
+
+    Args:
+        built_datasets (list): training, validation and test parts.
+    """
+    users, items = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    for part, later in zip(built_datasets, built_datasets[1:]):
+        new_users, new_items = _interactions(part)
+        users, items = np.concatenate([users, new_users]), np.concatenate([items, new_items])
+        later.seen_items = SeenItems(users, items, later.user_num)
+        _warn_of_repeats(later, users, items)
+
+
+def _interactions(part):
+    """Users and items of a part; a user's first item is no target of its own, it stands in the shortest history."""
+    feat = part.inter_feat
+    if len(feat) == 0:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    shortest = torch.nonzero(feat[part.item_list_length_field] == 1).squeeze(1)
+    beginning = part[shortest]
+    first_items = beginning[part.iid_field + part.config["LIST_SUFFIX"]][:, 0]
+    users = torch.cat([feat[part.uid_field], beginning[part.uid_field]])
+    return users.numpy(), torch.cat([feat[part.iid_field], first_items]).numpy()
+
+
+def _warn_of_repeats(part, users, items):
+    if len(part.inter_feat) == 0:
+        return
+    n_items = part.item_num
+    targets = part.inter_feat[part.uid_field].numpy() * n_items + part.inter_feat[part.iid_field].numpy()
+    repeats = int(np.isin(targets, users * n_items + items).sum())
+    if repeats:
+        getLogger().warning(
+            f"mask_seen=True: {repeats} of {len(targets)} targets are items that the user had before; masked, they can "
+            "never be hit. For repeat consumption set mask_seen=False."
+        )
