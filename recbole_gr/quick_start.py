@@ -13,7 +13,7 @@ import yaml
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
-from recbole.utils import get_environment, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
+from recbole.utils import dict2str, get_environment, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
 
 from recbole_gr.errors import SettingError
 from recbole_gr.plugin import RANKING_TYPES, properties_file, read_properties
@@ -141,7 +141,7 @@ def set_where(key, config, config_file_list=None):
         return "in config_dict"
     for file in reversed(config_file_list or []):
         with open(file, encoding="utf-8") as text:
-            if key in (yaml.load(text, Loader=config.yaml_loader) or {}):
+            if key in (yaml.safe_load(text) or {}):
                 return f"in {file}"
     return "by default"
 
@@ -169,7 +169,8 @@ def _run(config, state, saved):
     time_epochs(trainer, stages)
 
     if state is None or restore_training_state(state, trainer, train_data):
-        callback = (lambda epoch, _: save_training_state(trainer, train_data, epoch)) if saved else None
+        keep_state = saved and config["local_rank"] == 0
+        callback = (lambda epoch, _: save_training_state(trainer, train_data, epoch)) if keep_state else None
         trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"], callback_fn=callback)
     else:
         logger.info("The interrupted run had already finished training; only the test remains.")
@@ -179,8 +180,8 @@ def _run(config, state, saved):
     add_rates(stages, epoch_samples, len(valid_data._dataset), len(test_data._dataset))
 
     logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
-    logger.info(set_color("best valid ", "yellow") + f": {trainer.best_valid_result}")
-    logger.info(set_color("test result", "yellow") + f": {test_result}")
+    logger.info(set_color("best valid ", "yellow") + f": {dict2str(trainer.best_valid_result or {})}")
+    logger.info(set_color("test result", "yellow") + f": {dict2str(test_result)}")
     result = {
         "best_valid_score": trainer.best_valid_score,
         "valid_score_bigger": config["valid_metric_bigger"],
