@@ -73,7 +73,7 @@ class LengthGroupedTrainDataLoader(TrainDataLoader):
                 collate_fn=_Samples(self._dataset, self.transform),
                 num_workers=workers,
                 multiprocessing_context="spawn" if workers else None,
-                generator=self.generator,
+                generator=torch.Generator(),  # seeds the workers, which use no chance; ours stays with the batches
             )
         )
 

@@ -1,5 +1,7 @@
 """The RecBole dataset of the generative recommenders: histories made on demand, and the semantic IDs of the items."""
 
+import copy
+
 import numpy as np
 import torch
 from recbole.data.dataset import SequentialDataset
@@ -44,6 +46,8 @@ class HistoryDataset(SequentialDataset):
 
     def __getitem__(self, index, join=True):
         sample = super().__getitem__(index, join)
+        if self.history_end_field not in sample:  # the files of ``benchmark_filename`` bring their histories
+            return sample
         end, length = sample[self.history_end_field], sample[self.item_list_length_field]
         position = torch.arange(self.max_item_list_len)
         source = (end - length).unsqueeze(-1) + position
@@ -51,6 +55,13 @@ class HistoryDataset(SequentialDataset):
         history = self.item_sequence[source.clamp(max=len(self.item_sequence) - 1)].masked_fill(~inside, 0)
         sample.update(Interaction({self.iid_field + self.config["LIST_SUFFIX"]: history}))
         return sample
+
+    def inter_matrix(self, form="coo", value_field=None):
+        if value_field is not None:
+            raise NotImplementedError("the values of a user's first interaction are not kept")
+        laid_out = copy.copy(self)
+        laid_out.inter_feat = self.__getitem__(slice(None), join=False)  # RecBole takes the first items from the histories
+        return super(HistoryDataset, laid_out).inter_matrix(form)
 
 
 class TIGERDataset(HistoryDataset):

@@ -1,0 +1,65 @@
+"""At 8.8e8 seconds neighbouring float32 values are 64 seconds apart."""
+
+import numpy as np
+import pytest
+from recbole.config import Config
+from recbole.data import create_dataset
+
+EPOCH = 880_000_000
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """Writes a dataset whose file is not in the order of time; returns settings that load it."""
+    folder = tmp_path / "data" / "shop"
+    folder.mkdir(parents=True)
+
+    def write(rows):
+        lines = [f"{user}\t{item}\t{time}" for user, item, time in rows]
+        (folder / "shop.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(lines) + "\n")
+        return {"data_path": str(tmp_path / "data"), "load_col": {"inter": ["user_id", "item_id", "timestamp"]}}
+
+    return write
+
+
+def last_items(model, settings):
+    """The test item of each user, by token."""
+    protocol = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO"}, "normalize_all": False}
+    config = Config(model, "shop", config_dict={**protocol, **settings, "train_neg_sample_args": None})
+    dataset = create_dataset(config)
+    test = dataset.build()[2].inter_feat
+    return dict(zip(dataset.id2token("user_id", test["user_id"]), dataset.id2token("item_id", test["item_id"])))
+
+
+ROWS = [("u", "d", EPOCH + 5), ("u", "a", EPOCH), ("u", "c", EPOCH + 4), ("u", "b", EPOCH + 2)]
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_the_true_order_decides(shop, model):
+    assert last_items(model, {**shop(ROWS), "timestamp_order": "exact"}) == {"u": "d"}
+    assert last_items(model, {**shop(ROWS), "timestamp_order": "recbole"}) == {"u": "b"}
+    assert last_items(model, shop(ROWS)) == {"u": "d"}
+
+
+def test_true_ties_stay_in_the_order_of_the_file(shop):
+    rows = [("u", "a", EPOCH), ("u", "d", EPOCH + 1), ("u", "c", EPOCH + 1), ("u", "b", EPOCH + 1)]
+    assert last_items("SASRec", shop(rows)) == {"u": "b"}
+
+
+def test_whole_histories_are_in_the_order_of_time(shop):
+    rng = np.random.default_rng(0)
+    rows = [(f"u{user}", f"i{rng.integers(9)}", EPOCH + int(t)) for user in range(5) for t in rng.permutation(20)]
+    settings = {**shop(rows), "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO"}, "normalize_all": False}
+    dataset = create_dataset(Config("SASRec", "shop", config_dict={**settings, "train_neg_sample_args": None}))
+    test = dataset.build()[2]
+    for user, history, length, item in zip(*(test.inter_feat[f] for f in ("user_id", "item_id_list", "item_length", "item_id"))):
+        name = dataset.id2token("user_id", int(user))
+        expected = [i for _, i in sorted((t, i) for u, i, t in rows if u == name)]
+        assert [*dataset.id2token("item_id", history[: int(length)]), dataset.id2token("item_id", int(item))] == expected
+
+
+def test_a_random_split_is_left_alone(shop):
+    settings = {**shop(ROWS * 5), "eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO"}}
+    dataset = create_dataset(Config("BPR", "shop", config_dict=settings))
+    dataset._change_feat_format()
+    assert dataset.id2token("item_id", dataset.inter_feat["item_id"]).tolist() == [item for _, item, _ in ROWS * 5]
