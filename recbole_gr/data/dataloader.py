@@ -11,7 +11,7 @@ class LengthGroupedBatches:
 
     The samples are shuffled, every ``BATCHES_SORTED_TOGETHER`` batches of them are sorted by length and cut into
     batches, and the batches are shuffled. In distributed training all ranks draw the same order (same seed) and take
-    every ``world_size``-th batch of it.
+    every ``world_size``-th batch of it, equally many: left-over batches are not used, too few are repeated.
 
     Args:
         lengths (torch.Tensor): int64 ``[samples]``, items in each history.
@@ -41,22 +41,24 @@ class LengthGroupedBatches:
                 group = group[self.lengths[group].argsort(stable=True)]
             batches += group.split(self.batch_size)
         order = torch.randperm(len(batches), generator=self.generator) if self.shuffle else range(len(batches))
-        mine = list(order)[self.rank :: self.world_size][: len(self)]
-        return (batches[index].tolist() for index in mine)
+        mine = (list(order) * self.world_size)[self.rank :: self.world_size][: len(self)]
+        # a generator, so that chance is drawn at the first batch: torch asks for iterators that it does not use
+        yield from (batches[index].tolist() for index in mine)
 
 
 class LengthGroupedTrainDataLoader(TrainDataLoader):
     """RecBole's training loader with :class:`LengthGroupedBatches`; workers (``worker``) are started with spawn."""
 
-    def __init__(self, config, dataset, sampler, shuffle=False):
-        super().__init__(config, dataset, sampler, shuffle=shuffle)
-        distributed = not config["single_spec"]
-        self.batches = LengthGroupedBatches(
-            dataset.inter_feat[dataset.item_list_length_field],
+    @property
+    def batches(self):
+        """How the next epoch is cut; made on demand, for a saved loader is loaded with another generator and config."""
+        distributed = not self.config["single_spec"]
+        return LengthGroupedBatches(
+            self._dataset.inter_feat[self._dataset.item_list_length_field],
             self.step,
             self.generator,
-            config["epoch_samples"],
-            shuffle,
+            self.config["epoch_samples"],
+            self.shuffle,
             torch.distributed.get_rank() if distributed else 0,
             torch.distributed.get_world_size() if distributed else 1,
         )

@@ -31,8 +31,9 @@ class SemanticIDs:
     source: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        codes = np.ascontiguousarray(self.codes, dtype=np.int32)
-        object.__setattr__(self, "codes", codes)
+        codes = np.asarray(self.codes)
+        if codes.dtype.kind not in "iu":
+            raise DataError(f"semantic IDs: codes must be whole numbers, not {codes.dtype}")
         object.__setattr__(self, "codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
         if codes.ndim != 2 or len(codes) < 2 or codes.shape[1] != len(self.codebook_sizes):
             raise DataError(
@@ -46,6 +47,7 @@ class SemanticIDs:
                 f"semantic IDs: item {row + 1} has code {codes[row + 1, level]} at level {level}, "
                 f"allowed is 0 to {self.codebook_sizes[level] - 1}"
             )
+        object.__setattr__(self, "codes", np.ascontiguousarray(codes, dtype=np.int32))
 
     @property
     def n_items(self):
@@ -109,7 +111,7 @@ class SemanticIDs:
             with np.load(path, allow_pickle=False) as arrays:
                 codes, meta = arrays["codes"], json.loads(str(arrays["meta"]))
                 return cls(codes, meta["codebook_sizes"], meta["collision"], meta["source"])
-        except (OSError, KeyError, ValueError, EOFError) as error:
-            if isinstance(error, DataError):
-                raise
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+        except Exception as error:  # numpy and zipfile meet noise with nearly any exception
             raise DataError(f"{path}: not a semantic-ID file written by SemanticIDs.save ({error})") from error

@@ -1,6 +1,7 @@
 """Semantic IDs made elsewhere: a file named by ``sid_file``."""
 
 import json
+import os
 
 import numpy as np
 
@@ -23,24 +24,24 @@ def read_sid_file(path, item_tokens):
         SettingError: the file is missing, of an unknown kind, or does not cover the catalogue.
         DataError: its content is damaged, or its codes have no single length.
     """
+    if not path.endswith((".json", ".npz")):
+        raise SettingError("sid_file", path, "must end in .json ({item: [codes]}) or .npz (SemanticIDs.save)")
+    if not os.path.isfile(path):
+        raise SettingError("sid_file", path, "no such file")
     if path.endswith(".json"):
         return _from_json(path, item_tokens)
-    if path.endswith(".npz"):
-        ids = SemanticIDs.load(path)
-        if ids.n_items != len(item_tokens):
-            raise SettingError(
-                "sid_file", path, f"holds {ids.n_items - 1} items, but the catalogue has {len(item_tokens) - 1}"
-            )
-        return ids
-    raise SettingError("sid_file", path, "must end in .json ({item: [codes]}) or .npz (SemanticIDs.save)")
+    ids = SemanticIDs.load(path)
+    if ids.n_items != len(item_tokens):
+        raise SettingError(
+            "sid_file", path, f"holds {ids.n_items - 1} items, but the catalogue has {len(item_tokens) - 1}"
+        )
+    return ids
 
 
 def _from_json(path, item_tokens):
     try:
         with open(path, encoding="utf-8") as file:
             by_item = json.load(file)
-    except FileNotFoundError:
-        raise SettingError("sid_file", path, "no such file") from None
     except ValueError as error:
         raise DataError(f"{path}: not valid json ({error})") from error
     if not isinstance(by_item, dict) or not by_item:
@@ -60,7 +61,7 @@ def _from_json(path, item_tokens):
         found = np.array(rows)
     except ValueError as error:
         raise DataError(f"{path}: the codes must be whole numbers ({error})") from error
-    if found.dtype.kind not in "iu":
+    if found.dtype.kind not in "iu" or found.ndim != 2:
         raise DataError(f"{path}: the codes must be whole numbers, not {rows[0]}")
     codes = np.concatenate([np.full((1, found.shape[1]), -1), found])
     return SemanticIDs(codes, found.max(axis=0) + 1, "as in the file", {"sid_file": path})
