@@ -1,14 +1,23 @@
+"""How an epoch of training is cut into batches."""
+
 import numpy as np
+import pytest
 import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
 
 from recbole_gr.data.dataloader import LengthGroupedBatches
 
 
-def lengths_like_beauty(n=20_000, longest=20):
-    """Histories of a 5-core set with many short users: lengths 1 to n - 1 of users with at least 5, geometric, mean 8.9."""
-    users = 4 + np.random.default_rng(0).geometric(1 / 4.9, size=n // 8)
-    every_prefix = np.concatenate([np.arange(1, count - 1) for count in users])
-    return torch.as_tensor(np.minimum(every_prefix, longest)[:n])
+def lengths_like_beauty():
+    """Lengths of the training histories of a set like 5-core Beauty.
+
+    A user has 5 interactions and a lognormal number of further ones, rounded down, which gives Beauty's mean of 8.9 and
+    median of 6. The last two are for validation and test, so n interactions give histories of 1 to n - 3 items.
+    """
+    counts = 5 + np.random.default_rng(0).lognormal(np.log(1.6), 1.42, size=4000).astype(int)
+    assert counts.min() == 5 and np.median(counts) == 6 and abs(counts.mean() - 8.9) < 0.2
+    return torch.as_tensor(np.minimum(np.concatenate([np.arange(1, count - 2) for count in counts]), 20))
 
 
 def batches(**options):
@@ -37,12 +46,17 @@ def test_few_samples_per_epoch_are_drawn_without_replacement():
     assert set(epochs[0]) != set(epochs[1]) and len(drawn) == 8
 
 
-def test_at_most_a_tenth_is_padding():
-    drawn = batches()
-    longest = sum(int(drawn.lengths[batch].max()) * len(batch) for batch in drawn)
-    assert 1 - int(drawn.lengths.sum()) / longest < 0.1
-    random = torch.randperm(len(drawn.lengths)).split(128)
-    assert 1 - int(drawn.lengths.sum()) / sum(int(drawn.lengths[b].max()) * len(b) for b in random) > 0.4
+def padding(drawn, epoch):
+    places = sum(int(drawn.lengths[batch].max()) * len(batch) for batch in epoch)
+    return 1 - int(drawn.lengths.sum()) / places
+
+
+@pytest.mark.parametrize("batch_size", [128, 256, 1024])
+def test_at_most_a_tenth_is_padding(batch_size):
+    drawn = LengthGroupedBatches(lengths_like_beauty(), batch_size, torch.Generator().manual_seed(0))
+    assert padding(drawn, drawn) < 0.1
+    random = torch.randperm(len(drawn.lengths), generator=torch.Generator().manual_seed(0)).split(batch_size)
+    assert padding(drawn, random) > 0.4
 
 
 def test_batches_are_mixed_and_come_in_random_order():
@@ -61,3 +75,58 @@ def test_two_processes_share_an_epoch():
 
 def test_without_shuffling_samples_keep_their_order():
     assert sum(batches(shuffle=False), []) == list(range(len(lengths_like_beauty())))
+
+
+@pytest.mark.parametrize("n_samples, n_batches", [(1, 1), (4, 1), (12, 3), (13, 4), (30, 8), (33, 9)])
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_every_process_gets_equally_many_batches(n_samples, n_batches, world_size):
+    lengths = torch.arange(n_samples) + 1
+    ranks = []
+    for rank in range(world_size):
+        drawn = LengthGroupedBatches(lengths, 4, torch.Generator().manual_seed(0), rank=rank, world_size=world_size)
+        ranks.append(list(drawn))
+        assert len(ranks[-1]) == len(drawn) == max(1, n_batches // world_size)
+    if n_batches >= world_size:
+        samples = sum(sum(ranks, []), [])
+        assert len(set(samples)) == len(samples)
+
+
+def loader(settings, **more):
+    config = Config("TIGER", "small", config_dict={**settings, **more})
+    return data_preparation(config, create_dataset(config))[0]
+
+
+def epoch_of(train_data):
+    """The samples of each batch, as (user, target, history)."""
+    fields = ("user_id", "item_id", "item_length")
+    return [
+        [(*(int(batch[field][row]) for field in fields), *batch["item_id_list"][row].tolist()) for row in range(len(batch))]
+        for batch in train_data
+    ]
+
+
+def test_the_loader_gives_every_sample_once_and_the_seed_decides(small_part, tiny_settings):
+    train_data, again, other = (loader(tiny_settings, seed=seed) for seed in (1, 1, 2))
+    first, second = epoch_of(train_data), epoch_of(train_data)
+    n_samples = len(train_data._dataset)
+    assert len(first) == len(train_data) == -(-n_samples // 128)
+    everything = sorted(epoch_of([train_data._dataset[:]])[0])
+    assert sorted(sum(first, [])) == sorted(sum(second, [])) == everything and len(everything) == n_samples
+    assert first != second
+    assert [epoch_of(again), epoch_of(again)] == [first, second]
+    assert epoch_of(other) not in (first, second)
+
+
+def test_the_loader_draws_epoch_samples(small_part, tiny_settings):
+    train_data = loader(tiny_settings, epoch_samples=300)
+    first, second = (sum(epoch_of(train_data), []) for _ in range(2))
+    assert len(train_data) == 3 and len(set(first)) == len(first) == 300 == len(set(second))
+    assert set(first) != set(second)
+
+
+def test_a_saved_loader_takes_over_the_new_settings(small_part, tiny_settings):
+    settings = {**tiny_settings, "save_dataloaders": True}
+    assert len(epoch_of(loader(settings))[0]) <= 128
+    train_data = loader(settings, train_batch_size=32)
+    epoch = epoch_of(train_data)
+    assert max(map(len, epoch)) == 32 and len(epoch) == len(train_data) == -(-len(train_data._dataset) // 32)

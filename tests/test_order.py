@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 from recbole.config import Config
 from recbole.data import create_dataset
+from recbole.data.dataset import Dataset
+from recbole.utils import init_seed
+
+from recbole_gr.data.dataset import HistoryDataset
 
 EPOCH = 880_000_000
 
@@ -26,7 +30,7 @@ def last_items(model, settings):
     """The test item of each user, by token."""
     protocol = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO"}, "normalize_all": False}
     config = Config(model, "shop", config_dict={**protocol, **settings, "train_neg_sample_args": None})
-    dataset = create_dataset(config)
+    dataset = HistoryDataset(config) if model == "TIGER" else create_dataset(config)
     test = dataset.build()[2].inter_feat
     return dict(zip(dataset.id2token("user_id", test["user_id"]), dataset.id2token("item_id", test["item_id"])))
 
@@ -34,16 +38,35 @@ def last_items(model, settings):
 ROWS = [("u", "d", EPOCH + 5), ("u", "a", EPOCH), ("u", "c", EPOCH + 4), ("u", "b", EPOCH + 2)]
 
 
-@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+MODELS = ["SASRec", "BPR", "TIGER"]
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_the_true_order_decides(shop, model):
     assert last_items(model, {**shop(ROWS), "timestamp_order": "exact"}) == {"u": "d"}
     assert last_items(model, {**shop(ROWS), "timestamp_order": "recbole"}) == {"u": "b"}
     assert last_items(model, shop(ROWS)) == {"u": "d"}
 
 
-def test_true_ties_stay_in_the_order_of_the_file(shop):
-    rows = [("u", "a", EPOCH), ("u", "d", EPOCH + 1), ("u", "c", EPOCH + 1), ("u", "b", EPOCH + 1)]
-    assert last_items("SASRec", shop(rows)) == {"u": "b"}
+@pytest.mark.parametrize("model", MODELS)
+def test_true_ties_stay_in_the_order_of_the_file(shop, model):
+    rows = [("u", "d", EPOCH + 1), ("u", "c", EPOCH + 1), ("u", "b", EPOCH + 1), ("u", "a", EPOCH)]
+    assert last_items(model, shop(rows)) == {"u": "b"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_times_that_are_a_numerical_feature(shop, model):
+    settings = {**shop(ROWS), "numerical_features": ["timestamp"]}
+    assert last_items(model, settings) == {"u": "d"}
+    assert last_items(model, {**settings, "timestamp_order": "recbole"}) == {"u": "b"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_normalised_times(shop, model):
+    rows = [("v", item, 0) for item in "abcd"] + ROWS
+    settings = {**shop(rows), "normalize_all": True}
+    assert last_items(model, settings)["u"] == "d"
+    assert last_items(model, {**settings, "timestamp_order": "recbole"})["u"] == "b"
 
 
 def test_whole_histories_are_in_the_order_of_time(shop):
@@ -63,3 +86,18 @@ def test_a_random_split_is_left_alone(shop):
     dataset = create_dataset(Config("BPR", "shop", config_dict=settings))
     dataset._change_feat_format()
     assert dataset.id2token("item_id", dataset.inter_feat["item_id"]).tolist() == [item for _, item, _ in ROWS * 5]
+
+
+def random_split(settings):
+    dataset = create_dataset(Config("BPR", "shop", config_dict=settings))
+    init_seed(7, True)
+    return [[part.inter_feat[field].tolist() for field in ("user_id", "item_id", "timestamp")] for part in dataset.build()]
+
+
+def test_a_random_split_is_plain_recboles(shop, monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = [(f"u{u}", f"i{rng.integers(9)}", EPOCH + rng.integers(50)) for u in range(5) for _ in range(20)]
+    settings = {**shop(rows), "eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user"}}
+    ours = random_split(settings)
+    monkeypatch.setattr(Dataset, "_change_feat_format", Dataset._change_feat_format.__wrapped__)
+    assert ours == random_split(settings) and [len(part[0]) for part in ours] == [60, 20, 20]

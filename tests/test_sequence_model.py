@@ -3,6 +3,7 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
+from recbole_gr.model.layers import Dropout
 from recbole_gr.model.sequence_model import MODEL_SIZES, ModelSize, SequenceModel
 
 SIZES = (7, 5, 6, 3)
@@ -198,3 +199,20 @@ def test_named_sizes_have_the_weights_of_the_table(name, weights):
     with torch.device("meta"):
         model = SequenceModel((256,) * 4, MODEL_SIZES[name], "relu", 0.0, "code", False, 0)
     assert sum(p.numel() for n, p in model.named_parameters() if "layers" in n and p.dim() == 2) == weights
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_dropout_zeroes_the_share_it_says_and_keeps_the_mean(rate):
+    torch.manual_seed(0)
+    dropout, hidden = Dropout(rate), torch.full((1001, 333), 2.0, requires_grad=True)
+    out = dropout(hidden)
+    n = hidden.numel()
+    zeros = int((out == 0).sum())
+    assert abs(zeros - rate * n) < 5 * (rate * (1 - rate) * n) ** 0.5
+    kept = out[out != 0]
+    torch.testing.assert_close(kept, torch.full_like(kept, 2 / (1 - rate)))
+    out.sum().backward()
+    torch.testing.assert_close(hidden.grad, (out != 0) / (1 - rate))
+    neighbours = ((out[:, 1:] == 0) & (out[:, :-1] == 0)).float().mean()
+    assert abs(float(neighbours) - rate**2) < 0.005
+    assert torch.equal(dropout.eval()(hidden), hidden)

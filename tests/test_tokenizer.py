@@ -1,3 +1,5 @@
+"""Referees: hand-worked examples, plain loops, numpy, scipy and scikit-learn."""
+
 import json
 
 import numpy as np
@@ -98,9 +100,10 @@ def test_values_that_cannot_work():
     ):
         with pytest.raises(SettingError, match=word):
             tokenize(rows, **{"codebook_size": 8, **settings})
-    rows[7, 2] = np.nan
-    with pytest.raises(DataError, match="item 7"):
-        tokenize(rows, codebook_size=8)
+    for value in (np.nan, np.inf):
+        rows[[7, 9], 2] = value
+        with pytest.raises(DataError, match="2 items have NaN or infinite values, the first is item 7"):
+            tokenize(rows, codebook_size=8)
 
 
 def test_statistics():
@@ -130,11 +133,44 @@ def test_codes_that_do_not_fit(codes):
         SemanticIDs(np.array(codes), (2, 2), "none")
 
 
+def test_codes_that_are_no_numbers_of_a_codebook():
+    with pytest.raises(DataError, match="whole numbers, not float64"):
+        SemanticIDs(np.array([[-1.0], [0.7]]), (2,), "none")
+    with pytest.raises(DataError, match="too large"):
+        SemanticIDs(np.array([[-1], [2**32]]), (2**32 + 1,), "none")
+    with pytest.raises(DataError, match="item 1 has code 4294967296 at level 0, allowed is 0 to 7"):
+        SemanticIDs(np.array([[-1], [2**32]]), (8,), "none")
+
+
+def damaged_files():
+    SemanticIDs(np.array([[-1], [0], [1]]), (2,), "none").save("whole.npz")
+    with open("whole.npz", "rb") as file:
+        whole = file.read()
+    yield b"nothing"
+    yield b""
+    yield whole[: len(whole) // 2]
+    place = whole.index(np.array([-1, 0, 1], dtype=np.int32).tobytes())
+    yield whole[:place] + b"\x07" + whole[place + 1 :]
+    np.save("array.npy", np.arange(3))
+    with open("array.npy", "rb") as file:
+        yield file.read()
+    for arrays in (
+        {"codes": np.zeros((3, 1), dtype=int)},
+        {"codes": np.zeros((3, 1), dtype=int), "meta": np.array("[]")},
+        {"codes": np.zeros((3, 1)), "meta": np.array('{"codebook_sizes": [1], "collision": "none", "source": {}}')},
+        {"codes": np.ones((3, 1), dtype=int), "meta": np.array('{"codebook_sizes": [1], "collision": "", "source": {}}')},
+    ):
+        np.savez("other.npz", **arrays)
+        with open("other.npz", "rb") as file:
+            yield file.read()
+
+
 def test_a_damaged_file():
-    with open("ids.npz", "w") as file:
-        file.write("nothing")
-    with pytest.raises(DataError, match="ids.npz"):
-        SemanticIDs.load("ids.npz")
+    for content in damaged_files():
+        with open("ids.npz", "wb") as file:
+            file.write(content)
+        with pytest.raises(DataError, match="^ids.npz: "):
+            SemanticIDs.load("ids.npz")
 
 
 TOKENS = np.array(["[PAD]", "b", "a", "c"])
@@ -164,9 +200,16 @@ def test_an_npz_file_must_have_the_catalogues_size():
     "content, error, words",
     [
         ({"a": [1, 2], "b": [1, 2]}, SettingError, "1 of 3 items of the catalogue, for example c"),
-        ({"a": [1, 2], "b": [1, 2], "c": [1]}, DataError, "list of"),
+        ({"a": [1, 2], "b": [1, 2], "c": [1]}, DataError, "all of one length"),
         ({"a": [1.5], "b": [1], "c": [2]}, DataError, "whole numbers"),
         ({"a": ["x"], "b": ["y"], "c": ["z"]}, DataError, "whole numbers"),
+        ({"a": [[1]], "b": [[1]], "c": [[2]]}, DataError, "whole numbers"),
+        ({"a": [True], "b": [False], "c": [True]}, DataError, "whole numbers"),
+        ({"a": [], "b": [], "c": []}, DataError, "whole numbers"),
+        ({"a": "12", "b": "12", "c": "12"}, DataError, "all of one length"),
+        ({"a": 5, "b": 1, "c": 2}, DataError, "all of one length"),
+        ({"a": [2**32], "b": [1], "c": [2]}, DataError, "too large"),
+        ({"x": [1]}, SettingError, "no codes for 3 of 3 items of the catalogue, for example b, a, c"),
         ({"a": [-1], "b": [1], "c": [2]}, DataError, "item 2 has code -1"),
         ([1, 2], DataError, "json object"),
     ],
@@ -181,3 +224,16 @@ def test_a_file_that_is_not_json():
         file.write("{")
     with pytest.raises(DataError, match="not valid json"):
         read_sid_file("ids.json", TOKENS)
+
+
+def test_files_that_are_not_there():
+    for path, words in (("ids.json", "no such file"), ("ids.npz", "no such file"), ("ids.txt", "must end in .json")):
+        with pytest.raises(SettingError, match=words):
+            read_sid_file(path, TOKENS)
+
+
+def test_vectors_that_are_all_alike():
+    alike = with_padding(np.ones((20, 4), dtype=np.float32))
+    for normalise in (True, False):
+        ids = tokenize(alike, codebook_num=2, codebook_size=4, seed=0, normalise_residual=normalise)
+        assert ids.statistics()["unique_share"] == 1.0 and ids.codebook_sizes == (4, 4, 20)

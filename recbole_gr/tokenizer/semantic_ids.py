@@ -47,6 +47,8 @@ class SemanticIDs:
                 f"semantic IDs: item {row + 1} has code {codes[row + 1, level]} at level {level}, "
                 f"allowed is 0 to {self.codebook_sizes[level] - 1}"
             )
+        if max(self.codebook_sizes) > 2**31:
+            raise DataError(f"semantic IDs: a codebook of {max(self.codebook_sizes)} codes is too large")
         object.__setattr__(self, "codes", np.ascontiguousarray(codes, dtype=np.int32))
 
     @property

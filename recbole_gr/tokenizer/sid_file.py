@@ -56,7 +56,7 @@ def _from_json(path, item_tokens):
         )
     rows = [by_item[token] for token in item_tokens[1:]]
     if not all(isinstance(row, list) and len(row) == len(rows[0]) for row in rows):
-        raise DataError(f"{path}: every item must have a list of {len(rows[0])} codes")
+        raise DataError(f"{path}: every item must have a list of codes, all of one length")
     try:
         found = np.array(rows)
     except ValueError as error:
