@@ -24,6 +24,7 @@ from recbole_gr.data.dataloader import LengthGroupedTrainDataLoader
 from recbole_gr.data.dataset import TIGERDataset
 from recbole_gr.data.order import sort_by_exact_time
 from recbole_gr.data.seen import add_seen_items
+from recbole_gr.errors import SettingError
 from recbole_gr.model import tiger
 from recbole_gr.trainer import TIGERTrainer
 
@@ -145,6 +146,8 @@ def _with_seen_items(original):
 
     def create_samplers(config, dataset, built_datasets):
         if config["mask_seen"] is True and config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+            if config["benchmark_filename"] is not None:
+                raise SettingError("mask_seen", True, "files that are split already do not tell all a user had; set it to recbole")
             add_seen_items(built_datasets)
         return original(config, dataset, built_datasets)
 

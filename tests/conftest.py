@@ -17,7 +17,7 @@ def own_folder(tmp_path, monkeypatch):
     """RecBole writes into the current folder, reads settings from the command line, and adds log handlers."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["pytest"])
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # tiny models; more threads only wait for each other
     before = logging.getLogger().handlers[:]
     yield
     for handler in set(logging.getLogger().handlers) - set(before):

@@ -98,11 +98,8 @@ def loader(settings, **more):
 
 def epoch_of(train_data):
     """The samples of each batch, as (user, target, history)."""
-    fields = ("user_id", "item_id", "item_length")
-    return [
-        [(*(int(batch[field][row]) for field in fields), *batch["item_id_list"][row].tolist()) for row in range(len(batch))]
-        for batch in train_data
-    ]
+    fields = ("user_id", "item_id", "item_length", "item_id_list")
+    return [[(*row[:3], *row[3]) for row in zip(*(batch[field].tolist() for field in fields))] for batch in train_data]
 
 
 def test_the_loader_gives_every_sample_once_and_the_seed_decides(small_part, tiny_settings):

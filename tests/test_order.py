@@ -32,7 +32,8 @@ def last_items(model, settings):
     config = Config(model, "shop", config_dict={**protocol, **settings, "train_neg_sample_args": None})
     dataset = HistoryDataset(config) if model == "TIGER" else create_dataset(config)
     test = dataset.build()[2].inter_feat
-    return dict(zip(dataset.id2token("user_id", test["user_id"]), dataset.id2token("item_id", test["item_id"])))
+    users, items = (dataset.id2token(field, test[field].numpy()) for field in ("user_id", "item_id"))
+    return dict(zip(users, items))
 
 
 ROWS = [("u", "d", EPOCH + 5), ("u", "a", EPOCH), ("u", "c", EPOCH + 4), ("u", "b", EPOCH + 2)]
@@ -52,6 +53,8 @@ def test_the_true_order_decides(shop, model):
 def test_true_ties_stay_in_the_order_of_the_file(shop, model):
     rows = [("u", "d", EPOCH + 1), ("u", "c", EPOCH + 1), ("u", "b", EPOCH + 1), ("u", "a", EPOCH)]
     assert last_items(model, shop(rows)) == {"u": "b"}
+    tied = [("u", f"i{n}", EPOCH + n % 2) for n in range(500)]
+    assert last_items(model, shop(tied)) == {"u": "i499"}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -75,10 +78,12 @@ def test_whole_histories_are_in_the_order_of_time(shop):
     settings = {**shop(rows), "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO"}, "normalize_all": False}
     dataset = create_dataset(Config("SASRec", "shop", config_dict={**settings, "train_neg_sample_args": None}))
     test = dataset.build()[2]
-    for user, history, length, item in zip(*(test.inter_feat[f] for f in ("user_id", "item_id_list", "item_length", "item_id"))):
+    fields = ("user_id", "item_id_list", "item_length", "item_id")
+    for user, history, length, item in zip(*(test.inter_feat[field] for field in fields)):
         name = dataset.id2token("user_id", int(user))
         expected = [i for _, i in sorted((t, i) for u, i, t in rows if u == name)]
-        assert [*dataset.id2token("item_id", history[: int(length)]), dataset.id2token("item_id", int(item))] == expected
+        found = [*history[: int(length)], item]
+        assert dataset.id2token("item_id", found).tolist() == expected
 
 
 def test_a_random_split_is_left_alone(shop):
@@ -91,7 +96,8 @@ def test_a_random_split_is_left_alone(shop):
 def random_split(settings):
     dataset = create_dataset(Config("BPR", "shop", config_dict=settings))
     init_seed(7, True)
-    return [[part.inter_feat[field].tolist() for field in ("user_id", "item_id", "timestamp")] for part in dataset.build()]
+    fields = ("user_id", "item_id", "timestamp")
+    return [[part.inter_feat[field].tolist() for field in fields] for part in dataset.build()]
 
 
 def test_a_random_split_is_plain_recboles(shop, monkeypatch):

@@ -154,11 +154,12 @@ def damaged_files():
     np.save("array.npy", np.arange(3))
     with open("array.npy", "rb") as file:
         yield file.read()
+    meta = np.array('{"codebook_sizes": [1], "collision": "none", "source": {}}')
     for arrays in (
         {"codes": np.zeros((3, 1), dtype=int)},
         {"codes": np.zeros((3, 1), dtype=int), "meta": np.array("[]")},
-        {"codes": np.zeros((3, 1)), "meta": np.array('{"codebook_sizes": [1], "collision": "none", "source": {}}')},
-        {"codes": np.ones((3, 1), dtype=int), "meta": np.array('{"codebook_sizes": [1], "collision": "", "source": {}}')},
+        {"codes": np.zeros((3, 1)), "meta": meta},
+        {"codes": np.ones((3, 1), dtype=int), "meta": meta},
     ):
         np.savez("other.npz", **arrays)
         with open("other.npz", "rb") as file:

@@ -51,7 +51,7 @@ class LengthGroupedTrainDataLoader(TrainDataLoader):
 
     @property
     def batches(self):
-        """How the next epoch is cut; made on demand, for a saved loader is loaded with another generator and config."""
+        """How the next epoch is cut; made on demand, for a loaded loader is given another generator and config."""
         distributed = not self.config["single_spec"]
         return LengthGroupedBatches(
             self._dataset.inter_feat[self._dataset.item_list_length_field],
@@ -75,13 +75,13 @@ class LengthGroupedTrainDataLoader(TrainDataLoader):
                 collate_fn=_Samples(self._dataset, self.transform),
                 num_workers=workers,
                 multiprocessing_context="spawn" if workers else None,
-                generator=torch.Generator(),  # seeds the workers, which use no chance; ours stays with the batches
+                generator=torch.Generator(),  # seeds the workers, which use no chance; ours is for the batches
             )
         )
 
 
 class _Samples:
-    """What a worker needs to lay out a batch; the loader itself holds a generator, which cannot be sent to a process."""
+    """What a worker needs to lay out a batch; the loader itself holds a generator, which cannot be sent to it."""
 
     def __init__(self, dataset, transform):
         self.dataset, self.transform = dataset, transform

@@ -34,9 +34,8 @@ class HistoryDataset(SequentialDataset):
 
         self.item_sequence = self.inter_feat[self.iid_field]
         self.inter_feat = Interaction({field: self.inter_feat[field][target] for field in self.inter_feat})
-        self.inter_feat.update(
-            Interaction({self.item_list_length_field: torch.tensor(length), self.history_end_field: torch.tensor(target)})
-        )
+        self.inter_feat[self.item_list_length_field] = torch.tensor(length)
+        self.inter_feat[self.history_end_field] = torch.tensor(target)
         self.set_field_property(self.history_end_field, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
 
     @property
@@ -60,7 +59,8 @@ class HistoryDataset(SequentialDataset):
         if value_field is not None:
             raise NotImplementedError("the values of a user's first interaction are not kept")
         laid_out = copy.copy(self)
-        laid_out.inter_feat = self.__getitem__(slice(None), join=False)  # RecBole takes the first items from the histories
+        # RecBole takes the first items from the histories
+        laid_out.inter_feat = self.__getitem__(slice(None), join=False)
         return super(HistoryDataset, laid_out).inter_matrix(form)
 
 

@@ -53,7 +53,9 @@ def tokenize(vectors, tokenizer="rkmeans", codebook_num=3, codebook_size=256, co
             raise SettingError(key, value, "must be a whole number of at least 1")
     damaged = np.flatnonzero(~np.isfinite(vectors[1:]).all(axis=1))
     if len(damaged):
-        raise DataError(f"vectors: {len(damaged)} items have NaN or infinite values, the first is item {damaged[0] + 1}")
+        raise DataError(
+            f"vectors: {len(damaged)} items have NaN or infinite values, the first is item {damaged[0] + 1}"
+        )
     codes, _ = TOKENIZERS[tokenizer](vectors[1:], codebook_num, codebook_size, seed=seed, **options)
     codes, sizes = resolve_collisions(codes, (codebook_size,) * codebook_num, collision)
     codes = np.concatenate([np.full((1, codes.shape[1]), -1, dtype=np.int32), codes])

@@ -5,7 +5,9 @@ import numpy as np
 from recbole_gr.errors import SettingError
 
 
-def rkmeans(vectors, codebook_num=3, codebook_size=256, normalise_residual=True, iterations=20, seed=2020, threads=None):
+def rkmeans(
+    vectors, codebook_num=3, codebook_size=256, normalise_residual=True, iterations=20, seed=2020, threads=None
+):
     """Quantise vectors level by level: each level clusters what the levels before it left over.
 
     Args:

@@ -1,0 +1,269 @@
+"""Our beam search over the trie against ``generate`` of transformers, and how our cost grows with the catalogue.
+
+Both write semantic IDs with the same weights: a random encoder-decoder of size 336K and the T5ForConditionalGeneration
+that holds its weights, made by the function that the test of our logits uses. Random IDs, three levels of 256 codes and
+a digit; full histories; one position per code, so that both read the same tokens. Timed are encoder and search, from
+tokens to beams, in one process, one after the other in each round; the ratio is the median over the rounds. The rival
+is what others use for constrained decoding: ``num_beams`` and ``prefix_allowed_tokens_fn``, here one look-up of the
+prefix in a dict. It is timed without a constraint as well: what remains if walking a trie in Python cost nothing.
+
+What differs: T5 has one head, so ``generate`` takes its log-probabilities over the codes of all levels; ours are over
+the codes of the level. It masks *after* the log-softmax, so neither renormalises over the valid children. The check
+runs it once more, untimed, with a processor that takes the log-softmax over the level first: then both must find the
+same IDs with the same scores. How much the ranking differs without that processor is printed too.
+
+The second table is our search alone, for 10k, 100k and 1M items. ``children`` is the trie's part of a decode step,
+``decode step`` all of it (decoder, trie, choice of the best), each the mean over the levels; ``masked`` are users per
+second when the items of the history must not be found, as with ``mask_seen``. The matrix ``[users, items]`` of scores
+that RecBole's metrics ask for is in neither table.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import torch
+import transformers
+from machine import describe_machine
+from transformers.generation.logits_process import LogitsProcessor, PrefixConstrainedLogitsProcessor
+
+from recbole_gr.decoding.beam_search import available_items, beam_search
+from recbole_gr.decoding.trie import Trie
+from recbole_gr.model.sequence_model import MODEL_SIZES, SequenceModel
+from recbole_gr.tokenizer.collision import append_digit
+
+MODEL_SIZE, FEED_FORWARD = MODEL_SIZES["336K"], "relu"
+#: Fresh heads are near uniform; wider ones set scores as far apart as training does, so that there are no ties.
+HEAD_WIDENING = 20
+#: What two implementations of the same arithmetic may differ by, in log-probability.
+ROUNDING = 1e-4
+
+
+def random_semantic_ids(n_items):
+    """Codes ``[1 + n_items, 4]`` with a padding row, and the codebook sizes."""
+    codes, digits = append_digit(np.random.default_rng(0).integers(0, 256, (n_items, 3)))
+    return np.vstack([np.full((1, 4), -1), codes]), (256, 256, 256, digits)
+
+
+def random_model(codebook_sizes):
+    torch.manual_seed(0)
+    model = SequenceModel(codebook_sizes, MODEL_SIZE, FEED_FORWARD, 0.0, "code", separator=False, user_buckets=0).eval()
+    with torch.no_grad():
+        for head in model.heads:
+            head.weight.mul_(HEAD_WIDENING)
+    return model
+
+
+def random_histories(n_items, users, length):
+    """Item ids ``[users, length]``, none of them padding."""
+    return torch.randint(1, n_items + 1, (users, length), generator=torch.Generator().manual_seed(0))
+
+
+def our_search(model, trie, codes, beams, available=None):
+    lengths = torch.full((len(codes),), codes.shape[1])
+    decoder = model.start_decoding(*model.encode(codes, lengths))
+    return beam_search(decoder, trie, beams, available=available)
+
+
+class Rival:
+    """transformers' ``generate`` for the same model.
+
+    Args:
+        model (SequenceModel): the weights.
+        codes (np.ndarray): the catalogue's IDs, with a padding row.
+    """
+
+    def __init__(self, model, codes):
+        sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+        from test_sequence_model import t5_with_weights_of
+
+        self.n_levels = model.n_levels
+        self.offset = model.level_offset
+        self.bounds = [*model.level_offset.tolist(), model.separator_token]
+        self.t5 = t5_with_weights_of(model, MODEL_SIZE, FEED_FORWARD)
+        self.t5.config.eos_token_id = self.t5.generation_config.eos_token_id = None  # else code 0 ends an ID
+        self.next_tokens = self._next_tokens(self.tokens(torch.as_tensor(codes[1:])).tolist())
+
+    def tokens(self, codes):
+        return codes + self.offset
+
+    def _next_tokens(self, ids):
+        """For every valid prefix, the begin token included, what may follow."""
+        follow = {}
+        for tokens in ids:
+            for level, token in enumerate(tokens):
+                follow.setdefault((0, *tokens[:level]), {})[token] = None
+        return {prefix: list(tokens) for prefix, tokens in follow.items()}
+
+    def allowed(self, user, prefix):
+        return self.next_tokens[tuple(prefix.tolist())]
+
+    def search(self, codes, beams, **options):
+        """Sequences ``[users * beams, 1 + L]``, or what ``options`` ask ``generate`` for."""
+        tokens = self.tokens(codes).flatten(1)
+        return self.t5.generate(
+            input_ids=tokens,
+            attention_mask=torch.ones_like(tokens),
+            num_beams=beams,
+            num_return_sequences=beams,
+            max_new_tokens=self.n_levels,
+            length_penalty=0.0,
+            do_sample=False,
+            **options,
+        )
+
+    def constrained(self, codes, beams, level_scores=False):
+        """Token IDs ``[users, beams, L]`` and their scores ``[users, beams]``."""
+        processors = [PrefixConstrainedLogitsProcessor(self.allowed, beams)]
+        if level_scores:
+            processors.insert(0, LevelScores(self.bounds))
+        found = self.search(codes, beams, logits_processor=processors, return_dict_in_generate=True, output_scores=True)
+        return found.sequences[:, 1:].view(len(codes), beams, -1), found.sequences_scores.view(len(codes), beams)
+
+
+class LevelScores(LogitsProcessor):
+    """Turns log-probabilities over all codes into those over the codes of the level, as ours are."""
+
+    def __init__(self, bounds):
+        self.bounds = bounds
+
+    def __call__(self, input_ids, scores):
+        level = input_ids.shape[1] - 1
+        inside = slice(self.bounds[level], self.bounds[level + 1])
+        of_level = torch.full_like(scores, -torch.inf)
+        of_level[:, inside] = scores[:, inside].log_softmax(-1)
+        return of_level
+
+
+def seconds(function):
+    start = perf_counter()
+    function()
+    return perf_counter() - start
+
+
+def alternating(contenders, rounds):
+    """Seconds of each contender in each round, after a round that does not count: ``{name: [seconds]}``."""
+    times = [{name: seconds(function) for name, function in contenders.items()} for _ in range(rounds + 1)][1:]
+    return {name: [of_round[name] for of_round in times] for name in contenders}
+
+
+def compare(args):
+    """Our search against transformers."""
+    codes, sizes = random_semantic_ids(args.items)
+    model, trie = random_model(sizes), Trie(codes, sizes)
+    rival = Rival(model, codes)
+    history = torch.as_tensor(codes)[random_histories(args.items, args.users, args.length)]
+    print(f"\n{args.items:,} items, histories of {args.length} items, {args.users} users at once, {args.rounds} rounds")
+    print("beams  users/s: ours  transformers  without constraint  ratio  (lowest - highest)")
+    for beams in args.beams:
+        times = alternating(
+            {
+                "ours": lambda: our_search(model, trie, history, beams),
+                "theirs": lambda: rival.search(history, beams, prefix_allowed_tokens_fn=rival.allowed),
+                "free": lambda: rival.search(history, beams),
+            },
+            args.rounds,
+        )
+        ours, theirs, free = (args.users / median(times[name]) for name in ("ours", "theirs", "free"))
+        ratios = [slow / fast for slow, fast in zip(times["theirs"], times["ours"])]
+        spread = f"({min(ratios):.1f} - {max(ratios):.1f})"
+        print(f"{beams:5} {ours:14.1f} {theirs:13.1f} {free:19.1f} {median(ratios):6.1f}  {spread}")
+    for beams in args.beams:
+        check(model, trie, rival, history, torch.as_tensor(codes), beams)
+
+
+def check(model, trie, rival, history, codes, beams):
+    """Print whether both find the same."""
+    found = our_search(model, trie, history, beams)
+    items = trie.items[trie.first_item[found.leaves]]
+    our_ids = rival.tokens(codes[items])
+    their_ids, their_scores = rival.constrained(history, beams, level_scores=True)
+    gap = torch.nn.functional.pad(found.scores[:, :-1] - found.scores[:, 1:], (1, 1))
+    gap[:, 0] = torch.inf
+    apart = torch.minimum(gap[:, :-1], gap[:, 1:]) > 2 * ROUNDING
+    same = (our_ids == their_ids).all(-1)
+    difference = (found.scores - their_scores).abs().max()
+    print(
+        f"{beams} beams, their scores taken over the level: scores differ by {difference:.0e} at most, "
+        f"the same ID at {int(same[apart].sum()):,} of {int(apart.sum()):,} ranks without a tie"
+    )
+    plain, _ = rival.constrained(history, beams)
+    same_top = (our_ids[:, :10, None] == plain[:, None, :10]).all(-1).any(-1).float().mean()
+    print(f"{beams} beams, their scores as they are: {same_top:.1%} of our top 10 are in theirs")
+
+
+class TimedTrie(Trie):
+    """A trie that adds up the seconds of ``children``."""
+
+    seconds = 0.0
+
+    def children(self, level, nodes):
+        start = perf_counter()
+        found = super().children(level, nodes)
+        self.seconds += perf_counter() - start
+        return found
+
+
+def grow(args):
+    """What our search costs for catalogues of several sizes."""
+    setting = f"histories of {args.length} items, {args.users} users at once, {args.rounds} rounds"
+    print(f"\n{args.grow_beams} beams, {setting}")
+    print("    items  build s  trie MB  children ms  decode step ms  users/s  masked")
+    for n_items in args.grow:
+        print(grown_row(n_items, args))
+
+
+def grown_row(n_items, args):
+    codes, sizes = random_semantic_ids(n_items)
+    start = perf_counter()
+    trie = TimedTrie(codes, sizes)
+    build = perf_counter() - start
+    model, items = random_model(sizes), random_histories(n_items, args.users, args.length)
+    history = torch.as_tensor(codes)[items]
+    seen = (torch.arange(args.users).repeat_interleave(args.length), items.flatten())
+    decoder = model.start_decoding(*model.encode(history, torch.full((args.users,), args.length)))
+    in_children = []
+
+    def search_only():
+        trie.seconds = 0.0
+        beam_search(decoder, trie, args.grow_beams)
+        in_children.append(trie.seconds)
+
+    def masked():
+        our_search(model, trie, history, args.grow_beams, available_items(trie, args.users, seen))
+
+    whole = {"all": lambda: our_search(model, trie, history, args.grow_beams), "search": search_only, "masked": masked}
+    times = {name: median(of_rounds) for name, of_rounds in alternating(whole, args.rounds).items()}
+    children, step = (1000 * value / trie.n_levels for value in (median(in_children[1:]), times["search"]))
+    rates = f"{args.users / times['all']:8.1f} {args.users / times['masked']:7.1f}"
+    return f"{n_items:9,} {build:8.2f} {trie.nbytes() / 1e6:8.1f} {children:12.2f} {step:15.2f} {rates}"
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--items", type=int, default=12_000)
+    parser.add_argument("--length", type=int, default=20, help="items per history")
+    parser.add_argument("--users", type=int, default=64, help="users at once")
+    parser.add_argument("--beams", type=int, nargs="+", default=[10, 50])
+    parser.add_argument("--grow", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="catalogue sizes")
+    parser.add_argument("--grow_beams", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=7)
+    return parser.parse_args()
+
+
+@torch.inference_mode()
+def main():
+    args = parse_arguments()
+    torch.set_num_threads(args.threads)
+    transformers.logging.set_verbosity_error()
+    print(f"{describe_machine()}, transformers {transformers.__version__}")
+    compare(args)
+    grow(args)
+
+
+if __name__ == "__main__":
+    main()
