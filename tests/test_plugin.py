@@ -50,6 +50,13 @@ def test_recboles_other_models_keep_recboles_settings(small_part):
     assert config["timestamp_order"] is None
 
 
+def test_the_bundled_dataset_has_its_own_properties():
+    config = Config("TIGER", "ml-100k")
+    assert config["codebook_size"] == 64
+    assert config["text_template"] == "{movie_title}, {release_year}, {class}"
+    assert config["load_col"] == {"inter": ["user_id", "item_id", "rating", "timestamp"]}
+
+
 def test_run_recbole_and_load_in_a_new_process(small_part, tiny_settings):
     result = run_recbole("TIGER", "small", config_dict=tiny_settings)
     checkpoint = next(os.path.join("saved", name) for name in os.listdir("saved") if name.startswith("TIGER-"))
