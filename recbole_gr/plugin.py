@@ -19,6 +19,7 @@ from recbole.config import Config
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.dataset import Dataset
 from recbole.utils import ModelType
+from recbole.utils.argument_list import dataset_arguments
 
 from recbole_gr.data.dataloader import LengthGroupedTrainDataLoader
 from recbole_gr.data.dataset import TIGERDataset
@@ -35,6 +36,12 @@ if not PROPERTIES.is_dir():  # a plain checkout or an editable install keeps it 
 #: Models that rank the catalogue; the protocol of ``properties/overall.yaml`` is theirs. The others estimate clicks.
 RANKING_TYPES = (ModelType.GENERAL, ModelType.SEQUENTIAL, ModelType.KNOWLEDGE, ModelType.TRADITIONAL)
 
+#: Our settings that shape a dataset and its semantic IDs.
+SHAPING_SETTINGS = (
+    *("timestamp_order", "mask_seen", "text_encoder", "text_template", "text_max_tokens", "item_vector_file"),
+    *("tokenizer", "codebook_num", "codebook_size", "normalise_residual", "kmeans_iterations", "collision", "sid_file"),
+)
+
 
 def register():
     """Make RecBole find our models. Safe to call more than once."""
@@ -47,6 +54,8 @@ def register():
     _wrap(recbole.data.utils, "create_samplers", _with_seen_items)
     _wrap(FullSortEvalDataLoader, "collate_fn", _with_equal_masking)
     _spawn_workers_that_know_us()
+    # what a dataset or loader kept by save_dataset or save_dataloaders must agree in to be used again
+    dataset_arguments.extend(SHAPING_SETTINGS)
 
 
 def add_model(module, name, dataset_class, trainer_class):

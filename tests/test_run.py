@@ -196,3 +196,12 @@ def test_every_option_trains(small_part, tiny_settings, options):
     losses = training_losses(checkpoints()[-1])
     assert losses[2] < losses[0]
     assert record_of(result)["test_rankings"]["certified"] > 0
+
+
+def test_a_kept_dataset_is_not_used_for_other_semantic_ids(small_part, tiny_settings):
+    first = run("TIGER", "small", config_dict={**tiny_settings, "save_dataset": True})
+    same = run("TIGER", "small", config_dict=tiny_settings)
+    other = run("TIGER", "small", config_dict={**tiny_settings, "codebook_size": 8})
+    sizes = [record_of(result)["semantic_ids"]["codebook_sizes"][:3] for result in (first, same, other)]
+    assert sizes == [[16, 16, 16], [16, 16, 16], [8, 8, 8]]
+    assert same["test_result"] == first["test_result"]

@@ -37,7 +37,8 @@ class SeenItems:
 def add_seen_items(built_datasets):
     """Give the validation and test parts of a sequential dataset ``seen_items``: what came in the parts before.
 
-    The same items that RecBole masks for general models, which keep them in their sampler.
+    The same items that RecBole masks for general models, which keep them in their sampler; but RecBole spares a target
+    that the user had before, which tells the model the answer, and here it is masked like the rest.
 
     Args:
         built_datasets (list): training, validation and test parts.
