@@ -12,10 +12,10 @@ the codes of the level. It masks *after* the log-softmax, so neither renormalise
 runs it once more, untimed, with a processor that takes the log-softmax over the level first: then both must find the
 same IDs with the same scores.
 
-The second table is our search alone, for 10k, 100k and 1M items. ``children`` is the trie's part of a decode step,
-``decode step`` all of it (decoder, trie, choice of the best), each the mean over the levels; ``masked`` are users per
-second when the items of the history must not be found, as with ``mask_seen``. The matrix ``[users, items]`` of scores
-that RecBole's metrics ask for is in neither table.
+The second table is our search alone, for 10k, 100k and 1M items, taking turns. ``children`` is the trie's part of a
+decode step, ``decode step`` all of it (decoder, trie, choice of the best), each the mean over the levels; ``masked``
+are users per second when the items of the history must not be found, as with ``mask_seen``. The matrix
+``[users, items]`` of scores that RecBole's metrics ask for is in neither table.
 """
 
 import argparse
@@ -202,39 +202,54 @@ class TimedTrie(Trie):
         return found
 
 
+class Catalogue:
+    """Our search in a catalogue of ``n_items``, in the parts that are timed."""
+
+    def __init__(self, n_items, args):
+        codes, sizes = random_semantic_ids(n_items)
+        start = perf_counter()
+        self.trie = TimedTrie(codes, sizes)
+        self.build_seconds = perf_counter() - start
+        self.model, self.beams = random_model(sizes), args.grow_beams
+        items = random_histories(n_items, args.users, args.length)
+        self.history = torch.as_tensor(codes)[items]
+        self.seen = (torch.arange(args.users).repeat_interleave(args.length), items.flatten())
+        lengths = torch.full((args.users,), args.length)
+        self.decoder = self.model.start_decoding(*self.model.encode(self.history, lengths))
+        self.children_seconds = []
+
+    def whole(self):
+        our_search(self.model, self.trie, self.history, self.beams)
+
+    def masked(self):
+        available = available_items(self.trie, len(self.history), self.seen)
+        our_search(self.model, self.trie, self.history, self.beams, available)
+
+    def decode(self):
+        self.trie.seconds = 0.0
+        beam_search(self.decoder, self.trie, self.beams)
+        self.children_seconds.append(self.trie.seconds)
+
+
 def grow(args):
-    """What our search costs for catalogues of several sizes."""
+    """What our search costs for catalogues of several sizes, which take turns."""
+    catalogues = {n_items: Catalogue(n_items, args) for n_items in args.grow}
+    contenders = {
+        (n_items, part): getattr(catalogue, part)
+        for n_items, catalogue in catalogues.items()
+        for part in ("whole", "masked", "decode")
+    }
+    taken = {name: median(times) for name, times in alternating(contenders, args.rounds).items()}
     setting = f"histories of {args.length} items, {args.users} users at once, {args.rounds} rounds"
     print(f"\n{args.grow_beams} beams, {setting}")
     print("    items  build s  trie MB  children ms  decode step ms  users/s  masked")
-    for n_items in args.grow:
-        print(grown_row(n_items, args))
-
-
-def grown_row(n_items, args):
-    codes, sizes = random_semantic_ids(n_items)
-    start = perf_counter()
-    trie = TimedTrie(codes, sizes)
-    build = perf_counter() - start
-    model, items = random_model(sizes), random_histories(n_items, args.users, args.length)
-    history = torch.as_tensor(codes)[items]
-    seen = (torch.arange(args.users).repeat_interleave(args.length), items.flatten())
-    decoder = model.start_decoding(*model.encode(history, torch.full((args.users,), args.length)))
-    in_children = []
-
-    def search_only():
-        trie.seconds = 0.0
-        beam_search(decoder, trie, args.grow_beams)
-        in_children.append(trie.seconds)
-
-    def masked():
-        our_search(model, trie, history, args.grow_beams, available_items(trie, args.users, seen))
-
-    whole = {"all": lambda: our_search(model, trie, history, args.grow_beams), "search": search_only, "masked": masked}
-    times = {name: median(of_rounds) for name, of_rounds in alternating(whole, args.rounds).items()}
-    children, step = (1000 * value / trie.n_levels for value in (median(in_children[1:]), times["search"]))
-    rates = f"{args.users / times['all']:8.1f} {args.users / times['masked']:7.1f}"
-    return f"{n_items:9,} {build:8.2f} {trie.nbytes() / 1e6:8.1f} {children:12.2f} {step:15.2f} {rates}"
+    for n_items, catalogue in catalogues.items():
+        trie = catalogue.trie
+        in_children = 1000 * median(catalogue.children_seconds[1:]) / trie.n_levels
+        step = 1000 * taken[n_items, "decode"] / trie.n_levels
+        rates = f"{args.users / taken[n_items, 'whole']:8.1f} {args.users / taken[n_items, 'masked']:7.1f}"
+        size = f"{catalogue.build_seconds:8.2f} {trie.nbytes() / 1e6:8.1f}"
+        print(f"{n_items:9,} {size} {in_children:12.2f} {step:15.2f} {rates}")
 
 
 def parse_arguments():

@@ -74,14 +74,14 @@ def peak_memory():
 
 
 def print_build_costs(settings, rounds):
-    print(f"\nbuilding {settings['dataset']:15} seconds  peak MB")
+    print(f"\nbuilding {settings['dataset']:22} seconds  peak MB")
     costs = {HistoryDataset: [], SequentialDataset: []}
     for _ in range(rounds):
         for dataset_class, of_class in costs.items():
             of_class.append(build_cost(dataset_class, settings))
     for dataset_class, of_class in costs.items():
         taken, memory = map(median, zip(*of_class))
-        print(f"{dataset_class.__name__:24} {taken:7.2f} {memory:8.0f}")
+        print(f"{dataset_class.__name__:31} {taken:7.2f} {memory:8.0f}")
 
 
 def print_padding_shares(settings):

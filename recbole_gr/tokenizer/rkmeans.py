@@ -1,5 +1,7 @@
 """RK-Means: residual quantisation by one k-means per level (GRID, arXiv 2507.22224, section 3)."""
 
+import logging
+
 import numpy as np
 
 from recbole_gr.errors import SettingError
@@ -26,6 +28,7 @@ def rkmeans(
     Raises:
         SettingError: ``codebook_size`` is larger than the number of items.
     """
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells which of its builds the processor cannot run
     import faiss
 
     if codebook_size > len(vectors):
