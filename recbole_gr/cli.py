@@ -51,6 +51,8 @@ def parse(arguments):
         key, equals, value = argument.removeprefix("--").partition("=")
         if not argument.startswith("--") or not equals or "=" in value:
             raise RecBoleGRError(f"argument {argument!r}: settings are written --key=value, without a further '='")
+        if key in given:
+            raise RecBoleGRError(f"argument {argument!r}: {key} is given twice")
         given[key] = value
     launch = {
         "model": given.get("model", "TIGER"),

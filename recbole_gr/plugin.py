@@ -151,10 +151,10 @@ def _with_length_grouping(original):
 
 
 def _with_seen_items(original):
-    """Here all parts of a split are at hand; a sequential part knows the beginning of a user's history only in part."""
+    """Here all parts of a split are at hand; a loader knows its own only."""
 
     def create_samplers(config, dataset, built_datasets):
-        if config["mask_seen"] is True and config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+        if config["mask_seen"] is True and config["MODEL_TYPE"] in RANKING_TYPES:
             if config["benchmark_filename"] is not None:
                 raise SettingError("mask_seen", True, "files that are split already do not tell all a user had; set it to recbole")
             add_seen_items(built_datasets)
@@ -164,13 +164,13 @@ def _with_seen_items(original):
 
 
 def _with_equal_masking(original):
-    """RecBole masks what a user had before for general models and not for sequential ones."""
+    """RecBole masks what a user had before for general models, targets spared, and not for sequential ones."""
 
     def collate_fn(self, index):
         interaction, history, positive_u, positive_i = original(self, index)
         if self.config["mask_seen"] is False:
             history = None
-        elif self.config["mask_seen"] is True and self.is_sequential and hasattr(self._dataset, "seen_items"):
+        elif self.config["mask_seen"] is True and hasattr(self._dataset, "seen_items"):
             history = self._dataset.seen_items.of(interaction[self.uid_field].numpy())
         return interaction, history, positive_u, positive_i
 

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import os
 import sys
+from inspect import signature
 from logging import getLogger
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from recbole.data.transform import construct_transform
 from recbole.utils import dict2str, get_environment, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
 
 from recbole_gr.errors import SettingError
-from recbole_gr.plugin import RANKING_TYPES, properties_file, read_properties
+from recbole_gr.plugin import RANKING_TYPES, is_ours, properties_file, read_properties
 from recbole_gr.record import build_record, write_record
-from recbole_gr.settings import check_protocol
+from recbole_gr.settings import check_protocol, check_writable
 from recbole_gr.stopwatch import add_rates, stopwatch, time_epochs
 from recbole_gr.training_state import read_training_state, restore_training_state, save_training_state
 
@@ -76,6 +77,8 @@ def make_config(model, dataset, config_file_list=None, config_dict=None):
             raise SettingError("dataset", dataset, f"the folder [{folder}] has no file {dataset}.inter")
         if dataset not in _downloadable():
             raise SettingError("dataset", dataset, f"no folder [{folder}] with {dataset}.inter; set data_path to its parent")
+    if config["record_dir"]:
+        check_writable("record_dir", config["record_dir"])
     warn_of_unknown_settings(config)
     return config
 
@@ -171,9 +174,12 @@ def _run(config, state, saved):
     if state is None or restore_training_state(state, trainer, train_data):
         keep_state = saved and config["local_rank"] == 0
         callback = (lambda epoch, _: save_training_state(trainer, train_data, epoch)) if keep_state else None
-        trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"], callback_fn=callback)
+        takes_callback = is_ours(type(model)) or "callback_fn" in signature(trainer.fit).parameters
+        options = {"callback_fn": callback} if takes_callback else {}  # RecBole's decision trees have no epochs to call it
+        trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"], **options)
     else:
         logger.info("The interrupted run had already finished training; only the test remains.")
+        trainer.eval_collector.data_collect(train_data)
     with stopwatch(stages, "test"):
         test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
     epoch_samples = min(config["epoch_samples"] or len(train_data._dataset), len(train_data._dataset))

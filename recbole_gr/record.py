@@ -56,7 +56,7 @@ def build_record(config, dataset, loaders, model, result, stages):
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "stages": stages,
         "dataset_statistics": dataset_statistics(dataset, loaders),
-        "config": {key: _plain(value) for key, value in sorted(config.final_config_dict.items())},
+        "config": {key: plain(value) for key, value in sorted(config.final_config_dict.items())},
         "command": sys.argv,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
@@ -117,9 +117,10 @@ def _floats(result):
     return {key: float(value) for key, value in (result or {}).items()}
 
 
-def _plain(value):
+def plain(value):
+    """A setting as a json value; what json does not know becomes its text."""
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple, set)):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)

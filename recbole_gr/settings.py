@@ -23,6 +23,7 @@ AT_LEAST = {
     "codebook_num": 1,
     "codebook_size": 1,
     "kmeans_iterations": 1,
+    "text_max_tokens": 1,
     "beam_size": 1,
     "user_buckets": 0,
     "warmup_steps": 0,
@@ -54,8 +55,9 @@ def check_settings(config):
         raise SettingError("dropout", config["dropout"], "must be a number from 0 up to, but not including, 1")
     if config["separator"] and config["history_position"] == "item":
         raise SettingError("separator", True, "needs history_position=code; with one position per item nothing is to part")
+    if not isinstance(config["text_template"], (str, type(None))):
+        raise SettingError("text_template", config["text_template"], 'must be text; in yaml write it in quotes, "{title}"')
     check_beams(config)
-    check_inter_file(config)
     if not config["sid_file"] and not config["item_vector_file"]:
         resolve_text_encoder(config["text_encoder"])
 
@@ -67,12 +69,32 @@ def check_protocol(config):
         SettingError
     """
     _check_choices(config, PROTOCOL_CHOICES)
+    ranked = {f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config["topk"]}
+    unranked = {metric.lower() for metric in config["metrics"]}
+    if str(config["valid_metric"]).lower() not in ranked | unranked:
+        raise SettingError("valid_metric", config["valid_metric"], f"must be one of metrics at one of topk: {sorted(ranked)}")
+    if config["eval_args"]["order"] == "TO":
+        check_inter_file(config)
 
 
 def _check_choices(config, choices):
     for key, allowed in choices.items():
-        if config[key] not in allowed:
+        if not any(type(config[key]) is type(value) and config[key] == value for value in allowed):  # 1 is not True
             raise SettingError(key, config[key], f"must be one of {', '.join(map(str, allowed))}")
+
+
+def check_writable(key, folder):
+    """Make a folder that results go to.
+
+    Raises:
+        SettingError: it cannot be made or written.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise SettingError(key, folder, f"the folder cannot be made ({error.strerror})") from error
+    if not os.access(folder, os.W_OK):
+        raise SettingError(key, folder, "the folder cannot be written")
 
 
 def check_beams(config):

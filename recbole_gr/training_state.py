@@ -13,8 +13,15 @@ import numpy as np
 import torch
 
 from recbole_gr.errors import SettingError
+from recbole_gr.record import plain
 
 SUFFIX = ".last.pth"
+FREE_TO_CHANGE = (
+    *("epochs", "stopping_step", "resume", "record_dir", "cache_dir", "checkpoint_dir", "data_path", "config_files"),
+    *("device", "gpu_id", "use_gpu", "worker", "show_progress", "state", "log_wandb", "wandb_project", "dataset_save_path"),
+    *("local_rank", "nproc", "world_size", "ip", "port", "offset", "single_spec", "save_dataset", "save_dataloaders"),
+    *("dataset", "model", "seed"),  # compared with the data's own numbers, before
+)
 
 
 def state_file(checkpoint):
@@ -27,6 +34,7 @@ def save_training_state(trainer, train_data, epoch):
     path = state_file(trainer.saved_model_file)
     state = {
         "run": _identity(trainer, train_data),
+        "settings": _settings(trainer.config),
         "checkpoint": os.path.basename(trainer.saved_model_file),
         "epoch": epoch,
         "cur_step": trainer.cur_step,
@@ -77,6 +85,10 @@ def restore_training_state(state, trainer, train_data):
     for key, value in state["run"].items():
         if here[key] != value:
             raise SettingError("resume", state["checkpoint"], f"was trained with {key} {value}, this run has {here[key]}")
+    for key, value in _settings(trainer.config).items():
+        if state["settings"].get(key) != value:
+            trained = state["settings"].get(key)
+            raise SettingError("resume", state["checkpoint"], f"was trained with {key}={trained!r}, this run has {value!r}")
     trainer.saved_model_file = state["checkpoint"]
     trainer.start_epoch = state["epoch"] + 1
     trainer.cur_step = state["cur_step"]
@@ -90,6 +102,11 @@ def restore_training_state(state, trainer, train_data):
     trainer.optimizer.load_state_dict(state["optimizer"])
     _set_chance(state["chance"], train_data)
     return trainer.start_epoch < trainer.epochs and trainer.cur_step <= trainer.stopping_step
+
+
+def _settings(config):
+    """Settings that a resumed run must share with the interrupted one: all but those that say where, or how far."""
+    return {key: plain(value) for key, value in config.final_config_dict.items() if key not in FREE_TO_CHANGE}
 
 
 def _identity(trainer, train_data):

@@ -42,6 +42,10 @@ def assert_one_line(outcome, *words):
         ("--decoding=greedy", ["decoding='greedy'", "constrained, free"]),
         ("--model_size=12M", ["model_size='12M'", "13M"]),
         ("--schedule=linear", ["schedule='linear'", "cosine"]),
+        ("--mask_seen=1", ["mask_seen=1", "True, False, recbole"]),
+        ("--valid_metric=NDCG@20", ["valid_metric='NDCG@20'", "ndcg@10"]),
+        ("--text_max_tokens=long", ["text_max_tokens='long'", "whole number"]),
+        ("--record_dir=/proc/none", ["record_dir='/proc/none'", "cannot be"]),
         ("--mask_seen=maybe", ["mask_seen='maybe'", "True, False, recbole"]),
         ("--timestamp_order=file", ["timestamp_order='file'", "exact, recbole"]),
         ("--beam_size=9", ["beam_size=9", "topk, 10"]),
@@ -52,7 +56,7 @@ def assert_one_line(outcome, *words):
         ("--torch_compile=perhaps", ["torch_compile='perhaps'", "True or False"]),
         ("--separator=True", ["separator=True", "history_position=code"]),
         ("--decoding=free", ["beam_certify=True", "decoding=constrained"]),
-        ("--metrics=['GAUC']", ["metrics='GAUC'", "uni100"]),
+        ("--metrics=['Recall','NDCG','GAUC']", ["metrics='GAUC'", "uni100"]),
         ("--resume=saved/none.pth", ["resume='saved/none.last.pth'", "no such training state"]),
         ("--sid_file=none.json", ["sid_file='none.json'", "no such file"]),
         ("--sid_file=none.csv", ["sid_file='none.csv'", ".json", ".npz"]),
@@ -170,6 +174,16 @@ def test_a_checkpoint_of_another_catalogue(small_part, tiny_settings):
     model = Model(config, create_dataset(config))
     with pytest.raises(DataError, match=f"catalogue of {len(state['item_codes']) - 1} items, this one has {model.n_items - 1}"):
         model.load_state_dict(state)
+
+
+def test_a_training_state_of_other_settings(small_part, tiny_settings):
+    from recbole_gr.errors import SettingError
+
+    run("TIGER", "small", config_dict=tiny_settings)
+    state = next(os.path.join("saved", name) for name in os.listdir("saved") if name.endswith(".last.pth"))
+    for key, value in (("learning_rate", 0.5), ("d_model", 32), ("learner", "sgd"), ("MAX_ITEM_LIST_LENGTH", 5)):
+        with pytest.raises(SettingError, match=f"was trained with {key}="):
+            run("TIGER", "small", config_dict={**tiny_settings, key: value, "resume": state})
 
 
 def test_not_a_training_state(small_part, tiny_settings):

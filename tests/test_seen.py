@@ -95,11 +95,13 @@ def test_recboles_rule_is_a_mixture(small_part, tiny_settings):
 def test_targets_that_were_seen_before_are_counted(tmp_path, caplog):
     folder = tmp_path / "data" / "small"
     folder.mkdir(parents=True)
-    rows = [f"u{user}\ti{item}\t{time}" for user in range(4) for time, item in enumerate([1, 2, 3, 4 if user else 1])]
+    rows = [f"u{user}\ti{item}\t{time}" for user in range(4) for time, item in enumerate([1, 2, 3, 4 + user if user else 1])]
     (folder / "small.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(rows) + "\n")
-    found = masked("SASRec", {"data_path": str(tmp_path / "data"), "mask_seen": True}, 2)
-    assert found["u0"] == {"i1", "i2", "i3"}
-    assert "mask_seen=True: 1 of 4 targets are items that the user had before" in caplog.text
+    for model in ("SASRec", "BPR"):
+        caplog.clear()
+        found = masked(model, {"data_path": str(tmp_path / "data"), "mask_seen": True}, 2)
+        assert found["u0"] == {"i1", "i2", "i3"}
+        assert "mask_seen=True: 1 of 4 targets are items that the user had before" in caplog.text
 
 
 def test_users_with_different_numbers_of_items():

@@ -4,6 +4,7 @@ from logging import getLogger
 
 import numpy as np
 import torch
+from recbole.data.dataset import SequentialDataset
 
 
 class SeenItems:
@@ -35,10 +36,10 @@ class SeenItems:
 
 
 def add_seen_items(built_datasets):
-    """Give the validation and test parts of a sequential dataset ``seen_items``: what came in the parts before.
+    """Give the validation and test parts of a dataset ``seen_items``: what came in the parts before.
 
-    The same items that RecBole masks for general models, which keep them in their sampler; but RecBole spares a target
-    that the user had before, which tells the model the answer, and here it is masked like the rest.
+    The same items that RecBole masks for general models; but RecBole spares a target that the user had before, which
+    tells the model the answer, and here it is masked like the rest.
 
     Args:
         built_datasets (list): training, validation and test parts.
@@ -54,6 +55,8 @@ def add_seen_items(built_datasets):
 def _interactions(part):
     """Users and items of a part; a user's first item is no target of its own, it stands in the shortest history."""
     feat = part.inter_feat
+    if not isinstance(part, SequentialDataset):
+        return feat[part.uid_field].numpy(), feat[part.iid_field].numpy()
     if len(feat) == 0:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     shortest = torch.nonzero(feat[part.item_list_length_field] == 1).squeeze(1)

@@ -8,6 +8,7 @@ import torch
 
 from recbole_gr.cache import cached, digest
 from recbole_gr.embedding import item_vectors
+from recbole_gr.errors import SettingError
 from recbole_gr.tokenizer import SemanticIDs, read_sid_file, tokenize
 
 
@@ -39,6 +40,9 @@ def make_semantic_ids(config, item_tokens):
 
 
 def _encode_and_tokenize(config, item_tokens):
+    if config["codebook_size"] > len(item_tokens) - 1:
+        limit = f"must be at most the number of items, {len(item_tokens) - 1}"
+        raise SettingError("codebook_size", config["codebook_size"], limit)
     device = str(config["device"])
     start = time.perf_counter()
     vectors, provenance = item_vectors(

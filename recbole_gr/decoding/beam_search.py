@@ -167,9 +167,11 @@ def certified_beam_search(
             here = None if available is None else [count[users] for count in available]
             floor = kth[users] - ROUNDING
             beams = beam_search(decoder.select(users), trie, limit, constrained, here, floor)
-            item_scores[users] = item_score_matrix(beams, trie)
-            kth[users] = kth_score(beams, trie, k, here)
-            sure[users] = kth[users] >= beams.pruned
+            found = kth_score(beams, trie, k, here)
+            whole = found >= floor  # rounding may drop what stood at the floor; then the ranking found before stays
+            item_scores[users[whole]] = item_score_matrix(beams, trie)[whole]
+            kth[users[whole]] = found[whole]
+            sure[users[whole]] = (found >= beams.pruned)[whole]
     return item_scores, sure, first_sure
 
 
