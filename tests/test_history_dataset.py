@@ -91,7 +91,7 @@ def test_the_matrix_of_users_and_items_has_the_first_items_too(small_part, tiny_
     parts = [split(kind, "small", **tiny_settings)[0] for kind in (HistoryDataset, SequentialDataset)]
     ours, theirs = (part.inter_matrix(form="csr") for part in parts)
     assert (ours != theirs).nnz == 0 and ours.sum() == len(parts[0]) + 60
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(ValueError, match="value_field=.timestamp."):
         parts[0].inter_matrix(value_field="timestamp")
 
 

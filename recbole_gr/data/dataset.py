@@ -57,7 +57,7 @@ class HistoryDataset(SequentialDataset):
 
     def inter_matrix(self, form="coo", value_field=None):
         if value_field is not None:
-            raise NotImplementedError("the values of a user's first interaction are not kept")
+            raise ValueError(f"value_field={value_field!r}: must be None; the values of a user's first interaction are not kept")
         laid_out = copy.copy(self)
         # RecBole takes the first items from the histories
         laid_out.inter_feat = self.__getitem__(slice(None), join=False)
