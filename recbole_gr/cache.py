@@ -16,6 +16,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from recbole_gr.errors import SettingError
+from recbole_gr.files import written_whole
 
 _ENTRY = "_entry"  # the array that holds an entry's key, checksum and metadata, as a JSON string
 
@@ -138,17 +139,8 @@ def _load(path, key):
 
 def _save(path, key, arrays, metadata):
     entry = json.dumps({"key": key, "checksum": digest(arrays, metadata), "metadata": metadata})
-    temporary = f"{path}.{os.getpid()}-{uuid.uuid4().hex}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            np.savez(file, **{_ENTRY: np.array(entry)}, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise
+    with written_whole(path, "wb") as file:
+        np.savez(file, **{_ENTRY: np.array(entry)}, **arrays)
 
 
 def _check_writable(folder):

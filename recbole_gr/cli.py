@@ -1,18 +1,25 @@
-"""The command line: ``recbole-gr run --model=TIGER --dataset=ml-100k --key=value ...``."""
+"""The command line: ``recbole-gr run --model=TIGER --dataset=ml-100k --key=value ...``, ``recbole-gr tokenize ...``."""
 
 import sys
 
 from recbole_gr.errors import RecBoleGRError
 
 USAGE = """usage: recbole-gr run [--model=NAME] [--dataset=NAME] [--config_files="A.yaml B.yaml"] [--key=value ...]
+       recbole-gr tokenize [--dataset=NAME] [--tokenizer=NAME] [--config_files="A.yaml B.yaml"] [--key=value ...]
 
+run trains a model, measures it and writes a record:
   --model         TIGER (the default) or any model of RecBole, for example SASRec, BPR, Pop, LightGCN
   --dataset       ml-100k (the default, bundled) or a folder NAME with NAME.inter and NAME.item under --data_path
   --config_files  yaml files with settings
   --nproc, --ip, --port, --world_size, --group_offset   as RecBole's run_recbole.py: processes, one per GPU
   --key=value     any setting of RecBole or of properties/model/NAME.yaml; --resume=CHECKPOINT goes on with a run
+
+tokenize makes semantic IDs without training a recommender, and a report on them:
+  --tokenizer     rkmeans, rvq, rqvae, opq, pq, random, lsh, or one that another package brings
+  --sid_file      look at semantic IDs made elsewhere; with --compare_vectors=False no vectors are made for it
+  --output_dir    results/tokenizers/DATASET-TOKENIZER by default
+  --sid_format    json (the default), tokens (json of "<a_183>"), pt, parquet or npz
 """
-COMMANDS = ("run",)
 
 
 def main(arguments=None):
@@ -22,18 +29,23 @@ def main(arguments=None):
     if command not in COMMANDS:
         print(USAGE, end="", file=sys.stdout if command is None else sys.stderr)
         return 0 if command is None and arguments[:1] in ([], ["-h"], ["--help"]) else 2
-    return run_command(arguments)
+    return run_command(arguments, COMMANDS[command])
 
 
-def run_command(arguments):
-    """``recbole-gr run``, and ``run_recbole_gr.py``; prints one line for an error of the user's."""
+def run_command(arguments, launch=None):
+    """``recbole-gr run``, and ``run_recbole_gr.py``; prints one line for an error of the user's.
+
+    Args:
+        arguments (list of str): what stands after the command.
+        launch (callable): takes the parsed arguments; None: the launch of a run.
+    """
     if any(argument in ("-h", "--help") for argument in arguments):
         print(USAGE, end="")
         return 0
     try:
-        launch = parse(arguments)
+        given = parse(arguments)
         sys.argv = [sys.argv[0], *arguments]  # RecBole's Config reads the settings from here
-        launch_run(**launch)
+        (launch or launch_run)(given)
     except RecBoleGRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -41,7 +53,10 @@ def run_command(arguments):
 
 
 def parse(arguments):
-    """Split ``--key=value`` arguments into what launches the run; the rest is left to RecBole's Config.
+    """Split ``--key=value`` arguments.
+
+    Returns:
+        dict: values by key, all of them text; what does not concern the launch is read by RecBole's Config.
 
     Raises:
         RecBoleGRError: an argument that RecBole's Config would ignore.
@@ -54,25 +69,39 @@ def parse(arguments):
         if key in given:
             raise RecBoleGRError(f"argument {argument!r}: {key} is given twice")
         given[key] = value
-    launch = {
-        "model": given.get("model", "TIGER"),
-        "dataset": given.get("dataset", "ml-100k"),
-        "config_file_list": given.get("config_files", "").split(),
-    }
-    for key, default in (("nproc", 1), ("world_size", -1), ("group_offset", 0)):
-        if not given.get(key, str(default)).lstrip("-").isdigit():
-            raise RecBoleGRError(f"{key}={given[key]!r}: must be a whole number")
-        launch[key] = int(given.get(key, default))
-    launch["ip"], launch["port"] = given.get("ip", "localhost"), given.get("port", "5678")
-    return launch
+    return given
 
 
-def launch_run(model, dataset, config_file_list, nproc, world_size, ip, port, group_offset):
+def launch_run(given):
     """Run in this process, or in ``nproc`` spawned ones that form one ``torch.distributed`` group, as RecBole does."""
     from recbole_gr.quick_start import run
     from recbole_gr.workers import spawn_runs
 
+    numbers = {"nproc": 1, "world_size": -1, "group_offset": 0}
+    for key in numbers.keys() & given.keys():
+        if not given[key].lstrip("-").isdigit():
+            raise RecBoleGRError(f"{key}={given[key]!r}: must be a whole number")
+        numbers[key] = int(given[key])
+    nproc, world_size, offset = numbers.values()
+    what = given.get("model", "TIGER"), given.get("dataset", "ml-100k"), given.get("config_files", "").split()
     if nproc == 1 and world_size <= 0:
-        return run(model, dataset, config_file_list)
-    group = {"nproc": nproc, "world_size": nproc if world_size == -1 else world_size, "ip": ip, "port": port}
-    return spawn_runs(model, dataset, config_file_list, {**group, "offset": group_offset})
+        return run(*what)
+    group = {"nproc": nproc, "world_size": nproc if world_size == -1 else world_size, "offset": offset}
+    return spawn_runs(*what, {**group, "ip": given.get("ip", "localhost"), "port": given.get("port", "5678")})
+
+
+def launch_tokenize(given):
+    """Make semantic IDs and a report on them."""
+    from recbole_gr.tokenize_dataset import tokenize_dataset
+
+    compare_vectors = {"True": True, "False": False}.get(given.get("compare_vectors", "True"), given.get("compare_vectors"))
+    return tokenize_dataset(
+        given.get("dataset", "ml-100k"),
+        given.get("config_files", "").split(),
+        output_dir=given.get("output_dir"),
+        sid_format=given.get("sid_format", "json"),
+        compare_vectors=compare_vectors,
+    )
+
+
+COMMANDS = {"run": launch_run, "tokenize": launch_tokenize}

@@ -27,6 +27,7 @@ from recbole_gr.data.order import sort_by_exact_time
 from recbole_gr.data.seen import add_seen_items
 from recbole_gr.errors import SettingError
 from recbole_gr.model import tiger
+from recbole_gr.tokenizer import all_settings
 from recbole_gr.trainer import TIGERTrainer
 
 PROPERTIES = files("recbole_gr") / "properties"
@@ -39,7 +40,8 @@ RANKING_TYPES = (ModelType.GENERAL, ModelType.SEQUENTIAL, ModelType.KNOWLEDGE, M
 #: Our settings that shape a dataset and its semantic IDs.
 SHAPING_SETTINGS = (
     *("timestamp_order", "mask_seen", "text_encoder", "text_template", "text_max_tokens", "item_vector_file"),
-    *("tokenizer", "codebook_num", "codebook_size", "normalise_residual", "kmeans_iterations", "collision", "sid_file"),
+    *("item_vectors", "cf_checkpoint", "cf_parameter", "text_weight", "cf_weight", "pca_dimension", "whiten"),
+    *("tokenizer", "codebook_num", "codebook_size", "collision", "sid_file"),
 )
 
 
@@ -95,6 +97,10 @@ def _with_our_properties(original):
         if is_ours(model_class):
             ours.update(read_properties(properties_file("", "overall")))
             ours.update(read_properties(properties_file("model", model)))
+            for key, default in all_settings().items():
+                ours.setdefault(key, default)  # those of tokenizers from outside
+                if key not in dataset_arguments:
+                    dataset_arguments.append(key)
         ours.update(read_properties(properties_file("dataset", dataset)))
         if not _has_properties(dataset):
             # RecBole's fallback (sample.yaml) leaves out the time column that a split by time needs

@@ -1,5 +1,6 @@
 """Run a model, ours or RecBole's, and write down what came out."""
 
+import contextlib
 import difflib
 import importlib
 import os
@@ -47,11 +48,8 @@ def run(model="TIGER", dataset="ml-100k", config_file_list=None, config_dict=Non
     """
     config = make_config(model, dataset, config_file_list, config_dict)
     state = read_training_state(config["resume"]) if config["resume"] else None
-    try:
+    with errors_say_where(config, config_file_list):
         result = _run(config, state, saved)
-    except SettingError as error:
-        where = set_where(error.key, config, config_file_list)
-        raise SettingError(error.key, error.value, f"{error.allowed} (set {where})") from error
     if queue is not None and config["local_rank"] == 0:
         queue.put(result)
     return result
@@ -133,7 +131,20 @@ def warn_of_unknown_settings(config):
             getLogger().warning(f"{key}={config[key]!r}: no model or dataset setting has this name{hint}")
 
 
-LAUNCH_SETTINGS = ("config_files", "nproc", "ip", "port", "world_size", "group_offset", "offset", "local_rank")
+LAUNCH_SETTINGS = (
+    *("config_files", "nproc", "ip", "port", "world_size", "group_offset", "offset", "local_rank"),
+    *("output_dir", "sid_format", "compare_vectors"),
+)
+
+
+@contextlib.contextmanager
+def errors_say_where(config, config_file_list=None):
+    """A SettingError from inside is raised with the place its value was set at."""
+    try:
+        yield
+    except SettingError as error:
+        where = set_where(error.key, config, config_file_list)
+        raise SettingError(error.key, error.value, f"{error.allowed} (set {where})") from error
 
 
 def set_where(key, config, config_file_list=None):

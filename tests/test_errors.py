@@ -161,7 +161,7 @@ def test_a_training_state_of_another_dataset(small_part, tiny_settings, capsys):
 def test_a_checkpoint_of_another_catalogue(small_part, tiny_settings):
     import torch
     from recbole.config import Config
-    from recbole.data import create_dataset
+    from recbole.data import create_dataset, data_preparation
 
     from recbole_gr.errors import DataError
     from recbole_gr.model.tiger import TIGER as Model
@@ -171,7 +171,7 @@ def test_a_checkpoint_of_another_catalogue(small_part, tiny_settings):
     state = torch.load(path, weights_only=False)["state_dict"]
     settings = {**tiny_settings, "item_inter_num_interval": "[2,inf)"}
     config = Config("TIGER", "small", config_dict=settings)
-    model = Model(config, create_dataset(config))
+    model = Model(config, data_preparation(config, create_dataset(config))[0]._dataset)
     with pytest.raises(DataError, match=f"catalogue of {len(state['item_codes']) - 1} items, this one has {model.n_items - 1}"):
         model.load_state_dict(state)
 

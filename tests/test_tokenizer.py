@@ -1,6 +1,6 @@
-"""Referees: hand-worked examples, plain loops, numpy, scipy and scikit-learn."""
+"""From vectors to semantic IDs, and RK-Means. Referees: hand-worked examples, plain loops, numpy, scipy, scikit-learn."""
 
-import json
+import inspect
 
 import numpy as np
 import pytest
@@ -8,7 +8,9 @@ from scipy.stats import entropy
 from sklearn.cluster import KMeans
 
 from recbole_gr.errors import DataError, SettingError
-from recbole_gr.tokenizer import SemanticIDs, append_digit, read_sid_file, rkmeans, tokenize
+from recbole_gr.plugin import properties_file, read_properties
+from recbole_gr.tokenizer import SemanticIDs, all_settings, find_tokenizer, settings_of, tokenize, tokenizer_names
+from recbole_gr.tokenizer.rkmeans import rkmeans
 
 
 def vectors(n=400, d=16, seed=0):
@@ -23,62 +25,74 @@ def with_padding(rows):
     return np.concatenate([np.zeros((1, rows.shape[1]), dtype=rows.dtype), rows])
 
 
-def test_the_digit_counts_equal_codes_in_row_order():
-    codes = np.array([[1, 2], [0, 0], [1, 2], [1, 1], [0, 0], [1, 2]])
-    resolved, size = append_digit(codes)
-    assert resolved.tolist() == [[1, 2, 0], [0, 0, 0], [1, 2, 1], [1, 1, 0], [0, 0, 1], [1, 2, 2]]
-    assert size == 3
-
-
-def test_digits_equal_those_of_a_plain_loop():
-    codes = np.random.default_rng(1).integers(0, 4, size=(500, 3))
-    seen, expected = {}, []
-    for row in map(tuple, codes):
-        seen[row] = seen.get(row, -1) + 1
-        expected.append(seen[row])
-    resolved, size = append_digit(codes)
-    assert resolved[:, -1].tolist() == expected and size == max(expected) + 1
-    assert len(np.unique(resolved, axis=0)) == len(codes)
-
-
 @pytest.mark.parametrize("normalise", [True, False])
 def test_codes_are_the_nearest_centroids_of_the_residual(normalise):
-    codes, codebooks = rkmeans(vectors(), 3, 8, normalise_residual=normalise, seed=0, threads=1)
+    made = rkmeans(vectors(), 3, 8, normalise_residual=normalise, seed=0)
     residual = vectors()
     for level in range(3):
         residual = unit(residual) if normalise else residual
-        distance = np.linalg.norm(residual[:, None] - codebooks[level][None], axis=2)
-        chosen = distance[np.arange(len(residual)), codes[:, level]]
+        distance = np.linalg.norm(residual[:, None] - made.codebooks[level][None], axis=2)
+        chosen = distance[np.arange(len(residual)), made.codes[:, level]]
         np.testing.assert_allclose(chosen, distance.min(axis=1), atol=1e-4)
-        residual = residual - codebooks[level][codes[:, level]]
+        if level == 2:
+            np.testing.assert_allclose(made.last_residual, residual, atol=1e-5)
+        residual = residual - made.codebooks[level][made.codes[:, level]]
 
 
 def test_without_normalising_the_codebooks_add_up_to_the_vectors():
     rows = vectors()
-    codes, codebooks = rkmeans(rows, 4, 16, normalise_residual=False, seed=0, threads=1)
-    parts = np.stack([codebooks[level][codes[:, level]] for level in range(4)])
+    made = rkmeans(rows, 4, 16, normalise_residual=False, seed=0)
+    parts = np.stack([made.codebooks[level][made.codes[:, level]] for level in range(4)])
     errors = [((rows - parts[:levels].sum(axis=0)) ** 2).sum() for levels in range(5)]
     assert all(after < before for before, after in zip(errors, errors[1:]))
 
 
 def test_a_level_clusters_as_well_as_scikit_learn():
     rows = unit(vectors(1000))
-    codes, codebooks = rkmeans(rows, 1, 20, iterations=50, seed=0, threads=1)
-    ours = ((rows - codebooks[0][codes[:, 0]]) ** 2).sum()
+    made = rkmeans(rows, 1, 20, kmeans_iterations=50, seed=0)
+    ours = ((rows - made.codebooks[0][made.codes[:, 0]]) ** 2).sum()
     assert ours < 1.05 * KMeans(20, n_init=1, max_iter=50, random_state=0).fit(rows).inertia_
 
 
-def test_planted_clusters_are_found():
+@pytest.mark.parametrize("n", [400, 20_000])
+def test_planted_clusters_are_found(n):
+    """Below and above the number of points from which k-means++ takes a sample."""
     rng = np.random.default_rng(0)
-    cluster = rng.integers(0, 8, 400)
-    rows = (10 * np.eye(8, 16)[cluster] + 0.1 * rng.normal(size=(400, 16))).astype(np.float32)
-    codes, _ = rkmeans(rows, 1, 8, seed=0, threads=1)
+    cluster = rng.integers(0, 8, n)
+    rows = (10 * np.eye(8, 16)[cluster] + 0.1 * rng.normal(size=(n, 16))).astype(np.float32)
+    codes = rkmeans(rows, 1, 8, seed=0).codes
     assert len({(a, b) for a, b in zip(cluster, codes[:, 0])}) == 8
 
 
-def test_the_seed_decides():
-    first, again, other = (rkmeans(vectors(), 2, 16, seed=seed, threads=1)[0] for seed in (3, 3, 4))
+def test_balanced_codes_get_an_even_share_and_are_stable():
+    """No item and code would both be better off with each other: the mark of what taking the nearest pair first gives."""
+    rows = np.concatenate([vectors(150), 2 + 0.3 * vectors(250, seed=1)])
+    made = rkmeans(rows, 1, 8, normalise_residual=False, kmeans_balanced=True, seed=0)
+    assert np.bincount(made.codes[:, 0]).tolist() == [50] * 8
+    free = rkmeans(rows, 1, 8, normalise_residual=False, seed=0)
+    assert np.bincount(free.codes[:, 0]).max() > 100
+    distance = np.linalg.norm(rows[:, None] - free.codebooks[0][None], axis=2)  # the balanced ones were cut from these
+    own = distance[np.arange(400), made.codes[:, 0]]
+    farthest = np.array([own[made.codes[:, 0] == code].max() for code in range(8)])
+    envious = (distance < own[:, None] - 1e-3) & (distance < farthest - 1e-3)
+    assert not envious.any()
+
+
+def test_a_memory_map_gives_the_codes_of_the_array(tmp_path):
+    np.save(tmp_path / "vectors.npy", with_padding(vectors(3000)))
+    mapped = np.load(tmp_path / "vectors.npy", mmap_mode="r")
+    again = tokenize(mapped, codebook_size=16, seed=0)
+    assert (again.codes == tokenize(with_padding(vectors(3000)), codebook_size=16, seed=0).codes).all()
+    assert (np.load(tmp_path / "vectors.npy") == with_padding(vectors(3000))).all()
+
+
+@pytest.mark.parametrize("name", ["rkmeans", "rvq", "rqvae", "opq", "pq", "random", "lsh"])
+def test_the_seed_decides(name):
+    settings = {"tokenizer": name, "codebook_num": 2, "codebook_size": 16, "collision": "none"}
+    settings.update({"tokenizer_steps": 5} if name in ("rvq", "rqvae") else {})
+    first, again, other = (tokenize(with_padding(vectors()), seed=seed, **settings).codes for seed in (3, 3, 4))
     assert (first == again).all() and (first != other).any()
+    assert first[1:].min() >= 0 and first.max() < 16
 
 
 def test_tokenize_gives_every_item_an_id_of_its_own_or_not():
@@ -88,22 +102,73 @@ def test_tokenize_gives_every_item_an_id_of_its_own_or_not():
     assert alone.statistics()["unique_share"] == 1.0 and alone.n_levels == 3
     assert shared.statistics()["largest_collision"] >= 3 and shared.n_levels == 2
     assert (alone.codes[0] == -1).all() and (alone.codes[1:, :2] == shared.codes[1:]).all()
+    for key, statistic in (("unique_share_quantised", "unique_share"), ("largest_collision_quantised", "largest_collision")):
+        assert alone.source[key] == shared.source[key] == shared.statistics()[statistic]
 
 
-def test_values_that_cannot_work():
-    rows = with_padding(vectors(30))
-    for settings, word in (
-        ({"codebook_size": 31}, "number of items, 30"),
-        ({"tokenizer": "kmeans"}, "rkmeans"),
-        ({"collision": "hope"}, "digit, none"),
-        ({"codebook_num": 0}, "at least 1"),
-    ):
-        with pytest.raises(SettingError, match=word):
-            tokenize(rows, **{"codebook_size": 8, **settings})
+def test_a_collapsed_codebook_is_named(caplog):
+    rows = with_padding(np.repeat(vectors(5), 20, axis=0))
+    ids = tokenize(rows, tokenizer="lsh", codebook_num=2, codebook_size=64, seed=0)
+    used = ids.statistics()["codes_used"][:2]
+    assert ids.source["collapsed_levels"] == [0, 1] and max(used) <= 5
+    for level in (0, 1):
+        assert f"tokenizer=lsh: level {level} uses {used[level]} of its 64 codes" in caplog.text
+    caplog.clear()
+    healthy = tokenize(with_padding(vectors()), codebook_size=16, seed=0)
+    assert healthy.source["collapsed_levels"] == [] and caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"codebook_size": 31}, "codebook_size=31: must be at most the number of items, 30"),
+        ({"tokenizer": "kmeans"}, "tokenizer='kmeans': must be one of rkmeans, rvq, rqvae, opq, pq, random, lsh"),
+        ({"collision": "hope"}, "collision='hope': must be one of digit, none, nearest, sinkhorn"),
+        ({"codebook_num": 0}, "codebook_num=0: must be a whole number of at least 1"),
+        ({"codebook_num": True}, "codebook_num=True"),
+        ({"codebook_num": 1 << 23}, "codebook_size=8: with codebook_num=8388608 there are more than 16777216 codes"),
+        ({"tokenizer": "pq", "codebook_num": 5}, r"codebook_num=5: must divide the vectors' dimension 16: \[1, 2, 4, 8, 16\]"),
+        ({"tokenizer": "opq", "codebook_num": 3}, "codebook_num=3: must divide"),
+        ({"tokenizer": "pq", "codebook_size": 12, "codebook_num": 4}, "codebook_size=12: must be a power of two from 2"),
+        ({"tokenizer": "lsh", "codebook_size": 12}, "codebook_size=12: must be a power of two from 2"),
+        ({"normalise_residual": 1}, "normalise_residual=1: must be True or False"),
+        ({"kmeans_iterations": 0}, "kmeans_iterations=0: must be a whole number of at least 1"),
+        ({"tokenizer": "rqvae", "commitment": -1}, "commitment=-1: must be a number at least 0"),
+        ({"tokenizer": "rqvae", "ema_decay": 1.0}, "ema_decay=1.0: must be a number at least 0 and below 1"),
+        ({"tokenizer": "rqvae", "rqvae_hidden": [0]}, r"rqvae_hidden=\[0\]: must be a list of whole numbers"),
+        ({"tokenizer": "rqvae", "quantiser_gradient": "none"}, "quantiser_gradient='none': must be one of straight_through, rotation"),
+        ({"tokenizer": "rvq", "tokenizer_learner": "sgd"}, "tokenizer_learner='sgd': must be one of adam, adagrad"),
+        ({"tokenizer": "rvq", "commitment": 0.5}, "commitment=0.5: is no setting of tokenizer=rvq"),
+    ],
+)
+def test_settings_that_cannot_work(settings, words):
+    with pytest.raises(SettingError, match=words):
+        tokenize(with_padding(vectors(30)), **{"codebook_size": 8, **settings})
+
+
+def test_vectors_that_cannot_work_are_named():
+    names = np.array(["[PAD]", *(f"item{row}" for row in range(30))])
     for value in (np.nan, np.inf):
+        rows = with_padding(vectors(30))
         rows[[7, 9], 2] = value
-        with pytest.raises(DataError, match="2 items have NaN or infinite values, the first is item 7"):
-            tokenize(rows, codebook_size=8)
+        with pytest.raises(DataError, match=r"the vectors of 2 items \(item6, item8\) are NaN or infinite"):
+            tokenize(rows, codebook_size=8, item_tokens=names)
+    rows = with_padding(vectors(30))
+    rows[[3, 5, 6, 20]] = 0
+    with pytest.raises(DataError, match=r"the vectors of 4 items \(3, 5, 6, ...\) are all zeros"):
+        tokenize(rows, codebook_size=8)
+    ids = tokenize(rows, codebook_size=8, collision="none", allow_zero_vectors=True)
+    assert len(np.unique(ids.codes[[3, 5, 6, 20]], axis=0)) == 1
+
+
+def test_the_property_file_has_all_settings_with_the_defaults_of_the_functions():
+    kept = read_properties(properties_file("model", "TIGER"))
+    assert {key: kept[key] for key in all_settings()} == {
+        key: list(value) if isinstance(value, tuple) else value for key, value in all_settings().items()
+    }
+    for name in tokenizer_names():
+        assert "seed" in inspect.signature(find_tokenizer(name)).parameters
+        assert settings_of(find_tokenizer(name)).items() <= all_settings().items()
 
 
 def test_statistics():
@@ -115,6 +180,7 @@ def test_statistics():
         round(float(np.exp(entropy([2, 1, 1]))), 2),
         round(float(np.exp(entropy([1, 3]))), 2),
     ]
+    assert statistics["first_level_entropy"] == 1.5
 
 
 def test_save_and_load(tmp_path):
@@ -172,65 +238,6 @@ def test_a_damaged_file():
             file.write(content)
         with pytest.raises(DataError, match="^ids.npz: "):
             SemanticIDs.load("ids.npz")
-
-
-TOKENS = np.array(["[PAD]", "b", "a", "c"])
-
-
-def write_json(content):
-    with open("ids.json", "w") as file:
-        json.dump(content, file)
-    return "ids.json"
-
-
-def test_a_json_file_is_read_in_item_order_and_may_hold_more():
-    path = write_json({"a": [5, 0], "b": [3, 1], "c": [3, 1], "unknown": [9, 9]})
-    ids = read_sid_file(path, TOKENS)
-    assert ids.codes.tolist() == [[-1, -1], [3, 1], [5, 0], [3, 1]] and ids.codebook_sizes == (6, 2)
-    assert ids.statistics()["unique_share"] == round(2 / 3, 6)
-
-
-def test_an_npz_file_must_have_the_catalogues_size():
-    SemanticIDs(np.array([[-1], [0], [1], [2]]), (3,), "none").save("ids.npz")
-    assert read_sid_file("ids.npz", TOKENS).codes[1:, 0].tolist() == [0, 1, 2]
-    with pytest.raises(SettingError, match="holds 3 items, but the catalogue has 2"):
-        read_sid_file("ids.npz", TOKENS[:3])
-
-
-@pytest.mark.parametrize(
-    "content, error, words",
-    [
-        ({"a": [1, 2], "b": [1, 2]}, SettingError, "1 of 3 items of the catalogue, for example c"),
-        ({"a": [1, 2], "b": [1, 2], "c": [1]}, DataError, "all of one length"),
-        ({"a": [1.5], "b": [1], "c": [2]}, DataError, "whole numbers"),
-        ({"a": ["x"], "b": ["y"], "c": ["z"]}, DataError, "whole numbers"),
-        ({"a": [[1]], "b": [[1]], "c": [[2]]}, DataError, "whole numbers"),
-        ({"a": [True], "b": [False], "c": [True]}, DataError, "whole numbers"),
-        ({"a": [], "b": [], "c": []}, DataError, "whole numbers"),
-        ({"a": "12", "b": "12", "c": "12"}, DataError, "all of one length"),
-        ({"a": 5, "b": 1, "c": 2}, DataError, "all of one length"),
-        ({"a": [2**32], "b": [1], "c": [2]}, DataError, "too large"),
-        ({"x": [1]}, SettingError, "no codes for 3 of 3 items of the catalogue, for example b, a, c"),
-        ({"a": [-1], "b": [1], "c": [2]}, DataError, "item 2 has code -1"),
-        ([1, 2], DataError, "json object"),
-    ],
-)
-def test_json_files_that_cannot_work(content, error, words):
-    with pytest.raises(error, match=words):
-        read_sid_file(write_json(content), TOKENS)
-
-
-def test_a_file_that_is_not_json():
-    with open("ids.json", "w") as file:
-        file.write("{")
-    with pytest.raises(DataError, match="not valid json"):
-        read_sid_file("ids.json", TOKENS)
-
-
-def test_files_that_are_not_there():
-    for path, words in (("ids.json", "no such file"), ("ids.npz", "no such file"), ("ids.txt", "must end in .json")):
-        with pytest.raises(SettingError, match=words):
-            read_sid_file(path, TOKENS)
 
 
 def test_vectors_that_are_all_alike():

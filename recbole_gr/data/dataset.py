@@ -69,6 +69,7 @@ class TIGERDataset(HistoryDataset):
 
     Attributes:
         semantic_ids (SemanticIDs): codes by item id.
+        semantic_id_measures (dict): how good they are, see :func:`recbole_gr.tokenizer.diagnostics.diagnose`.
         stages (dict): what making them cost, for the run record.
 
     Raises:
@@ -78,4 +79,5 @@ class TIGERDataset(HistoryDataset):
     def __init__(self, config):
         check_settings(config)
         super().__init__(config)
-        self.semantic_ids, self.stages = make_semantic_ids(config, self.field2id_token[self.iid_field].astype(str))
+        item_tokens = self.field2id_token[self.iid_field].astype(str)
+        self.semantic_ids, self.semantic_id_measures, self.stages = make_semantic_ids(config, item_tokens)

@@ -13,6 +13,9 @@ import pandas as pd
 
 from recbole_gr.errors import DataError, SettingError
 
+#: Names of the columns that data sets keep categories in.
+CATEGORY_COLUMNS = ("categories", "category", "class", "genres", "genre")
+
 _TEXT_TYPES = ("token", "token_seq")
 # A piece of a template: the text before a field, the field, the brackets and quotes that close right behind it.
 # Not str.format, whose fields reach into attributes of what is formatted.
@@ -88,6 +91,34 @@ def read_item_file_tokens(item_file, item_field="item_id", separator="\t", encod
     """
     header = _read_header(item_file, item_field, separator, encoding)
     return _read_columns(item_file, header, [item_field], separator, encoding)[item_field].to_numpy(dtype=object)
+
+
+def read_item_categories(item_file, item_tokens, column=None, item_field="item_id", separator="\t", encoding=None):
+    """The category of every item, as it stands in one column of the ``.item`` file.
+
+    Args:
+        item_file, item_tokens, item_field, separator, encoding: as in :func:`read_item_text`.
+        column (str): name of the column; None takes the first of :data:`CATEGORY_COLUMNS` that the file has.
+
+    Returns:
+        list of str: ``[n_items]``, "" for padding and where it is unknown; None if no column is named and the file, if
+        there is one, has none of those.
+
+    Raises:
+        DataError: there is no file, or it has no such column, or cannot be read.
+    """
+    if column is None and not os.path.isfile(item_file):
+        return None
+    header = _read_header(item_file, item_field, separator, encoding)
+    if column is None:
+        column = next((name for name in CATEGORY_COLUMNS if name in header), None)
+    if column is None:
+        return None
+    if column not in header:
+        raise DataError(f"[{item_file}] has no column {column!r} (category_column); it has {_listed(header)}")
+    rows = _read_columns(item_file, header, dict.fromkeys([item_field, column]), separator, encoding)
+    rows = rows.drop_duplicates(item_field).set_index(item_field, drop=False)
+    return [""] + rows.reindex(pd.Index(item_tokens[1:], dtype=object), fill_value="")[column].str.strip().tolist()
 
 
 def _read_header(item_file, item_field, separator, encoding):

@@ -46,14 +46,17 @@ def add_seen_items(built_datasets):
     """
     users, items = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     for part, later in zip(built_datasets, built_datasets[1:]):
-        new_users, new_items = _interactions(part)
+        new_users, new_items = interactions_of(part)
         users, items = np.concatenate([users, new_users]), np.concatenate([items, new_items])
         later.seen_items = SeenItems(users, items, later.user_num)
         _warn_of_repeats(later, users, items)
 
 
-def _interactions(part):
-    """Users and items of a part; a user's first item is no target of its own, it stands in the shortest history."""
+def interactions_of(part):
+    """Users and items of all interactions of a part of a split, two int64 arrays.
+
+    A sequential part has no row for a user's first interaction; that item stands in the shortest history.
+    """
     feat = part.inter_feat
     if not isinstance(part, SequentialDataset):
         return feat[part.uid_field].numpy(), feat[part.iid_field].numpy()

@@ -1,15 +1,17 @@
-"""From the settings to the semantic IDs of a catalogue: a file, or item text -> vectors -> tokenizer."""
+"""From the settings to the semantic IDs of a catalogue: a file, or item vectors -> tokenizer."""
 
 import os
-import time
 from logging import getLogger
 
 import torch
 
 from recbole_gr.cache import cached, digest
-from recbole_gr.embedding import item_vectors
-from recbole_gr.errors import SettingError
-from recbole_gr.tokenizer import SemanticIDs, read_sid_file, tokenize
+from recbole_gr.data.item_text import read_item_categories, read_item_file_tokens
+from recbole_gr.data.item_vectors import make_item_vectors
+from recbole_gr.settings import tokenizer_settings
+from recbole_gr.stopwatch import stopwatch
+from recbole_gr.tokenizer import SemanticIDs, check_codebooks, read_sid_file, tokenize
+from recbole_gr.tokenizer.diagnostics import compare_with_vectors, describe, diagnose, quantised_levels
 
 
 def make_semantic_ids(config, item_tokens):
@@ -20,59 +22,63 @@ def make_semantic_ids(config, item_tokens):
         item_tokens (np.ndarray): str ``[n_items]``, RecBole's tokens by item id; entry 0 is the padding item.
 
     Returns:
-        tuple: the SemanticIDs; a dict with the seconds of each stage, for the run record.
+        tuple: the SemanticIDs; a dict of measures, see :func:`recbole_gr.tokenizer.diagnostics.diagnose`, those that
+        need vectors left out with ``sid_file``; a dict with the seconds of each stage, for the run record.
 
     Raises:
         RecBoleGRError: a file, column or value cannot work.
     """
+    stages = {}
+    categories = read_item_categories(item_file(config), item_tokens, config["category_column"], **reading(config))
     if config["sid_file"]:
-        start = time.perf_counter()
-        ids = read_sid_file(config["sid_file"], item_tokens)
-        stages = {"semantic_ids": {"seconds": round(time.perf_counter() - start, 3)}}
+        with stopwatch(stages, "semantic_ids"):
+            ids, comparison = _from_file(config, item_tokens), {}
     else:
-        ids, stages = _encode_and_tokenize(config, item_tokens)
-    statistics = ids.statistics()
-    getLogger().info(
-        f"Semantic IDs: {statistics['items']} items, codebooks {statistics['codebook_sizes']}, "
-        f"{statistics['unique_share']:.2%} distinct, codes used {statistics['codes_used']}"
-    )
-    return ids, stages
+        check_codebooks(config["tokenizer"], config["codebook_num"], config["codebook_size"], len(item_tokens) - 1)
+        with stopwatch(stages, "vectors"):
+            vectors, provenance = make_item_vectors(config, item_tokens)
+        with stopwatch(stages, "semantic_ids"):
+            ids, comparison = _tokenized(config, item_tokens, vectors, provenance)
+    measures = {**diagnose(ids, categories=categories), **comparison}
+    getLogger().info(describe(measures))
+    return ids, measures, stages
 
 
-def _encode_and_tokenize(config, item_tokens):
-    if config["codebook_size"] > len(item_tokens) - 1:
-        limit = f"must be at most the number of items, {len(item_tokens) - 1}"
-        raise SettingError("codebook_size", config["codebook_size"], limit)
+def item_file(config):
+    """Path of the ``.item`` file."""
+    return os.path.join(config["data_path"], f"{config['dataset']}.item")
+
+
+def reading(config):
+    """How the ``.item`` file is to be read, as the functions of ``item_text`` take it."""
+    return {"item_field": config["ITEM_ID_FIELD"], "separator": config["field_separator"], "encoding": config["encoding"]}
+
+
+def _from_file(config, item_tokens):
+    path = item_file(config)
+    file_tokens = read_item_file_tokens(path, **reading(config)) if os.path.isfile(path) else None
+    return read_sid_file(config["sid_file"], item_tokens, file_tokens, config["sid_codebook_sizes"])
+
+
+def _tokenized(config, item_tokens, vectors, provenance):
     device = str(config["device"])
-    start = time.perf_counter()
-    vectors, provenance = item_vectors(
-        item_tokens,
-        os.path.join(config["data_path"], f"{config['dataset']}.item"),
-        item_vector_file=config["item_vector_file"],
-        text_template=config["text_template"],
-        text_encoder=config["text_encoder"],
-        max_tokens=config["text_max_tokens"],
-        device=device,
-        cache_dir=config["cache_dir"],
-        item_field=config["ITEM_ID_FIELD"],
-        separator=config["field_separator"],
-        encoding=config["encoding"],
-        show_progress=config["show_progress"],
-    )
-    encoded = time.perf_counter()
     settings = {key: config[key] for key in ("tokenizer", "codebook_num", "codebook_size", "collision", "seed")}
-    settings["normalise_residual"] = config["normalise_residual"]
-    settings["iterations"] = config["kmeans_iterations"]
+    settings.update(tokenizer_settings(config))
 
     def compute():
-        made = tokenize(vectors, threads=torch.get_num_threads(), **settings)
-        return {"codes": made.codes}, {"codebook_sizes": made.codebook_sizes, "collision": made.collision}
+        made = tokenize(
+            vectors,
+            item_tokens=item_tokens,
+            allow_zero_vectors=True,  # of items without a text, which were named; other sources have refused theirs
+            device=device,
+            show_progress=config["show_progress"],
+            **settings,
+        )
+        meta = {name: getattr(made, name) for name in ("codebook_sizes", "collision", "source")}
+        comparison = compare_with_vectors(made.codes[1:, : quantised_levels(made)], vectors[1:])
+        return {"codes": made.codes}, {**meta, "comparison": comparison}
 
-    key = digest("semantic IDs", provenance["vector_digest"], settings)
+    key = digest("semantic IDs and their measures", provenance["vector_digest"], settings, torch.device(device).type)
     arrays, meta = cached(config["cache_dir"], "semantic_ids", key, compute)
-    ids = SemanticIDs(arrays["codes"], meta["codebook_sizes"], meta["collision"], {**provenance, **settings})
-    stages = {
-        "vectors": {"seconds": round(encoded - start, 3)},
-        "semantic_ids": {"seconds": round(time.perf_counter() - encoded, 3)},
-    }
-    return ids, stages
+    source = {**provenance, **meta["source"]}
+    return SemanticIDs(arrays["codes"], meta["codebook_sizes"], meta["collision"], source), meta["comparison"]

@@ -6,7 +6,9 @@ import os
 import numpy as np
 import torch
 
+from recbole_gr.vector_checks import count_of, fault_of
 from recbole_gr.errors import SettingError
+from recbole_gr.memory import pieces
 
 
 def read_vector_file(path, item_tokens, item_file_tokens=None):
@@ -17,7 +19,8 @@ def read_vector_file(path, item_tokens, item_file_tokens=None):
     - ``.pt`` dict of item token to vector ``[d]``.
 
     Any real type is read and becomes float32. Where an item occurs twice, the first counts. Vectors of items that
-    are not in the catalogue are left out. Pickled Python objects are refused, since they can run code.
+    are not in the catalogue are left out. Pickled Python objects are refused, since they can run code. Of a ``.npy``
+    file only some rows at a time are in memory, beside the result.
 
     Args:
         path (str): the file.
@@ -30,7 +33,7 @@ def read_vector_file(path, item_tokens, item_file_tokens=None):
 
     Raises:
         SettingError: if the file is missing, cannot be read or holds something else, if its rows are not those of
-            the ``.item`` file, if an item of the catalogue has no vector, or if a vector is not finite.
+            the ``.item`` file, if an item of the catalogue has no vector, or if a vector is not finite or all zeros.
     """
     names, vectors = _read(path)
     if names is None:
@@ -38,13 +41,12 @@ def read_vector_file(path, item_tokens, item_file_tokens=None):
     elif len(names) != len(vectors):
         raise _unusable(path, f"has {len(names)} item ids for {len(vectors)} vectors")
 
-    catalogue = [str(token) for token in item_tokens[1:]]
+    source = _rows_of([str(token) for token in item_tokens[1:]], names, path)
     selected = np.zeros((len(item_tokens), vectors.shape[1]), np.float32)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is reported with its item
-        selected[1:] = vectors[_rows_of(catalogue, names, path)]
-    bad = np.flatnonzero(~np.isfinite(selected).all(axis=1))
-    if len(bad):
-        raise _unusable(path, f"the vectors of {_count([catalogue[row - 1] for row in bad])} are NaN or infinite")
+        _copy_rows(vectors, source, selected[1:])
+    if (fault := fault_of(selected, item_tokens)) is not None:
+        raise _unusable(path, fault)
     return selected
 
 
@@ -129,13 +131,17 @@ def _rows_of(catalogue, names, path):
         row_of.setdefault(name, row)
     without = [token for token in catalogue if token not in row_of]
     if without:
-        raise _unusable(path, f"{_count(without)} of the {len(catalogue)} of the catalogue have no vector")
+        raise _unusable(path, f"{count_of(without)} of the {len(catalogue)} of the catalogue have no vector")
     return np.array([row_of[token] for token in catalogue], dtype=np.int64)
 
 
-def _count(tokens):
-    more = ", ..." if len(tokens) > 3 else ""
-    return f"{len(tokens)} items ({', '.join(tokens[:3])}{more})"
+def _copy_rows(vectors, source, selected):
+    """``selected[i] = vectors[source[i]]``, in the order of the file, for a memory map is read from a disk."""
+    order = np.argsort(source, kind="stable")
+    in_order = source[order]
+    for here, part in pieces(vectors):
+        first, last = np.searchsorted(in_order, (here.start, here.stop))
+        selected[order[first:last]] = part[in_order[first:last] - here.start]
 
 
 def _unusable(path, reason):

@@ -10,7 +10,9 @@ import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
+from recbole_gr.data.seen import interactions_of
 from recbole_gr.decoding.beam_search import available_items, certified_beam_search
+from recbole_gr.decoding.leaf_order import leaf_ranks
 from recbole_gr.decoding.trie import Trie
 from recbole_gr.errors import DataError
 from recbole_gr.model.sequence_model import SequenceModel
@@ -25,7 +27,8 @@ class TIGER(SequentialRecommender):
     r"""TIGER writes the semantic ID of the next item, code by code, after reading those of the history.
 
     The encoder-decoder is :class:`~recbole_gr.model.sequence_model.SequenceModel`, the ranking comes from a beam search
-    over the trie of all semantic IDs. ``item_codes`` is part of the state, so a checkpoint brings its semantic IDs.
+    over the trie of all semantic IDs. ``item_codes`` is part of the state, so a checkpoint brings its semantic IDs, and
+    so is ``leaf_ranks``, which item comes first among those that share an ID, as ``leaf_order`` says.
     """
 
     input_type = InputType.POINTWISE
@@ -52,7 +55,11 @@ class TIGER(SequentialRecommender):
         self.largest_k = max(config["topk"])
 
         # define layers and loss
-        self._use_semantic_ids(dataset.semantic_ids.codes, dataset.semantic_ids.codebook_sizes)
+        codes = dataset.semantic_ids.codes
+        self._use_semantic_ids(codes, dataset.semantic_ids.codebook_sizes)
+        popularity = torch.bincount(torch.from_numpy(interactions_of(dataset)[1]), minlength=self.n_items).numpy()
+        ranks = leaf_ranks(codes, popularity, config["leaf_order"], config["seed"])
+        self.register_buffer("leaf_ranks", torch.from_numpy(ranks))
         self.reset_certificates()
         self.seen = None
 

@@ -2,13 +2,16 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from recbole_gr.errors import DataError
+from recbole_gr.files import written_whole
+from recbole_gr.tokenizer.groups import number_groups
+
+#: The most codes of all levels together; each is a row of an embedding and of an output layer.
+MAX_VOCABULARY = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -73,16 +76,16 @@ class SemanticIDs:
         Returns:
             dict: ``items``, ``levels``, ``codebook_sizes``, ``unique_share`` (distinct IDs / items),
             ``largest_collision`` (items that share the most common ID), ``codes_used`` and ``perplexity`` per level,
-            ``collision``.
+            ``first_level_entropy`` (bits), ``collision``.
         """
         codes = self.codes[1:]
-        _, counts = np.unique(codes, axis=0, return_counts=True)
+        counts = np.bincount(number_groups(codes))
         used, perplexity = [], []
         for level, size in enumerate(self.codebook_sizes):
             share = np.bincount(codes[:, level], minlength=size) / len(codes)
             share = share[share > 0]
             used.append(int(len(share)))
-            perplexity.append(round(float(np.exp(-(share * np.log(share)).sum())), 2))
+            perplexity.append(float(np.exp(-(share * np.log(share)).sum())))
         return {
             "items": len(codes),
             "levels": self.n_levels,
@@ -90,17 +93,16 @@ class SemanticIDs:
             "unique_share": round(len(counts) / len(codes), 6),
             "largest_collision": int(counts.max()),
             "codes_used": used,
-            "perplexity": perplexity,
+            "perplexity": [round(value, 2) for value in perplexity],
+            "first_level_entropy": round(float(np.log2(perplexity[0])), 4),
             "collision": self.collision,
         }
 
     def save(self, path):
-        """Write an ``.npz`` of plain arrays under a temporary name and rename it into place."""
+        """Write an ``.npz`` of plain arrays."""
         meta = {"codebook_sizes": self.codebook_sizes, "collision": self.collision, "source": self.source}
-        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
+        with written_whole(path, "wb") as file:
             np.savez(file, codes=self.codes, meta=np.array(json.dumps(meta)))
-        os.replace(temporary, path)
 
     @classmethod
     def load(cls, path):

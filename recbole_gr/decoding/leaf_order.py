@@ -1,0 +1,45 @@
+"""Which of the items that share a semantic ID is recommended first."""
+
+import numpy as np
+
+from recbole_gr.tokenizer.groups import number_groups
+
+LEAF_ORDERS = ("popularity", "random")
+
+#: Scores of two IDs that differ do so by more: their probabilities add up to 1 at most, so that the smaller one's
+#: logarithm is below -0.69, where float32 numbers are 6e-8 apart.
+LEAST_GAP = 5e-8
+
+
+def leaf_ranks(codes, popularity, leaf_order, seed):
+    """The place of every item among those with its ID, counted from 0.
+
+    Args:
+        codes (np.ndarray): int ``[n_items, L]``, row 0 is the padding item.
+        popularity (np.ndarray): int ``[n_items]``, how often an item occurs in the training part.
+        leaf_order (str): ``popularity``, the more popular first, of equal ones the lower item id; ``random``.
+        seed (int): of the random order.
+
+    Returns:
+        np.ndarray: int64 ``[n_items]``.
+    """
+    first_is = np.random.default_rng(seed).permutation(len(codes)) if leaf_order == "random" else -popularity
+    group = np.append(-1, number_groups(codes[1:]))
+    order = np.lexsort((np.arange(len(codes)), first_is, group))
+    sizes = np.bincount(group + 1)
+    ranks = np.empty(len(codes), dtype=np.int64)
+    ranks[order] = np.arange(len(codes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return ranks
+
+
+def order_within_leaves(scores, ranks):
+    """Put a rank below the scores, by which items of equal score are told apart and no others change places.
+
+    Args:
+        scores (torch.Tensor): float32 ``[users, n_items]``, log-probabilities.
+        ranks (torch.Tensor): int64 ``[n_items]``, from :func:`leaf_ranks`.
+
+    Returns:
+        torch.Tensor: float64 ``[users, n_items]``; a score less at most :data:`LEAST_GAP`.
+    """
+    return scores.double() - ranks * (LEAST_GAP / (ranks.max() + 1))

@@ -1,0 +1,111 @@
+"""The training loop of the tokenizers that are trained."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from recbole_gr.errors import SettingError
+from recbole_gr.tokenizer.rkmeans import SEEDING_POINTS, kmeans
+
+LEARNERS = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
+ORDERS = ("joint", "layerwise")
+#: Lloyd iterations that place the codes before they are trained.
+PLACING_ITERATIONS = 10
+#: How many losses of a training are kept.
+KEPT_LOSSES = 20
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a quantiser is trained; :func:`recbole_gr.tokenizer.trained.rvq` says what each setting means."""
+
+    steps: int
+    batch_size: int
+    learner: str
+    learning_rate: float
+    order: str
+    dead_code_steps: int
+
+
+def train(model, vectors, training, seed, show_progress):
+    """Place the codes by k-means, level by level, and train the model.
+
+    Args:
+        model (QuantisingAutoencoder): trained in place, on its device.
+        vectors (torch.Tensor): float32 ``[n, d]``, on the same device.
+        training (Training): how.
+        seed (int): of the placing and of the order of the items.
+        show_progress (bool): show a progress bar.
+
+    Returns:
+        dict: ``steps``, ``seconds``, ``loss`` (means over twentieths of the training), ``revived_codes``.
+
+    Raises:
+        SettingError: the loss is no longer a finite number.
+    """
+    start = time.perf_counter()
+    n_levels = len(model.quantiser.codebooks)
+    stages = [range(n_levels)] if training.order == "joint" else [range(level, level + 1) for level in range(n_levels)]
+    losses, revived = [], 0
+    progress = tqdm(total=training.steps, desc="Train tokenizer", disable=not show_progress)
+    for number, levels in enumerate(stages):
+        _place_codes(model, vectors, levels, training.batch_size, seed)
+        steps = training.steps * (number + 1) // len(stages) - training.steps * number // len(stages)
+        optimizer = _optimizer(model, training)
+        for step, rows in enumerate(_batches(len(vectors), training.batch_size, steps, seed + number), start=1):
+            loss = model.loss(vectors[rows], levels)
+            if optimizer is not None:
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            losses.append(loss.detach())
+            # what is moved in the last steps has no time to settle
+            if training.dead_code_steps and step % training.dead_code_steps == 0 and step < steps:
+                revived += model.quantiser.revive(model.encoder(vectors[rows]).detach(), levels)
+            progress.update()
+    progress.close()
+    losses = torch.stack(losses).cpu()
+    if not torch.isfinite(losses).all():
+        step = int((~torch.isfinite(losses)).nonzero()[0])
+        raise SettingError("tokenizer_learning_rate", training.learning_rate, f"the training diverged at step {step}; lower it")
+    return {
+        "steps": training.steps,
+        "seconds": round(time.perf_counter() - start, 2),
+        "loss": [round(float(part.mean()), 6) for part in losses.tensor_split(min(KEPT_LOSSES, len(losses)))],
+        "revived_codes": revived,
+    }
+
+
+@torch.no_grad()
+def _place_codes(model, vectors, levels, batch_size, seed):
+    """Start the codes of some levels at the clusters of what the levels before them leave over."""
+    n_codes = len(model.quantiser.codebooks[0])
+    chosen = np.random.default_rng(seed).permutation(len(vectors))[: SEEDING_POINTS * n_codes]
+    residual = model.encoder(vectors[torch.from_numpy(chosen).to(vectors.device)])
+    for level in range(levels.stop):
+        if level in levels:
+            points = np.ascontiguousarray(residual.float().cpu().numpy())
+            codebook, codes = kmeans(points, n_codes, PLACING_ITERATIONS, seed + level)
+            share = torch.from_numpy(np.bincount(codes, minlength=n_codes)).float() / len(points)
+            model.quantiser.place(level, torch.from_numpy(codebook), batch_size * share.to(vectors.device))
+        codebook = model.quantiser.codebooks[level]
+        residual = residual - codebook[torch.cdist(residual, codebook).argmin(dim=1)]
+
+
+def _optimizer(model, training):
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return LEARNERS[training.learner](parameters, lr=training.learning_rate) if parameters else None
+
+
+def _batches(n, batch_size, steps, seed):
+    """Batches of rows, every item once before any comes again."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.empty(0, dtype=torch.long)
+    for _ in range(steps):
+        while len(rows) < min(batch_size, n):
+            rows = torch.cat([rows, torch.randperm(n, generator=generator)])
+        batch, rows = rows[:batch_size], rows[batch_size:]
+        yield batch
