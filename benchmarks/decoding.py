@@ -18,6 +18,8 @@ are users per second when the items of the history must not be found, as with ``
 ``[users, items]`` of scores that RecBole's metrics ask for is in neither table.
 """
 
+from machine import describe_machine  # isort: skip
+
 import argparse
 import sys
 from pathlib import Path
@@ -27,7 +29,6 @@ from time import perf_counter
 import numpy as np
 import torch
 import transformers
-from machine import describe_machine
 from transformers.generation.logits_process import LogitsProcessor, PrefixConstrainedLogitsProcessor
 
 from recbole_gr.decoding.beam_search import available_items, beam_search

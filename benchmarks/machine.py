@@ -1,9 +1,13 @@
-"""What a benchmark ran on."""
+"""What a benchmark ran on. Every script imports this first."""
 
 import os
 import platform
+import sys
 
-import torch
+# tokenizers.py beside this file must not hide the package of that name, which transformers needs
+sys.path.sort(key=lambda folder: folder == os.path.dirname(os.path.abspath(__file__)))
+
+import torch  # noqa: E402
 
 
 def describe_machine():

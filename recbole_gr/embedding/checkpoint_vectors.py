@@ -19,8 +19,8 @@ from recbole.data.dataset import Dataset, KnowledgeBasedDataset
 from recbole.utils import ModelType
 
 from recbole_gr.cache import digest
-from recbole_gr.vector_checks import count_of, fault_of
 from recbole_gr.errors import SettingError
+from recbole_gr.vector_checks import count_of, fault_of
 
 _USUAL_NAME = "item_embedding.weight"
 # What checkpoints of RecBole's models call while they are read; all of it is answered by stand-ins.

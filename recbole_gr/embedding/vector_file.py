@@ -6,9 +6,9 @@ import os
 import numpy as np
 import torch
 
-from recbole_gr.vector_checks import count_of, fault_of
 from recbole_gr.errors import SettingError
 from recbole_gr.memory import pieces
+from recbole_gr.vector_checks import count_of, fault_of
 
 
 def read_vector_file(path, item_tokens, item_file_tokens=None):

@@ -2,11 +2,8 @@
 
 import numpy as np
 
-from recbole_gr.checks import check_power_of_two
+from recbole_gr.checks import check_codes_of_bits
 from recbole_gr.tokenizer.quantised import Quantised
-
-#: The most codes of a level that are made of bits, as those of ``lsh``, ``pq`` and ``opq`` are.
-MOST_CODES = 1 << 16
 
 
 def random(vectors, codebook_num, codebook_size, *, seed=2020):
@@ -34,7 +31,7 @@ def lsh(vectors, codebook_num, codebook_size, *, seed=2020):
     Raises:
         SettingError: ``codebook_size`` is no power of two.
     """
-    check_power_of_two("codebook_size", codebook_size, MOST_CODES)
+    check_codes_of_bits(codebook_size)
     planes = codebook_size.bit_length() - 1
     normals = np.random.default_rng(seed).normal(size=(vectors.shape[1], codebook_num * planes)).astype(np.float32)
     projections = (vectors @ normals).reshape(len(vectors), codebook_num, planes)

@@ -57,7 +57,7 @@ def compare_with_vectors(codes, vectors):
         and ``neighbours_sharing_prefix``, the share of an item's :data:`NEIGHBOURS` nearest that begin with the same
         codes; ``distance_correlation``, Spearman's, over random pairs, of the distance of vectors with the number of
         levels from the first that differs (``prefix``) and with the number of levels that differ (``hamming``), None
-        where all pairs have the same distance. Empty if fewer than two vectors are left.
+        where all pairs have the same distance, of vectors or of codes. Empty if fewer than two vectors are left.
     """
     rng = np.random.default_rng(SEED)
     rows = np.sort(rng.choice(len(codes), min(len(codes), SAMPLED_ITEMS), replace=False))
@@ -82,7 +82,8 @@ def reconstruct(codes, points):
 
     A code stands for the mean of what the levels before it left over of its items, the first level for the mean of its
     items; the sum over the levels is the reconstruction. For a residual quantiser that does not normalise, these are its
-    own codebooks, but for the last step of its training.
+    own codebooks, but for the last step of its training. A decoder of their own may do more with the codes of RQ-VAE and
+    OPQ; PQ gains here, where a level may help to tell the other parts of a vector too.
 
     Args:
         codes (np.ndarray): int ``[n, L]``.
@@ -133,7 +134,7 @@ def _distance_correlation(codes, points, rng):
     equal = codes[first] == codes[second]
     code_distances = {"prefix": (1 - equal.cumprod(axis=1)).sum(axis=1), "hamming": (~equal).sum(axis=1)}
     return {
-        name: None if np.ptp(distance) == 0 else round(float(spearmanr(apart, distance).statistic), 4)
+        name: None if np.ptp(distance) == 0 or np.ptp(apart) == 0 else round(float(spearmanr(apart, distance).statistic), 4)
         for name, distance in code_distances.items()
     }
 

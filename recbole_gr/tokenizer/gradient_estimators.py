@@ -25,16 +25,17 @@ def rotation_trick(points, quantised):
         points, quantised (torch.Tensor): float32 ``[B, d]``.
 
     Returns:
-        torch.Tensor: the values of ``quantised``, but for rounding.
+        torch.Tensor: the values of ``quantised``.
     """
     with torch.no_grad():
         length = points.norm(dim=1, keepdim=True).clamp(min=1e-8)
         scale = quantised.norm(dim=1, keepdim=True) / length
         start, end = points / length, torch.nn.functional.normalize(quantised, dim=1)
-        middle = torch.nn.functional.normalize(start + end, dim=1)
+        # of nearly opposite directions the sum is rounding error, which must not become a direction of its own
+        middle = torch.nn.functional.normalize(start + end, dim=1, eps=1e-3)
     along_middle = (points * middle).sum(dim=1, keepdim=True)
     along_start = (points * start).sum(dim=1, keepdim=True)
-    return scale * (points - 2 * along_middle * middle + 2 * along_start * end)
+    return straight_through(scale * (points - 2 * along_middle * middle + 2 * along_start * end), quantised)
 
 
 ESTIMATORS = {"straight_through": straight_through, "rotation": rotation_trick}

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from recbole_gr.checks import check_power_of_two
+from recbole_gr.checks import check_codes_of_bits
 from recbole_gr.errors import SettingError
-from recbole_gr.tokenizer.controls import MOST_CODES
 from recbole_gr.memory import copy_in_pieces
 from recbole_gr.tokenizer.quantised import Quantised
 from recbole_gr.tokenizer.rkmeans import faiss_library
@@ -49,7 +48,7 @@ def opq(vectors, codebook_num, codebook_size, *, seed=2020, kmeans_iterations=20
     rotation = faiss.OPQMatrix(points.shape[1], codebook_num)
     rotation.niter = opq_iterations
     parts = faiss.ProductQuantizer(points.shape[1], codebook_num, _bits(codebook_size))
-    _take_all_points(parts.cp, seed, rotation.niter_pq, len(points))
+    parts.cp.seed, parts.cp.min_points_per_centroid = seed, 1  # training the rotation sets the others
     rotation.pq = parts
     rotation.max_train_points = len(points)
     rotation.train(points)
@@ -66,7 +65,7 @@ def check_parts(shape, codebook_num, codebook_size):
     if d % codebook_num:
         near = [m for m in range(1, d + 1) if d % m == 0 and m <= 64]
         raise SettingError("codebook_num", codebook_num, f"must divide the vectors' dimension {d}: {near}; or set pca_dimension")
-    check_power_of_two("codebook_size", codebook_size, MOST_CODES)
+    check_codes_of_bits(codebook_size)
 
 
 def _bits(codebook_size):

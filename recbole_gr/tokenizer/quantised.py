@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-ROWS_AT_ONCE = 1 << 15
+from recbole_gr.memory import ROWS_AT_ONCE
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The training loop of the tokenizers that are trained."""
 
+import functools
 import time
 from dataclasses import dataclass
 
@@ -8,9 +9,16 @@ import torch
 from tqdm import tqdm
 
 from recbole_gr.errors import SettingError
+from recbole_gr.memory import ROWS_AT_ONCE
+from recbole_gr.tokenizer.residual_quantiser import nearest
 from recbole_gr.tokenizer.rkmeans import SEEDING_POINTS, kmeans
 
-LEARNERS = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
+LEARNERS = {
+    "adam": torch.optim.Adam,
+    # TensorFlow's and optax's Adagrad start so, and TIGER's rate of 0.4 is meant for it: from 0, torch's own default, the
+    # first step moves every weight by the whole rate
+    "adagrad": functools.partial(torch.optim.Adagrad, initial_accumulator_value=0.1),
+}
 ORDERS = ("joint", "layerwise")
 #: Lloyd iterations that place the codes before they are trained.
 PLACING_ITERATIONS = 10
@@ -50,33 +58,38 @@ def train(model, vectors, training, seed, show_progress):
     n_levels = len(model.quantiser.codebooks)
     stages = [range(n_levels)] if training.order == "joint" else [range(level, level + 1) for level in range(n_levels)]
     losses, revived = [], 0
-    progress = tqdm(total=training.steps, desc="Train tokenizer", disable=not show_progress)
-    for number, levels in enumerate(stages):
-        _place_codes(model, vectors, levels, training.batch_size, seed)
-        steps = training.steps * (number + 1) // len(stages) - training.steps * number // len(stages)
-        optimizer = _optimizer(model, training)
-        for step, rows in enumerate(_batches(len(vectors), training.batch_size, steps, seed + number), start=1):
-            loss = model.loss(vectors[rows], levels)
-            if optimizer is not None:
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            losses.append(loss.detach())
-            # what is moved in the last steps has no time to settle
-            if training.dead_code_steps and step % training.dead_code_steps == 0 and step < steps:
-                revived += model.quantiser.revive(model.encoder(vectors[rows]).detach(), levels)
-            progress.update()
-    progress.close()
+    with tqdm(total=training.steps, desc="Train tokenizer", disable=not show_progress) as progress:
+        for number, levels in enumerate(stages):
+            _place_codes(model, vectors, levels, min(training.batch_size, len(vectors)), seed)
+            steps = training.steps * (number + 1) // len(stages) - training.steps * number // len(stages)
+            batches = _batches(len(vectors), training.batch_size, steps, seed + number)
+            revived += _train_levels(model, vectors, levels, batches, steps, training, losses, progress)
     losses = torch.stack(losses).cpu()
-    if not torch.isfinite(losses).all():
-        step = int((~torch.isfinite(losses)).nonzero()[0])
-        raise SettingError("tokenizer_learning_rate", training.learning_rate, f"the training diverged at step {step}; lower it")
     return {
         "steps": training.steps,
         "seconds": round(time.perf_counter() - start, 2),
-        "loss": [round(float(part.mean()), 6) for part in losses.tensor_split(min(KEPT_LOSSES, len(losses)))],
+        "loss": [float(f"{part.mean():.5g}") for part in losses.tensor_split(min(KEPT_LOSSES, len(losses)))],
         "revived_codes": revived,
     }
+
+
+def _train_levels(model, vectors, levels, batches, steps, training, losses, progress):
+    """Train some levels; adds to ``losses`` and returns how many codes were revived."""
+    optimizer, revived = _optimizer(model, training), 0
+    for step, rows in enumerate(batches, start=1):
+        loss = model.loss(vectors[rows], levels)
+        if optimizer is not None:
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        losses.append(loss.detach())
+        reviving = training.dead_code_steps and step % training.dead_code_steps == 0
+        if reviving or step == steps:
+            _check_finite(model, vectors[rows], levels, len(losses), training)
+        if reviving and step < steps:  # what is moved after the last step would never be trained
+            revived += model.quantiser.revive(model.encoder(vectors[rows]).detach(), levels)
+        progress.update()
+    return revived
 
 
 @torch.no_grad()
@@ -90,9 +103,21 @@ def _place_codes(model, vectors, levels, batch_size, seed):
             points = np.ascontiguousarray(residual.float().cpu().numpy())
             codebook, codes = kmeans(points, n_codes, PLACING_ITERATIONS, seed + level)
             share = torch.from_numpy(np.bincount(codes, minlength=n_codes)).float() / len(points)
-            model.quantiser.place(level, torch.from_numpy(codebook), batch_size * share.to(vectors.device))
+            codebook = torch.from_numpy(codebook).to(vectors.device)
+            model.quantiser.place(level, codebook, batch_size * share.to(vectors.device))
         codebook = model.quantiser.codebooks[level]
-        residual = residual - codebook[torch.cdist(residual, codebook).argmin(dim=1)]
+        codes = torch.cat([nearest(part, codebook) for part in residual.split(ROWS_AT_ONCE)])
+        residual = residual - codebook[codes]
+
+
+@torch.no_grad()
+def _check_finite(model, batch, levels, step, training):
+    """Look after the last step too, and before revival and the next level's k-means, which fail on anything but numbers."""
+    model.eval()
+    if not torch.isfinite(model.loss(batch, levels)):
+        wrong = f"the training diverged within {step} steps; lower it"
+        raise SettingError("tokenizer_learning_rate", training.learning_rate, wrong)
+    model.train()
 
 
 def _optimizer(model, training):

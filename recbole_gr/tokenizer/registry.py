@@ -30,8 +30,9 @@ def add_tokenizer(name, function):
         function (callable): as the module describes.
 
     Raises:
-        SettingError: the name is taken by another function.
+        SettingError: the name is taken by another function, or a setting has no default.
     """
+    settings_of(function)
     if _TOKENIZERS.get(name, function) is not function:
         raise SettingError("tokenizer", name, "there is a tokenizer of this name already")
     _TOKENIZERS[name] = function

@@ -94,8 +94,8 @@ def _tiles(measures):
     if "unique_share_quantised" in measures:
         tiles.insert(2, (f"{measures['unique_share_quantised']:.2%}", "distinct before the collision rule"))
     if "distance_correlation" in measures:
-        by_prefix = measures["distance_correlation"]["prefix"]
-        tiles.append(("-" if by_prefix is None else by_prefix, "rank correlation of code and vector distance"))
+        for name, value in measures["distance_correlation"].items():
+            tiles.append(("-" if value is None else value, f"rank correlation of {name} and vector distance"))
     return '<div class="tiles">' + "".join(f"<div><b>{escape(str(value))}</b>{text}</div>" for value, text in tiles) + "</div>"
 
 
@@ -148,7 +148,7 @@ def _plots(ids, codes, measures):
     together = go.Bar(x=[str(size) for size in sizes], y=sizes * counts)
     titles = {"xaxis_title": "items with the same codes", "yaxis_title": "items", "xaxis_type": "category"}
     yield _plot("How many items have the same codes, an appended digit left out", [together], **titles)
-    losses = ids.source.get("training", {}).get("loss")
+    losses = (ids.source.get("training") or {}).get("loss")
     if losses:
         line = go.Scatter(x=np.linspace(0, 1, len(losses)), y=losses)
         yield _plot("Loss of the tokenizer's training", [line], xaxis_title="share of the steps", yaxis_title="loss")
@@ -180,10 +180,10 @@ def _plot(title, traces, **layout):
 
 
 def _example_groups(codes, depth):
-    """Some groups of at least three items with the same first codes: their prefixes, and their rows."""
+    """Some groups of at least three items, or two if none has more, with the same first codes: prefixes and rows."""
     group = number_groups(codes[:, :depth])
     sizes = np.bincount(group)
-    candidates = np.flatnonzero(sizes >= min(3, sizes.max()))
+    candidates = np.flatnonzero(sizes >= min(3, max(2, sizes.max())))
     chosen = np.random.default_rng(SEED).permutation(candidates)[:EXAMPLE_GROUPS]
     members = [np.flatnonzero(group == number) for number in chosen]
     return [codes[rows[0], :depth] for rows in members], members

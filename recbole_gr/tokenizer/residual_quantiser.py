@@ -50,7 +50,8 @@ class ResidualQuantiser(nn.Module):
             if level in levels:
                 codebook_loss = codebook_loss + squared_length(residual.detach() - chosen).mean()
                 commitment_loss = commitment_loss + squared_length(residual - chosen.detach()).mean()
-                self._take_note(level, code, residual.detach())
+                if self.training:
+                    self._take_note(level, code, residual.detach())
             residual = residual - chosen.detach()
         return (points - residual).detach(), codebook_loss, commitment_loss
 
@@ -89,19 +90,17 @@ class ResidualQuantiser(nn.Module):
         """
         residual, revived = points, 0
         for level in range(levels.stop):
-            code = nearest(residual, self.codebooks[level])
-            if level in levels:
-                dead = torch.nonzero(self.taken[level] == 0).squeeze(1)[: len(points)]
-                error = squared_length(residual - self.codebooks[level][code])
-                if len(dead):
-                    moved_to = residual[torch.multinomial(error + 1e-12, len(dead))]
-                    self.place_some(level, dead, moved_to)
+            codebook = self.codebooks[level]
+            dead = torch.nonzero(self.taken[level] == 0).squeeze(1)[: len(points)]
+            if level in levels and len(dead):
+                error = squared_length(residual - codebook[nearest(residual, codebook)])
+                self._place_some(level, dead, residual[torch.multinomial(error + 1e-12, len(dead))])
                 revived += len(dead)
-            residual = residual - self.codebooks[level][code]
+            residual = residual - codebook[nearest(residual, codebook)]  # points may take the moved codes
         self.taken.zero_()
         return revived
 
-    def place_some(self, level, codes, points):
+    def _place_some(self, level, codes, points):
         """Put some codes of a level onto one point each."""
         self.codebooks[level][codes] = points
         self.mean_taken[level, codes], self.mean_sum[level, codes] = 1.0, points

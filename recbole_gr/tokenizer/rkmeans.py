@@ -5,8 +5,8 @@ import logging
 import numpy as np
 import torch
 
-from recbole_gr.tokenizer.matching import match
 from recbole_gr.memory import copy_in_pieces, pieces
+from recbole_gr.tokenizer.matching import match
 from recbole_gr.tokenizer.quantised import Quantised
 
 #: k-means++ draws the first centroids from at most this many points per code; every iteration then takes all points.

@@ -4,10 +4,9 @@ from logging import getLogger
 
 import numpy as np
 
-from recbole_gr.checks import check_choice, check_power_of_two, check_whole_number
+from recbole_gr.checks import check_choice, check_codes_of_bits, check_whole_number
 from recbole_gr.errors import DataError, SettingError
 from recbole_gr.tokenizer.collision import COLLISION_RULES, resolve_collisions
-from recbole_gr.tokenizer.controls import MOST_CODES
 from recbole_gr.tokenizer.groups import number_groups
 from recbole_gr.tokenizer.registry import find_tokenizer, given_by_the_run, settings_of
 from recbole_gr.tokenizer.semantic_ids import MAX_VOCABULARY, SemanticIDs
@@ -97,7 +96,7 @@ def check_codebooks(tokenizer, codebook_num, codebook_size, n_items):
         limit = f"with codebook_num={codebook_num} there are more than {MAX_VOCABULARY} codes in all"
         raise SettingError("codebook_size", codebook_size, limit)
     if tokenizer in CODES_OF_BITS:
-        check_power_of_two("codebook_size", codebook_size, MOST_CODES)
+        check_codes_of_bits(codebook_size)
 
 
 def _collapsed_levels(codes, codebook_size, tokenizer):

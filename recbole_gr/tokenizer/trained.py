@@ -62,7 +62,7 @@ def rvq(
     training = Training(
         tokenizer_steps, tokenizer_batch_size, tokenizer_learner, tokenizer_learning_rate, tokenizer_training, dead_code_steps
     )
-    with _seeded(seed, device):
+    with _seeded(seed):
         decay = ema_decay if codebook_update == "ema" else None
         quantiser = ResidualQuantiser(codebook_num, codebook_size, vectors.shape[1], decay)
         model = QuantisingAutoencoder(quantiser, [vectors.shape[1]])
@@ -93,7 +93,8 @@ def rqvae(
     """The residual-quantised variational autoencoder of TIGER (arXiv 2305.05065, section 3.1; Lee et al., CVPR 2022).
 
     Args:
-        vectors to dead_code_steps: as in :func:`rvq`; encoder and decoder learn in all steps.
+        vectors to dead_code_steps: as in :func:`rvq`. Encoder and decoder learn in all steps: trained layer by layer, they
+            move on while the codes of earlier levels are frozen, some of which may lose their points.
         rqvae_hidden (list of int): widths of the encoder's layers; the decoder has them in reverse.
         rqvae_latent (int): width of what is quantised.
         quantiser_gradient (str): ``straight_through``, or ``rotation`` for the rotation trick (arXiv 2410.06424).
@@ -108,7 +109,7 @@ def rqvae(
     training = Training(
         tokenizer_steps, tokenizer_batch_size, tokenizer_learner, tokenizer_learning_rate, tokenizer_training, dead_code_steps
     )
-    with _seeded(seed, device):
+    with _seeded(seed):
         decay = ema_decay if codebook_update == "ema" else None
         quantiser = ResidualQuantiser(codebook_num, codebook_size, rqvae_latent, decay)
         widths = [vectors.shape[1], *rqvae_hidden, rqvae_latent]
@@ -117,10 +118,9 @@ def rqvae(
 
 
 @contextlib.contextmanager
-def _seeded(seed, device):
+def _seeded(seed):
     """torch draws from ``seed``, and afterwards goes on as if nothing had been drawn."""
-    device = torch.device(device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
 
