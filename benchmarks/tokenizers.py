@@ -151,13 +151,13 @@ def in_own_process(function, *arguments):
 
 
 def write_vectors(path, n_items, n_centres=50_000, rows_at_once=50_000):
-    """Vectors around centres, unevenly many, with a padding row; written piece by piece."""
+    """Vectors around centres, with a padding row; written piece by piece."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(n_centres, DIMENSION)).astype(np.float32)
     file = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n_items + 1, DIMENSION))
     for start in range(1, n_items + 1, rows_at_once):
         rows = min(rows_at_once, n_items + 1 - start)
-        centre = (n_centres * rng.random(rows) ** 1.5).astype(np.int64)
+        centre = rng.integers(n_centres, size=rows)
         file[start : start + rows] = centres[centre] + 0.7 * rng.normal(size=(rows, DIMENSION)).astype(np.float32)
     file.flush()
 

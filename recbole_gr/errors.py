@@ -18,6 +18,9 @@ class SettingError(RecBoleGRError):
         self.key, self.value, self.allowed = key, value, allowed
         super().__init__(f"{key}={value!r}: {allowed}")
 
+    def __reduce__(self):  # on its way from a worker process
+        return type(self), (self.key, self.value, self.allowed)
+
 
 class DataError(RecBoleGRError):
     """A data file lacks something or does not fit; the message names the file and the column or field."""

@@ -79,6 +79,15 @@ def _tokenized(config, item_tokens, vectors, provenance):
         return {"codes": made.codes}, {**meta, "comparison": comparison}
 
     key = digest("semantic IDs and their measures", provenance["vector_digest"], settings, torch.device(device).type)
-    arrays, meta = cached(config["cache_dir"], "semantic_ids", key, compute)
+    arrays, meta = as_in_first_process(cached(config["cache_dir"], "semantic_ids", key, compute))
     source = {**provenance, **meta["source"]}
     return SemanticIDs(arrays["codes"], meta["codebook_sizes"], meta["collision"], source), meta["comparison"]
+
+
+def as_in_first_process(made):
+    """Of processes that train together, all get what the first one made: on GPUs, trained codes may differ by rounding."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return made
+    shared = [made]
+    torch.distributed.broadcast_object_list(shared, src=0)
+    return shared[0]

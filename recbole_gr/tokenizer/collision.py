@@ -10,7 +10,7 @@ from recbole_gr.tokenizer.matching import match
 COLLISION_RULES = ("digit", "none", "nearest", "sinkhorn")
 
 #: Items whose distances to all codes are held at once.
-ROWS_AT_ONCE = 1 << 16
+ROWS_AT_ONCE = 1 << 14
 #: The share of the mean distance that is one unit of Sinkhorn's exponent, and its rounds.
 SINKHORN_SHARPNESS, SINKHORN_ROUNDS = 0.05, 20
 
@@ -77,12 +77,12 @@ def _recode_last_level(quantised, sizes, collision):
     for rows, most in _pieces_of_like_groups(np.flatnonzero(moves), prefix):
         prefixes, here = np.unique(prefix[rows], return_inverse=True)
         distances = quantised.last_distances(rows, n_codes)
-        distances[_taken(codes, prefix, staying, prefixes, n_codes)[here]] = np.inf
+        distances.masked_fill_(torch.from_numpy(_taken(codes, prefix, staying, prefixes, n_codes)[here]), torch.inf)
         # of the codes of a group of g items, none ends with one that is not among its g nearest: the others hold g - 1
-        costs, nearest = (part.numpy() for part in torch.from_numpy(distances).topk(min(most, n_codes), largest=False))
+        costs, nearest = distances.topk(min(most, n_codes), largest=False)
         if collision == "sinkhorn":
-            costs = _transport_costs(costs, here[:, None] * n_codes + nearest)
-        codes[rows, -1] = match(costs, here, capacity=1, codes=nearest)
+            costs = _transport_costs(costs, torch.from_numpy(here * n_codes).unsqueeze(1) + nearest)
+        codes[rows, -1] = match(costs.numpy(), here, capacity=1, codes=nearest.numpy())
     return codes
 
 
@@ -110,7 +110,7 @@ def _check_room(codes, prefix, n_codes, collision):
 
 def _nearest_of_group(quantised, group, rows):
     """Of the rows with the same codes, the one nearest to its code, the first among equals: bool over all items."""
-    order = np.lexsort((rows, quantised.distances_to_own(rows), group[rows]))
+    order = np.lexsort((rows, quantised.distances_to_own(rows).numpy(), group[rows]))
     first = np.append(True, np.diff(group[rows][order]) > 0)
     nearest = np.zeros(len(group), dtype=bool)
     nearest[rows[order[first]]] = True
@@ -140,17 +140,18 @@ def _transport_costs(costs, slots):
     Sinkhorn's scaling, every item with mass 1 and every slot, a code under a prefix, with room for at most 1.
 
     Args:
-        costs (np.ndarray): float32 ``[rows, k]``, infinite where a slot is not to be had.
-        slots (np.ndarray): int64 ``[rows, k]``.
+        costs (torch.Tensor): float32 ``[rows, k]``, infinite where a slot is not to be had.
+        slots (torch.Tensor): int64 ``[rows, k]``.
     """
-    free = np.isfinite(costs)
-    beyond_nearest = costs - costs.min(axis=1, keepdims=True)
-    scale = SINKHORN_SHARPNESS * max(float(costs[free].mean()), np.finfo(np.float32).tiny)
-    affinity = np.exp(-beyond_nearest / scale)
-    room = np.ones(int(slots.max()) + 1)
+    free = torch.isfinite(costs)
+    tiny = torch.finfo(torch.float32).tiny
+    beyond_nearest = costs - costs.min(dim=1, keepdim=True).values
+    scale = SINKHORN_SHARPNESS * max(float(costs[free].mean()), tiny)
+    affinity = torch.exp(-beyond_nearest / scale)
+    room = torch.ones(int(slots.max()) + 1)
     for _ in range(SINKHORN_ROUNDS):
-        weight = 1 / (affinity * room[slots]).sum(axis=1, keepdims=True).clip(min=np.finfo(np.float32).tiny)
-        load = np.bincount(slots.ravel(), weights=(affinity * weight).ravel(), minlength=len(room))
-        room = 1 / load.clip(min=1)
-    reduced = beyond_nearest - scale * (np.log(room)[slots] + np.log(weight))
-    return np.where(free, reduced, np.inf).astype(np.float32)
+        weight = 1 / (affinity * room[slots]).sum(dim=1, keepdim=True).clamp(min=tiny)
+        load = torch.zeros_like(room).index_add_(0, slots.flatten(), (affinity * weight).flatten())
+        room = 1 / load.clamp(min=1)
+    reduced = beyond_nearest - scale * (room.log()[slots] + weight.log())
+    return reduced.masked_fill(~free, torch.inf)

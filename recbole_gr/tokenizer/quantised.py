@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
-from recbole_gr.memory import ROWS_AT_ONCE
+ROWS_IN_CACHE = 1 << 11
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,27 @@ class Quantised:
 
     def last_distances(self, rows, n_codes):
         """Squared distances of items to the ``n_codes`` codes of the last level, float32 ``[rows, W]``."""
-        if self.last_residual is None:
-            return np.zeros((len(rows), n_codes), dtype=np.float32)
-        residual, codebook = np.ascontiguousarray(self.last_residual[rows], dtype=np.float32), self.codebooks[-1]
-        distances = (residual**2).sum(axis=1, keepdims=True) + (codebook**2).sum(axis=1) - 2 * residual @ codebook.T
-        return np.maximum(distances, 0, dtype=np.float32)
+        distances = torch.zeros(len(rows), n_codes)
+        if self.last_residual is not None:
+            codebook = torch.from_numpy(self.codebooks[-1]).float()
+            lengths = codebook.square().sum(dim=1)
+            for here, residual in self._last_residuals(rows):
+                torch.addmm(lengths, residual, codebook.T, alpha=-2, out=distances[here])
+                distances[here] += torch.linalg.vector_norm(residual, dim=1, keepdim=True).square()
+        return distances.clamp_(min=0)
 
     def distances_to_own(self, rows):
         """Squared distances of items to their own code of the last level, float32 ``[rows]``."""
-        distances = np.zeros(len(rows), dtype=np.float32)
-        if self.last_residual is None:
-            return distances
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            piece = rows[start : start + ROWS_AT_ONCE]
-            difference = self.last_residual[piece] - self.codebooks[-1][self.codes[piece, -1]]
-            distances[start : start + ROWS_AT_ONCE] = (difference**2).sum(axis=1)
+        distances = torch.zeros(len(rows))
+        if self.last_residual is not None:
+            codebook, own = torch.from_numpy(self.codebooks[-1]).float(), torch.as_tensor(self.codes[rows, -1])
+            for here, residual in self._last_residuals(rows):
+                distances[here] = residual.sub_(codebook.index_select(0, own[here])).square_().sum(dim=1)
         return distances
+
+    def _last_residuals(self, rows):
+        """Yield ``(slice of rows, residuals)``, of so few rows at a time that they stay in the processor's cache."""
+        residuals = torch.from_numpy(self.last_residual)
+        for start in range(0, len(rows), ROWS_IN_CACHE):
+            here = slice(start, start + ROWS_IN_CACHE)
+            yield here, residuals.index_select(0, torch.as_tensor(rows[here])).float()
