@@ -77,7 +77,7 @@ def test_an_npz_keeps_the_order_of_item_ids():
     again = read_sid_file("ids.npz", tokens)
     np.testing.assert_array_equal(again.codes, ids.codes)
     assert again.codebook_sizes == ids.codebook_sizes
-    assert (again.collision, again.source) == ("digit", {"tokenizer": "by hand"})
+    assert (again.collision, again.source) == ("digit", {"tokenizer": "by hand", "sid_file": "ids.npz"})
 
 
 @pytest.mark.parametrize("path, style", NAMED_FORMATS)

@@ -520,3 +520,13 @@ def test_revival_saves_a_codebook_that_collapses_without_it(caplog):
     revived = tokenize(rows, dead_code_steps=10, **settings)
     assert revived.source["training"]["revived_codes"] > 0
     assert min(revived.statistics()["codes_used"]) > max(used)
+
+
+@pytest.mark.parametrize("name, settings", [("rqvae", {}), ("rqvae", {"codebook_update": "ema"}), ("rvq", {})])
+def test_several_threads_give_the_same_codes_every_time(name, settings):
+    """Gradients of codes that many items of a batch take are sums, which threads must not add up in any order."""
+    torch.set_num_threads(2)
+    rows = np.random.default_rng(0).normal(size=(4000, 32)).astype(np.float32)
+    shape = {"codebook_num": 3, "codebook_size": 16, "tokenizer_steps": 40, "tokenizer_batch_size": 2000, "collision": "none"}
+    first, *others = (tokenize(rows, tokenizer=name, **shape, **settings).codes for _ in range(4))
+    assert all((other == first).all() for other in others)

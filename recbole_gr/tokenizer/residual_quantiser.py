@@ -46,7 +46,8 @@ class ResidualQuantiser(nn.Module):
         codebook_loss = commitment_loss = torch.zeros((), device=points.device)
         for level in range(levels.stop):
             code = nearest(residual.detach(), self.codebooks[level].detach())
-            chosen = self.codebooks[level][code]
+            # not by indexing, whose gradient adds up in another order every time when there are several threads
+            chosen = nn.functional.embedding(code, self.codebooks[level])
             if level in levels:
                 codebook_loss = codebook_loss + squared_length(residual.detach() - chosen).mean()
                 commitment_loss = commitment_loss + squared_length(residual - chosen.detach()).mean()

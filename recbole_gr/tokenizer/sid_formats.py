@@ -276,7 +276,7 @@ def _read_npz(path, item_tokens):
             "sid_file", path, f"holds {ids.n_items - 1} items, but the catalogue has {len(item_tokens) - 1}"
         )
     items = pd.Index(item_tokens[1:], dtype=object)
-    return SidFileContent(items, ids.codes[1:], ids.source, ids.collision, ids.codebook_sizes)
+    return SidFileContent(items, ids.codes[1:], ids.source | {"sid_file": path}, ids.collision, ids.codebook_sizes)
 
 
 @contextlib.contextmanager
