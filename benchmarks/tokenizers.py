@@ -253,8 +253,10 @@ def main():
     torch.set_num_threads(args.threads)
     print(describe_machine())
     # first: a process inherits the peak memory of the one that starts it
-    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        print_growth([size for size in SIZES if size <= args.largest], folder, args.threads)
+    sizes = [size for size in SIZES if size <= args.largest]
+    if sizes:
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            print_growth(sizes, folder, args.threads)
     config, vectors = None, make_up_vectors()
     if args.data_path:
         config = make_config("TIGER", args.dataset, config_dict={"data_path": os.path.abspath(args.data_path)})
