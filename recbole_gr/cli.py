@@ -74,9 +74,10 @@ def parse(arguments):
 
 def launch_run(given):
     """Run in this process, or in ``nproc`` spawned ones that form one ``torch.distributed`` group, as RecBole does."""
-    from recbole_gr.quick_start import run
+    from recbole_gr.quick_start import TOKENIZE_OPTIONS, run
     from recbole_gr.workers import spawn_runs
 
+    _refuse(given, TOKENIZE_OPTIONS, "run")
     numbers = {"nproc": 1, "world_size": -1, "group_offset": 0}
     for key in numbers.keys() & given.keys():
         if not given[key].lstrip("-").isdigit():
@@ -94,6 +95,7 @@ def launch_tokenize(given):
     """Make semantic IDs and a report on them."""
     from recbole_gr.tokenize_dataset import tokenize_dataset
 
+    _refuse(given, ("model", "nproc", "world_size", "group_offset", "ip", "port"), "tokenize")
     compare_vectors = {"True": True, "False": False}.get(given.get("compare_vectors", "True"), given.get("compare_vectors"))
     return tokenize_dataset(
         given.get("dataset", "ml-100k"),
@@ -102,6 +104,12 @@ def launch_tokenize(given):
         sid_format=given.get("sid_format", "json"),
         compare_vectors=compare_vectors,
     )
+
+
+def _refuse(given, keys, command):
+    for key in keys:
+        if key in given:
+            raise RecBoleGRError(f"argument '--{key}={given[key]}': recbole-gr {command} has no such option")
 
 
 COMMANDS = {"run": launch_run, "tokenize": launch_tokenize}

@@ -9,7 +9,8 @@ ROWS_AT_ONCE = 1 << 15
 
 def pieces(vectors, rows=ROWS_AT_ONCE):
     """Yield ``(slice, part)`` over the rows; of a memory map, only the part in use stays in memory."""
-    file = getattr(vectors, "_mmap", None)
+    # what was written to a map that is opened for copy-on-write would be lost
+    file = vectors._mmap if isinstance(vectors, np.memmap) and vectors.mode in ("r", "r+") else None
     for start in range(0, len(vectors), rows):
         here = slice(start, start + rows)
         yield here, vectors[here]

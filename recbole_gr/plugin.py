@@ -41,7 +41,7 @@ RANKING_TYPES = (ModelType.GENERAL, ModelType.SEQUENTIAL, ModelType.KNOWLEDGE, M
 SHAPING_SETTINGS = (
     *("timestamp_order", "mask_seen", "text_encoder", "text_template", "text_max_tokens", "item_vector_file"),
     *("item_vectors", "cf_checkpoint", "cf_parameter", "text_weight", "cf_weight", "pca_dimension", "whiten"),
-    *("tokenizer", "codebook_num", "codebook_size", "collision", "sid_file"),
+    *("tokenizer", "codebook_num", "codebook_size", "collision", "category_column", "sid_file", "sid_codebook_sizes"),
 )
 
 

@@ -125,15 +125,17 @@ def warn_of_unknown_settings(config):
     known = set(config.internal_config_dict) | set(read_properties(properties_file("", "overall")))
     known = known.union(*config.parameters.values(), ["model", "dataset", "encoding"])
     for key in config.external_config_dict:
-        if key not in known and key not in LAUNCH_SETTINGS:
+        launches = key in LAUNCH_SETTINGS or (key in TOKENIZE_OPTIONS and key in config.cmd_config_dict)
+        if key not in known and not launches:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             getLogger().warning(f"{key}={config[key]!r}: no model or dataset setting has this name{hint}")
 
 
+#: Options of ``recbole-gr tokenize`` on the command line.
+TOKENIZE_OPTIONS = ("output_dir", "sid_format", "compare_vectors")
 LAUNCH_SETTINGS = (
     *("config_files", "nproc", "ip", "port", "world_size", "group_offset", "offset", "local_rank"),
-    *("output_dir", "sid_format", "compare_vectors"),
 )
 
 

@@ -8,7 +8,7 @@ from recbole_gr.decoding.leaf_order import LEAF_ORDERS
 from recbole_gr.embedding import resolve_text_encoder
 from recbole_gr.errors import DataError, SettingError
 from recbole_gr.model.sequence_model import MODEL_SIZES, ModelSize
-from recbole_gr.tokenizer import COLLISION_RULES, all_settings, check_tokenizer_settings, find_tokenizer, settings_of
+from recbole_gr.tokenizer import COLLISION_RULES, all_settings, check_tokenizer_settings, find_tokenizer, is_ours, settings_of
 
 CHOICES = {
     "collision": COLLISION_RULES,
@@ -60,6 +60,9 @@ def check_settings(config):
     if not isinstance(config["text_template"], (str, type(None))):
         raise SettingError("text_template", config["text_template"], 'must be text; in yaml write it in quotes, "{title}"')
     check_beams(config)
+    for key in ("sid_file", "cf_checkpoint", "item_vector_file", "category_column"):
+        if not isinstance(config[key], (str, type(None))):
+            raise SettingError(key, config[key], "must be text; in yaml write it in quotes")
     if not config["sid_file"]:
         check_item_vectors(config)
         if config["sid_codebook_sizes"] is not None:
@@ -130,8 +133,19 @@ def warn_of_idle_settings(config):
     else:
         chosen = tokenizer_settings(config)
         idle, reason = all_settings().keys() - chosen, f"tokenizer={config['tokenizer']} has no such setting"
-    for key in sorted(idle & config.external_config_dict.keys()):
-        getLogger().warning(f"{key}={config[key]!r} is not used: {reason}")
+    reasons = dict.fromkeys(idle, reason)
+    if not config["sid_file"]:
+        if config["collision"] != "none":
+            reasons["leaf_order"] = f"with collision={config['collision']} no items share an ID"
+        if config["item_vectors"] != "text_cf":
+            reasons.update(dict.fromkeys(("text_weight", "cf_weight"), f"item_vectors={config['item_vectors']} joins nothing"))
+        if chosen.get("codebook_update") == "loss":
+            reasons["ema_decay"] = "codebook_update=loss keeps no mean"
+        if chosen.get("codebook_update") == "ema" and config["tokenizer"] == "rvq":
+            learner = ("tokenizer_learner", "tokenizer_learning_rate")
+            reasons.update(dict.fromkeys(learner, "with codebook_update=ema, rvq has no gradients"))
+    for key in sorted(reasons.keys() & config.external_config_dict.keys()):
+        getLogger().warning(f"{key}={config[key]!r} is not used: {reasons[key]}")
 
 
 def check_item_vectors(config):
@@ -179,7 +193,10 @@ def tokenizer_settings(config):
     Raises:
         SettingError: there is no such tokenizer.
     """
-    return {key: config[key] for key in settings_of(find_tokenizer(config["tokenizer"]))}
+    function = find_tokenizer(config["tokenizer"])
+    given = config.final_config_dict if is_ours(function) else config.external_config_dict
+    # a tokenizer from outside may share a name with a setting of ours and have another default
+    return {key: config[key] if key in given else default for key, default in settings_of(function).items()}
 
 
 def model_size(config):

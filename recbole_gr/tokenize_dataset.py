@@ -11,12 +11,14 @@ from recbole_gr.checks import check_choice, check_switch
 from recbole_gr.data.item_text import read_item_text
 from recbole_gr.data.item_vectors import make_item_vectors
 from recbole_gr.data.semantic_id_source import item_file, reading
+from recbole_gr.errors import DataError, SettingError
 from recbole_gr.files import written_whole
 from recbole_gr.quick_start import errors_say_where, make_config
 from recbole_gr.settings import check_item_vectors, check_writable
 from recbole_gr.tokenizer.diagnostics import compare_with_vectors, describe, quantised_levels
 from recbole_gr.tokenizer.report import write_report
 from recbole_gr.tokenizer.sid_export import write_sid_file
+from recbole_gr.tokenizer.sid_formats import LEVEL_LETTERS, import_pyarrow
 
 #: Formats by name: the ending of the file, and how it writes a code.
 SID_FORMATS = {
@@ -58,11 +60,13 @@ def tokenize_dataset(
     config = make_config("TIGER", dataset, config_file_list, config_dict)
     kind = "file" if config["sid_file"] else config["tokenizer"]
     folder = output_dir or os.path.join("results", "tokenizers", f"{dataset}-{kind}")
+    _check_format(sid_format, config)
     check_writable("output_dir", folder)
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     with errors_say_where(config, config_file_list):
         tokens, ids, measures = _tokenize(config, compare_vectors)
+        names = _item_names(config, tokens, compare_vectors)
 
     ending, style = SID_FORMATS[sid_format]
     paths = {
@@ -73,7 +77,7 @@ def tokenize_dataset(
     write_sid_file(ids, paths["semantic_ids"], tokens, style)
     with written_whole(paths["measures_file"]) as file:
         file.write(json.dumps({"dataset": dataset, **measures, "digest": ids.digest(), "source": ids.source}, indent=1) + "\n")
-    write_report(paths["report"], dataset, ids, measures, _item_names(config, tokens))
+    write_report(paths["report"], dataset, ids, measures, names)
     for name, path in paths.items():
         getLogger().info(f"{name.removesuffix('_file')}: {path}")
     return {"measures": measures, **paths}
@@ -92,9 +96,25 @@ def _tokenize(config, compare_vectors):
     return tokens, ids, measures
 
 
-def _item_names(config, tokens):
+def _check_format(sid_format, config):
+    """What the format cannot hold shall show before any long work."""
+    if sid_format == "parquet":
+        import_pyarrow("semantic_ids.parquet")
+    n_levels = config["codebook_num"] + (config["collision"] == "digit")
+    if sid_format == "tokens" and not config["sid_file"] and n_levels > len(LEVEL_LETTERS):
+        limit = f"has a letter for each of {len(LEVEL_LETTERS)} levels at most, but the semantic IDs will have {n_levels}"
+        raise SettingError("sid_format", sid_format, limit)
+
+
+def _item_names(config, tokens, compare_vectors):
     """The text of each item for people to read, its token where it has none."""
-    if not os.path.isfile(item_file(config)):
+    needs_text = config["item_vectors"] != "cf" and not config["item_vector_file"]
+    needs_text = needs_text and (compare_vectors or not config["sid_file"])
+    try:
+        texts = read_item_text(item_file(config), tokens, config["text_template"], **reading(config))
+    except DataError as error:
+        if needs_text:
+            raise
+        getLogger().info(f"The report calls items by their tokens: {error}")
         return tokens
-    texts = read_item_text(item_file(config), tokens, config["text_template"], **reading(config))
     return [text or token for text, token in zip(texts, tokens)]

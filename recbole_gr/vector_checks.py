@@ -14,13 +14,17 @@ def fault_of(vectors, item_tokens, allow_zero=False):
         allow_zero (bool): vectors of zeros are no fault.
 
     Returns:
-        str: how many items have a vector that is NaN, infinite or all zeros, and the first of them; None if none has.
+        str: how many items have a vector that is NaN, infinite, too long to be squared or all zeros, and the first of them;
+        None if none has.
     """
-    infinite, zero = np.zeros((2, len(vectors)), dtype=bool)
+    infinite, long, zero = np.zeros((3, len(vectors)), dtype=bool)
     for here, part in pieces(vectors):
         infinite[here] = ~np.isfinite(part).all(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            long[here] = ~np.isfinite(np.square(part, dtype=np.float32).sum(axis=1, dtype=np.float32))
         zero[here] = False if allow_zero else ~part.any(axis=1)
-    for bad, words in ((infinite, "are NaN or infinite"), (zero, "are all zeros")):
+    faults = (infinite, "are NaN or infinite"), (long, "are so long that float32 cannot hold their squares"), (zero, "are all zeros")
+    for bad, words in faults:
         items = [str(item_tokens[row]) for row in np.flatnonzero(bad[1:]) + 1]
         if items:
             return f"the vectors of {count_of(items)} {words}"

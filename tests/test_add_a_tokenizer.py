@@ -12,7 +12,8 @@ import pytest
 
 import recbole_gr
 from recbole_gr.errors import SettingError
-from recbole_gr.tokenizer import add_tokenizer, find_tokenizer, tokenize
+from recbole_gr.tokenize_dataset import tokenize_dataset
+from recbole_gr.tokenizer import Quantised, add_tokenizer, find_tokenizer, registry, tokenize
 from recbole_gr.tokenizer.rkmeans import rkmeans
 
 REPOSITORY = os.path.dirname(os.path.dirname(recbole_gr.__file__))
@@ -83,14 +84,67 @@ def test_the_page_word_for_word(page, site, small_part, tiny_settings):
 
 
 def test_a_package_that_cannot_be_imported(site):
-    os.remove(os.path.join(site, "shop_tokenizers.py"))
+    with open(os.path.join(site, "shop_tokenizers.py"), "w") as file:
+        file.write("raise OSError('libshop.so: no such file')")
     status, output = command(site, "tokenize", "--dataset=ml-100k", "--tokenizer=quantiles")
-    assert status == 2 and "error: tokenizer='quantiles': [shop_tokenizers:quantiles] cannot be imported" in output
+    assert status == 2 and "OSError: libshop.so" in output and "error: tokenizer='quantiles': [shop_tokenizers:quantiles] cannot be imported" in output
     status, output = command(site, "tokenize", "--dataset=ml-100k", "--tokenizer=nothing")
     assert status == 2 and "must be one of rkmeans, rvq, rqvae, opq, pq, random, lsh, quantiles" in output
 
 
-def test_a_tokenizer_of_one_process(page):
+def test_an_edit_makes_the_codes_anew(site, small_part, tiny_settings):
+    with open("tiny.yaml", "w") as file:
+        json.dump(tiny_settings, file)
+    arguments = ("tokenize", "--dataset=small", "--tokenizer=quantiles", "--config_files=tiny.yaml", "--output_dir=made")
+    codes = []
+    for edit in (("", ""), ("", ""), ("[skip_components:]", "[skip_components + 1:]")):
+        path = os.path.join(site, "shop_tokenizers.py")
+        with open(path) as file:
+            source = file.read()
+        with open(path, "w") as file:
+            file.write(source.replace(*edit) if edit[0] else source)
+        status, output = command(site, *arguments)
+        assert status == 0, output[-2000:]
+        with open("made/semantic_ids.json") as file:
+            codes.append(json.load(file))
+        assert ("Reused semantic_ids" in output) == (len(codes) == 2)
+    assert codes[0] == codes[1] != codes[2]
+
+
+@pytest.mark.parametrize(
+    "made, words",
+    [
+        (np.zeros((80, 2), dtype=int), "must return Quantised with whole codes [80, 2], not ndarray"),
+        (Quantised(np.zeros((79, 2), dtype=int)), "not codes int64 [79, 2]"),
+        (Quantised(np.zeros((80, 2))), "not codes float64 [80, 2]"),
+        (Quantised(np.full((80, 2), 8)), "must return codes from 0 to 7, not 8 to 8"),
+        (Quantised(np.full((80, 2), -1)), "must return codes from 0 to 7, not -1 to -1"),
+    ],
+)
+def test_what_a_tokenizer_hands_over_is_checked(monkeypatch, made, words):
+    monkeypatch.setattr(registry, "_TOKENIZERS", dict(registry._TOKENIZERS))
+    add_tokenizer("odd", lambda vectors, codebook_num, codebook_size: made)
+    rows = np.random.default_rng(0).normal(size=(81, 8)).astype(np.float32)
+    with pytest.raises(SettingError, match=re.escape(words)):
+        tokenize(rows, tokenizer="odd", codebook_num=2, codebook_size=8)
+
+
+def test_a_default_of_ones_own_under_a_name_of_ours(monkeypatch, small_part, tiny_settings):
+    monkeypatch.setattr(registry, "_TOKENIZERS", dict(registry._TOKENIZERS))
+
+    def thorough(vectors, codebook_num, codebook_size, *, seed=2020, kmeans_iterations=50):
+        return Quantised(np.zeros((len(vectors), codebook_num), dtype=int), training={"iterations": kmeans_iterations})
+
+    add_tokenizer("thorough", thorough)
+    for given, used in (({}, 50), ({"kmeans_iterations": 7}, 7)):
+        made = tokenize_dataset("small", config_dict={**tiny_settings, "tokenizer": "thorough", **given})
+        with open(made["measures_file"]) as file:
+            source = json.load(file)["source"]
+        assert source["kmeans_iterations"] == source["training"]["iterations"] == used
+
+
+def test_a_tokenizer_of_one_process(page, monkeypatch):
+    monkeypatch.setattr(registry, "_TOKENIZERS", dict(registry._TOKENIZERS))  # forgotten when the test ends
     function = the_function(page)
     add_tokenizer("quantiles_here", function)
     add_tokenizer("quantiles_here", function)

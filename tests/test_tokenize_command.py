@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -114,8 +115,43 @@ def test_a_setting_of_another_tokenizer_is_pointed_out(tokenize, caplog):
 
 
 @pytest.mark.parametrize(
+    "setting, words",
+    [
+        ("--leaf_order=random", "leaf_order='random' is not used: with collision=digit no items share an ID"),
+        ("--cf_weight=2.0", "cf_weight=2.0 is not used: item_vectors=text joins nothing"),
+        ("--ema_decay=0.5", "ema_decay=0.5 is not used: codebook_update=loss keeps no mean"),
+    ],
+)
+def test_a_setting_without_effect_is_pointed_out(tokenize, caplog, setting, words):
+    tokenize("--tokenizer=rvq", "--tokenizer_steps=5", setting)
+    assert words in caplog.text
+
+
+def test_items_without_text_columns_are_called_by_their_tokens(tokenize, small_part):
+    path = os.path.join(small_part[1], "small", "small.item")
+    items = read_atomic(path)[["item_id:token"]]
+    items.assign(**{"price:float": "1.0"}).to_csv(path, sep="\t", index=False)
+    status, *_ = tokenize("--output_dir=made")
+    with open(os.path.join("made", "report.html"), encoding="utf-8") as file:
+        page = file.read()
+    listed = re.findall("<li>(.*?)</li>", page)
+    assert status == 0 and listed and set(listed) <= {*items["item_id:token"]} | {line for line in listed if line.startswith("and ")}
+
+
+def test_measures_of_a_part_of_a_file_are_not_those_of_the_whole(tokenize):
+    tokenize("--output_dir=made", "--sid_format=parquet")
+    tokenize("--output_dir=part", "--sid_file=made/semantic_ids.parquet", "--item_inter_num_interval=[5,inf)")
+    whole, part = read_json("made", "measures.json"), read_json("part", "measures.json")
+    assert part["items"] < whole["items"] and part["collision"] == "digit"
+    assert "unique_share_quantised" in whole and "unique_share_quantised" not in part
+
+
+@pytest.mark.parametrize(
     "arguments, words",
     [
+        (["--model=SASRec"], ["argument '--model=SASRec'", "recbole-gr tokenize has no such option"]),
+        (["--sid_file=5"], ["sid_file=5", "must be text"]),
+        (["--sid_format=tokens", "--codebook_num=26"], ["sid_format='tokens'", "26 levels at most", "will have 27"]),
         (["--sid_format=xml"], ["sid_format='xml'", "json, tokens, pt, parquet, npz"]),
         (["--compare_vectors=perhaps"], ["compare_vectors='perhaps'", "True or False"]),
         (["--codebook_size=100000"], ["codebook_size=100000", "at most the number of items", "on the command line"]),

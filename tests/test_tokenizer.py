@@ -161,6 +161,28 @@ def test_vectors_that_cannot_work_are_named():
     assert len(np.unique(ids.codes[[3, 5, 6, 20]], axis=0)) == 1
 
 
+def test_vectors_that_float32_cannot_square_are_named():
+    rows = with_padding(vectors(30))
+    rows[4] *= 1e20
+    with pytest.raises(DataError, match=r"the vectors of 1 items \(4\) are so long that float32 cannot hold their squares"):
+        tokenize(rows, tokenizer="pq", codebook_num=4, codebook_size=8)
+
+
+def test_a_copy_on_write_memory_map_keeps_what_was_written(tmp_path):
+    np.save(tmp_path / "vectors.npy", with_padding(vectors(3000)))
+    mapped = np.load(tmp_path / "vectors.npy", mmap_mode="c")
+    mapped[1:] = vectors(3000, seed=1)
+    expected = tokenize(with_padding(vectors(3000, seed=1)), codebook_size=16, seed=0)
+    assert (tokenize(mapped, codebook_size=16, seed=0).codes == expected.codes).all()
+
+
+@pytest.mark.parametrize("name", ["rkmeans", "pq", "opq", "random", "lsh", "rqvae"])
+def test_seeds_beyond_31_bits(name):
+    settings = {"tokenizer_steps": 2} if name == "rqvae" else {}
+    ids = tokenize(with_padding(vectors(100)), name, codebook_num=2, codebook_size=8, seed=3_000_000_000, **settings)
+    assert ids.source["seed"] == 3_000_000_000 and ids.statistics()["unique_share"] == 1.0
+
+
 def test_the_property_file_has_all_settings_with_the_defaults_of_the_functions():
     kept = read_properties(properties_file("model", "TIGER"))
     assert {key: kept[key] for key in all_settings()} == {

@@ -405,6 +405,11 @@ def test_a_training_that_diverges_is_one_line(quantise, learner, order, dead_cod
     assert "\n" not in str(raised.value)
 
 
+def test_a_training_that_diverges_where_anomalies_are_detected():
+    with torch.autograd.set_detect_anomaly(True), pytest.raises(SettingError, match="the training diverged within"):
+        rqvae(normal(200, 8), 2, 8, tokenizer_steps=6, tokenizer_batch_size=32, tokenizer_learning_rate=1e30)
+
+
 def test_a_training_that_diverges_at_its_last_step():
     with pytest.raises(SettingError, match="diverged within 1 steps"):
         rvq(normal(200, 8), 2, 8, tokenizer_steps=1, tokenizer_learning_rate=1e30)

@@ -10,7 +10,7 @@ from recbole_gr.data.item_text import read_item_categories, read_item_file_token
 from recbole_gr.data.item_vectors import make_item_vectors
 from recbole_gr.settings import tokenizer_settings
 from recbole_gr.stopwatch import stopwatch
-from recbole_gr.tokenizer import SemanticIDs, check_codebooks, read_sid_file, tokenize
+from recbole_gr.tokenizer import SemanticIDs, check_codebooks, find_tokenizer, fingerprint, read_sid_file, tokenize
 from recbole_gr.tokenizer.diagnostics import compare_with_vectors, describe, diagnose, quantised_levels
 
 
@@ -78,8 +78,11 @@ def _tokenized(config, item_tokens, vectors, provenance):
         comparison = compare_with_vectors(made.codes[1:, : quantised_levels(made)], vectors[1:])
         return {"codes": made.codes}, {**meta, "comparison": comparison}
 
-    key = digest("semantic IDs and their measures", provenance["vector_digest"], settings, torch.device(device).type)
-    arrays, meta = as_in_first_process(cached(config["cache_dir"], "semantic_ids", key, compute))
+    made_by = fingerprint(find_tokenizer(config["tokenizer"]))
+    shaped_by = (provenance["vector_digest"], settings, made_by, torch.device(device).type)
+    folder = config["cache_dir"] if made_by is not None else None  # what may have changed unseen is not kept
+    kept = cached(folder, "semantic_ids", digest("semantic IDs and their measures", *shaped_by), compute)
+    arrays, meta = as_in_first_process(kept)
     source = {**provenance, **meta["source"]}
     return SemanticIDs(arrays["codes"], meta["codebook_sizes"], meta["collision"], source), meta["comparison"]
 

@@ -2,7 +2,15 @@
 
 from recbole_gr.tokenizer.collision import COLLISION_RULES, append_digit, resolve_collisions
 from recbole_gr.tokenizer.quantised import Quantised
-from recbole_gr.tokenizer.registry import add_tokenizer, all_settings, find_tokenizer, settings_of, tokenizer_names
+from recbole_gr.tokenizer.registry import (
+    add_tokenizer,
+    all_settings,
+    find_tokenizer,
+    fingerprint,
+    is_ours,
+    settings_of,
+    tokenizer_names,
+)
 from recbole_gr.tokenizer.semantic_ids import SemanticIDs
 from recbole_gr.tokenizer.setting_checks import check_tokenizer_settings
 from recbole_gr.tokenizer.sid_export import write_sid_file
@@ -19,6 +27,8 @@ __all__ = [
     "check_codebooks",
     "check_tokenizer_settings",
     "find_tokenizer",
+    "fingerprint",
+    "is_ours",
     "read_sid_file",
     "resolve_collisions",
     "settings_of",

@@ -48,7 +48,7 @@ def opq(vectors, codebook_num, codebook_size, *, seed=2020, kmeans_iterations=20
     rotation = faiss.OPQMatrix(points.shape[1], codebook_num)
     rotation.niter = opq_iterations
     parts = faiss.ProductQuantizer(points.shape[1], codebook_num, _bits(codebook_size))
-    parts.cp.seed, parts.cp.min_points_per_centroid = seed, 1  # training the rotation sets the others
+    parts.cp.seed, parts.cp.min_points_per_centroid = seed % (1 << 31), 1  # training the rotation sets the others
     rotation.pq = parts
     rotation.max_train_points = len(points)
     rotation.train(points)
@@ -73,7 +73,7 @@ def _bits(codebook_size):
 
 
 def _take_all_points(clustering, seed, iterations, n):
-    clustering.seed, clustering.niter = seed, iterations
+    clustering.seed, clustering.niter = seed % (1 << 31), iterations
     clustering.min_points_per_centroid, clustering.max_points_per_centroid = 1, n
 
 

@@ -58,7 +58,9 @@ def train(model, vectors, training, seed, show_progress):
     n_levels = len(model.quantiser.codebooks)
     stages = [range(n_levels)] if training.order == "joint" else [range(level, level + 1) for level in range(n_levels)]
     losses, revived = [], 0
-    with tqdm(total=training.steps, desc="Train tokenizer", disable=not show_progress) as progress:
+    progress = tqdm(total=training.steps, desc="Train tokenizer", disable=not show_progress)
+    # importing one of RecBole's models (SINE) turns anomaly detection on: slow, and a traceback where we have one line
+    with progress, torch.autograd.set_detect_anomaly(False):
         for number, levels in enumerate(stages):
             _place_codes(model, vectors, levels, min(training.batch_size, len(vectors)), seed)
             steps = training.steps * (number + 1) // len(stages) - training.steps * number // len(stages)

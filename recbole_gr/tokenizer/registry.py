@@ -13,6 +13,7 @@ from recbole_gr.tokenizer.controls import lsh, random
 from recbole_gr.tokenizer.product import opq, pq
 from recbole_gr.tokenizer.rkmeans import rkmeans
 from recbole_gr.tokenizer.trained import rqvae, rvq
+from recbole_gr.version import __version__
 
 #: Where a package names its tokenizers, ``name = package.module:function``.
 ENTRY_POINTS = "recbole_gr.tokenizers"
@@ -54,9 +55,13 @@ def find_tokenizer(name):
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:
             try:
-                return point.load()
-            except (ImportError, AttributeError) as error:
-                raise SettingError("tokenizer", name, f"[{point.value}] cannot be imported ({error})") from error
+                function = point.load()
+            except Exception as error:  # a module of others can fail in any way while it is imported
+                reason = f"{type(error).__name__}: {error}"
+                raise SettingError("tokenizer", name, f"[{point.value}] cannot be imported ({reason})") from error
+            if not callable(function):
+                raise SettingError("tokenizer", name, f"[{point.value}] is no function")
+            return function
     raise SettingError("tokenizer", name, f"must be one of {', '.join(tokenizer_names())}")
 
 
@@ -83,6 +88,25 @@ def all_settings():
         except SettingError:  # a package that cannot be imported must not stop a run that does without it
             continue
     return defaults
+
+
+def is_ours(function):
+    """Whether a tokenizer comes with this package."""
+    return function.__module__.startswith("recbole_gr.")
+
+
+def fingerprint(function):
+    """What changes when a tokenizer may make other codes: our version, or the source of another's module.
+
+    Returns:
+        str: None where the source is not to be had, as in an interactive session.
+    """
+    if is_ours(function):
+        return __version__
+    try:
+        return inspect.getsource(inspect.getmodule(function))
+    except (OSError, TypeError):
+        return None
 
 
 def given_by_the_run(function):

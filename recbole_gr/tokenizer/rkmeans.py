@@ -59,7 +59,7 @@ def kmeans(points, n_clusters, iterations, seed):
     """
     faiss = faiss_library()
     plus_plus = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
-    options = {"seed": seed, "min_points_per_centroid": 1, "max_points_per_centroid": len(points)}
+    options = {"seed": seed % (1 << 31), "min_points_per_centroid": 1, "max_points_per_centroid": len(points)}
     beginning = None
     if len(points) > SEEDING_POINTS * n_clusters:
         chosen = np.random.default_rng(seed).choice(len(points), SEEDING_POINTS * n_clusters, replace=False)

@@ -47,9 +47,13 @@ def read_sid_file(path, item_tokens, item_file_tokens=None, codebook_sizes=None)
     if 0 in content.codes.shape:
         raise DataError(f"{path}: is empty; it must hold at least one item, with at least one code")
     codes = content.codes[_rows_of_catalogue(path, content.items, item_tokens)]
+    source = dict(content.source)
+    if len(codes) < len(content.items):  # what was counted over all items of the file does not hold for some of them
+        for name in ("unique_share_quantised", "largest_collision_quantised", "collapsed_levels"):
+            source.pop(name, None)
     sizes = _fitting_sizes(path, codes, item_tokens, codebook_sizes, content.codebook_sizes)
     padding = np.full((1, codes.shape[1]), -1)
-    return SemanticIDs(np.concatenate([padding, codes]), sizes, content.collision, content.source)
+    return SemanticIDs(np.concatenate([padding, codes]), sizes, content.collision, source)
 
 
 def _rows_of_catalogue(path, items, item_tokens):

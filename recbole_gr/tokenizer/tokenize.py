@@ -8,6 +8,7 @@ from recbole_gr.checks import check_choice, check_codes_of_bits, check_whole_num
 from recbole_gr.errors import DataError, SettingError
 from recbole_gr.tokenizer.collision import COLLISION_RULES, resolve_collisions
 from recbole_gr.tokenizer.groups import number_groups
+from recbole_gr.tokenizer.quantised import Quantised
 from recbole_gr.tokenizer.registry import find_tokenizer, given_by_the_run, settings_of
 from recbole_gr.tokenizer.semantic_ids import MAX_VOCABULARY, SemanticIDs
 from recbole_gr.tokenizer.setting_checks import check_tokenizer_settings
@@ -70,6 +71,7 @@ def tokenize(
     context = {"seed": seed, "device": device, "show_progress": show_progress}
     context = {name: context[name] for name in given_by_the_run(function)}
     quantised = function(vectors[1:], codebook_num, codebook_size, **context, **settings)
+    _check_made(quantised, tokenizer, (len(vectors) - 1, codebook_num), codebook_size)
     group = np.bincount(number_groups(quantised.codes))
     found = {
         "unique_share_quantised": round(len(group) / len(quantised.codes), 6),
@@ -97,6 +99,17 @@ def check_codebooks(tokenizer, codebook_num, codebook_size, n_items):
         raise SettingError("codebook_size", codebook_size, limit)
     if tokenizer in CODES_OF_BITS:
         check_codes_of_bits(codebook_size)
+
+
+def _check_made(quantised, tokenizer, shape, codebook_size):
+    """What a tokenizer from outside hands over need not be what it should be."""
+    codes = quantised.codes if isinstance(quantised, Quantised) else None
+    if not isinstance(codes, np.ndarray) or codes.shape != shape or codes.dtype.kind not in "iu":
+        found = type(quantised).__name__ if not isinstance(codes, np.ndarray) else f"codes {codes.dtype} {list(codes.shape)}"
+        raise SettingError("tokenizer", tokenizer, f"must return Quantised with whole codes {list(shape)}, not {found}")
+    if codes.min() < 0 or codes.max() >= codebook_size:
+        found = f"{codes.min()} to {codes.max()}"
+        raise SettingError("tokenizer", tokenizer, f"must return codes from 0 to {codebook_size - 1}, not {found}")
 
 
 def _collapsed_levels(codes, codebook_size, tokenizer):
