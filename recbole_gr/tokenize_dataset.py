@@ -9,8 +9,7 @@ from recbole.utils import init_logger, init_seed
 
 from recbole_gr.checks import check_choice, check_switch
 from recbole_gr.data.item_text import read_item_text
-from recbole_gr.data.item_vectors import make_item_vectors
-from recbole_gr.data.semantic_id_source import item_file, reading
+from recbole_gr.data.item_vectors import item_file, make_item_vectors, reading
 from recbole_gr.errors import DataError, SettingError
 from recbole_gr.files import written_whole
 from recbole_gr.quick_start import errors_say_where, make_config

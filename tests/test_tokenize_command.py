@@ -92,6 +92,17 @@ def test_every_format_comes_back_as_the_semantic_ids_of_a_run(tokenize, tiny_set
         assert record["semantic_ids"]["collision"] == "digit"
 
 
+def test_a_collapse_is_said_every_time(tokenize, caplog):
+    """The second run reuses the codes that were kept, and the tokenizer is not there to warn."""
+    caplog.set_level("INFO")
+    for said in ("Computed semantic_ids", "Reused semantic_ids"):
+        caplog.clear()
+        tokenize("--tokenizer=lsh", "--codebook_size=512", "--output_dir=made")
+        collapsed = read_json("made", "measures.json")["collapsed_levels"]
+        assert said in caplog.text and collapsed
+        assert f"COLLAPSED: level {', '.join(map(str, collapsed))} uses too few of its codes" in caplog.text
+
+
 def test_semantic_ids_made_elsewhere_are_compared_with_vectors(tokenize, caplog):
     tokenize("--output_dir=made")
     made = read_json("made", "measures.json")

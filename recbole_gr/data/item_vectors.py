@@ -50,18 +50,26 @@ def make_item_vectors(config, item_tokens):
     return vectors, {**provenance, "dimension": vectors.shape[1], "vector_digest": digest(vectors)}
 
 
+def item_file(config):
+    """Path of the ``.item`` file."""
+    return os.path.join(config["data_path"], f"{config['dataset']}.item")
+
+
+def reading(config):
+    """How the ``.item`` file is to be read, as the functions of ``item_text`` take it."""
+    return {"item_field": config["ITEM_ID_FIELD"], "separator": config["field_separator"], "encoding": config["encoding"]}
+
+
 def _text_vectors(config, item_tokens):
     return item_vectors(
         item_tokens,
-        os.path.join(config["data_path"], f"{config['dataset']}.item"),
+        item_file(config),
         item_vector_file=config["item_vector_file"],
         text_template=config["text_template"],
         text_encoder=config["text_encoder"],
         max_tokens=config["text_max_tokens"],
         device=str(config["device"]),
         cache_dir=config["cache_dir"],
-        item_field=config["ITEM_ID_FIELD"],
-        separator=config["field_separator"],
-        encoding=config["encoding"],
         show_progress=config["show_progress"],
+        **reading(config),
     )

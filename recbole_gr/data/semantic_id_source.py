@@ -7,7 +7,7 @@ import torch
 
 from recbole_gr.cache import cached, digest
 from recbole_gr.data.item_text import read_item_categories, read_item_file_tokens
-from recbole_gr.data.item_vectors import make_item_vectors
+from recbole_gr.data.item_vectors import item_file, make_item_vectors, reading
 from recbole_gr.settings import tokenizer_settings
 from recbole_gr.stopwatch import stopwatch
 from recbole_gr.tokenizer import SemanticIDs, check_codebooks, find_tokenizer, fingerprint, read_sid_file, tokenize
@@ -42,16 +42,6 @@ def make_semantic_ids(config, item_tokens):
     measures = {**diagnose(ids, categories=categories), **comparison}
     getLogger().info(describe(measures))
     return ids, measures, stages
-
-
-def item_file(config):
-    """Path of the ``.item`` file."""
-    return os.path.join(config["data_path"], f"{config['dataset']}.item")
-
-
-def reading(config):
-    """How the ``.item`` file is to be read, as the functions of ``item_text`` take it."""
-    return {"item_field": config["ITEM_ID_FIELD"], "separator": config["field_separator"], "encoding": config["encoding"]}
 
 
 def _from_file(config, item_tokens):

@@ -25,10 +25,10 @@ def diagnose(ids, vectors=None, categories=None):
     Returns:
         dict: plain json values; those of :meth:`SemanticIDs.statistics`, :func:`compare_with_vectors` and
         :func:`agreement_with_categories`; and where the tokenizer told them, ``unique_share_quantised`` and
-        ``largest_collision_quantised``, from before collisions were resolved.
+        ``largest_collision_quantised``, from before collisions were resolved, and ``collapsed_levels``.
     """
     measures = ids.statistics()
-    told = ("unique_share_quantised", "largest_collision_quantised")
+    told = ("unique_share_quantised", "largest_collision_quantised", "collapsed_levels")
     measures.update({name: ids.source[name] for name in told if name in ids.source})
     codes = ids.codes[1:, : quantised_levels(ids)]
     if vectors is not None:
@@ -208,4 +208,6 @@ def _last_line(measures):
     if "distance_correlation" in measures:
         by = ", ".join(f"{value} ({name})" for name, value in measures["distance_correlation"].items())
         parts.append(f"correlation of code and vector distance: {by}")
+    if measures.get("collapsed_levels"):  # said here too, since kept codes are reused without the tokenizer's warning
+        parts.append(f"COLLAPSED: level {', '.join(map(str, measures['collapsed_levels']))} uses too few of its codes")
     return "; ".join(parts)
