@@ -2,7 +2,6 @@
 
 import itertools
 
-import torch
 from torch import nn
 
 from recbole_gr.tokenizer.gradient_estimators import ESTIMATORS
