@@ -31,7 +31,7 @@ import torch
 import transformers
 from transformers.generation.logits_process import LogitsProcessor, PrefixConstrainedLogitsProcessor
 
-from recbole_gr.decoding.beam_search import available_items, beam_search
+from recbole_gr.decoding.beam_search import beam_search
 from recbole_gr.decoding.trie import Trie
 from recbole_gr.model.sequence_model import MODEL_SIZES, SequenceModel
 from recbole_gr.tokenizer.collision import append_digit
@@ -223,7 +223,7 @@ class Catalogue:
         our_search(self.model, self.trie, self.history, self.beams)
 
     def masked(self):
-        available = available_items(self.trie, len(self.history), self.seen)
+        available = self.trie.available_items(len(self.history), self.seen)
         our_search(self.model, self.trie, self.history, self.beams, available)
 
     def decode(self):

@@ -28,7 +28,7 @@ from recbole_gr.data.seen import add_seen_items
 from recbole_gr.errors import SettingError
 from recbole_gr.model import tiger
 from recbole_gr.tokenizer import all_settings
-from recbole_gr.trainer import TIGERTrainer
+from recbole_gr.trainer import BeamSearchTrainer
 
 PROPERTIES = files("recbole_gr") / "properties"
 if not PROPERTIES.is_dir():  # a plain checkout or an editable install keeps it beside the package
@@ -49,7 +49,7 @@ def register():
     """Make RecBole find our models. Safe to call more than once."""
     if hasattr(recbole.trainer, "TIGERTrainer"):
         return
-    add_model(tiger, "TIGER", TIGERDataset, TIGERTrainer)
+    add_model(tiger, "TIGER", TIGERDataset, BeamSearchTrainer)
     _wrap(Config, "_load_internal_config_dict", _with_our_properties)
     _wrap(Dataset, "_change_feat_format", _with_exact_order)
     _wrap(recbole.data.utils, "get_dataloader", _with_length_grouping)

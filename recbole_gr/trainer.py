@@ -35,7 +35,7 @@ def learning_rate_schedule(optimizer, kind, warmup_steps, total_steps):
     return schedule
 
 
-class TIGERTrainer(Trainer):
+class BeamSearchTrainer(Trainer):
     """RecBole's trainer for models that find their ranking by a beam search."""
 
     def fit(self, train_data, *args, **kwargs):

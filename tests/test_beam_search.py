@@ -1,10 +1,12 @@
 """The referee is brute force: score every item by teacher forcing and sort."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from recbole_gr.decoding.beam_search import available_items, beam_search, certified_beam_search, kth_score
+from recbole_gr.decoding.beam_search import beam_search, certified_beam_search, kth_score
 from recbole_gr.decoding.trie import Trie
 from recbole_gr.model.sequence_model import ModelSize, SequenceModel
 
@@ -119,7 +121,7 @@ def test_seen_items_are_not_searched_for(sizes, per_user):
     rows, items = seen_items(0, 150, per_user)
     every_item[rows, items] = -torch.inf
     left = (every_item > -torch.inf).sum(1)
-    available = available_items(trie, USERS, (rows, items))
+    available = trie.available_items(USERS, (rows, items))
     assert torch.equal(available[-1].sum(1).long(), left)
     scores, sure, _ = search(network, trie, encoded, 6, 5, certify=True, available=available)
     scores[rows, items] = -torch.inf
@@ -130,7 +132,7 @@ def test_seen_items_are_not_searched_for(sizes, per_user):
 def test_available_items_counts_what_lies_below_each_node():
     _, trie, _, _ = setting(4, sizes=(4, 4, 3))
     rows, items = seen_items(1, 150, 30)
-    available = available_items(trie, USERS, (rows, items))
+    available = trie.available_items(USERS, (rows, items))
     for user in range(USERS):
         gone = set(items[rows == user].tolist())
         for depth in range(1, 4):
@@ -145,7 +147,7 @@ def test_free_form_search_drops_what_is_no_item():
         free = beam_search(network.start_decoding(*encoded), trie, 30, constrained=False)
     assert (free.leaves == -1).any() and (free.leaves >= 0).any()
     assert ((free.scores == -torch.inf) == (free.leaves == -1)).all()
-    scores, sure, _ = search(network, trie, encoded, 30, 3, constrained=False)
+    scores, sure, _ = search(network, trie, encoded, 30, 3, search=partial(beam_search, constrained=False))
     found = scores > -torch.inf
     torch.testing.assert_close(scores[found], every_item[found], atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(scores.topk(3).values[sure], every_item.topk(3).values[sure], atol=2e-5, rtol=1e-5)
@@ -153,7 +155,7 @@ def test_free_form_search_drops_what_is_no_item():
 
 def test_free_form_search_over_all_codes_is_the_full_ranking():
     network, trie, encoded, every_item = setting(6, n_items=30, sizes=(4, 4, 2))
-    scores, sure, _ = search(network, trie, encoded, 32, 5, constrained=False)
+    scores, sure, _ = search(network, trie, encoded, 32, 5, search=partial(beam_search, constrained=False))
     assert sure.all()
     torch.testing.assert_close(scores, every_item, atol=2e-5, rtol=1e-5)
 

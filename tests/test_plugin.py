@@ -16,7 +16,7 @@ from recbole.utils import get_model, get_trainer
 import recbole_gr
 from recbole_gr.data.dataset import TIGERDataset
 from recbole_gr.model.tiger import TIGER
-from recbole_gr.trainer import TIGERTrainer
+from recbole_gr.trainer import BeamSearchTrainer
 
 REPOSITORY = os.path.dirname(os.path.dirname(recbole_gr.__file__))
 
@@ -36,7 +36,7 @@ def in_new_process(code, *arguments):
 def test_recbole_finds_model_trainer_dataset_and_properties(small_part, tiny_settings):
     config = Config("TIGER", "small", config_dict=tiny_settings)
     assert get_model("TIGER") is TIGER
-    assert get_trainer(config["MODEL_TYPE"], "TIGER") is TIGERTrainer
+    assert get_trainer(config["MODEL_TYPE"], "TIGER") is BeamSearchTrainer
     assert type(create_dataset(config)) is TIGERDataset
     assert config["tokenizer"] == "rkmeans"
     assert config["metrics"] == ["Recall", "NDCG"] and config["topk"] == [5, 10]

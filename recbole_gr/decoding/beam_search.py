@@ -40,7 +40,7 @@ def beam_search(decoder, trie, beam_size, constrained=True, available=None, floo
         beam_size (int): prefixes kept per user and level.
         constrained (bool): walk valid prefixes only. If False, any codes may be written (free-form search) and what
             is no item's ID at the end is dropped.
-        available (list): from :func:`available_items`; prefixes without an item for the user are left out. None: all
+        available (list): from :meth:`Trie.available_items`; prefixes without an item for the user are left out. None: all
             items are there for all users.
         floor (torch.Tensor): float32 ``[users]``; prefixes that score less are of no interest. Then only as many beams
             are kept as some user has prefixes above the floor, at most ``beam_size``.
@@ -83,24 +83,6 @@ def _has_items(nodes, available):
     return (count > 0) | (nodes < 0)
 
 
-def available_items(trie, users, seen):
-    """How many items lie behind each node for each user, those not counted that the user has seen.
-
-    Args:
-        users (int): number of users.
-        seen (tuple): rows and items, int64 each: the user in ``rows[j]`` shall not be given ``items[j]``.
-
-    Returns:
-        list: per depth from 1 to L, int32 ``[users, nodes]``.
-    """
-    rows, items = seen
-    pair = torch.unique(rows * trie.n_items + items)
-    left = torch.ones(users, trie.n_items, dtype=torch.int32, device=trie.device)
-    left[pair // trie.n_items, pair % trie.n_items] = 0
-    total = torch.nn.functional.pad(left[:, trie.items].cumsum(dim=1, dtype=torch.int32), (1, 0))
-    return [total[:, first[1:]] - total[:, first[:-1]] for first in trie.first_item_below[1:]]
-
-
 def _keep_best(candidates, beam_size, floor):
     """The best ``beam_size`` candidates ``[users, beams]``, where they stand, and the best one left out ``[users]``."""
     if floor is not None:
@@ -135,7 +117,7 @@ def kth_score(beams, trie, k, available=None):
 
 
 def certified_beam_search(
-    decoder, trie, beam_size, k, constrained=True, certify=False, beams_at_once=1 << 16, available=None
+    decoder, trie, beam_size, k, certify=False, beams_at_once=1 << 16, available=None, search=beam_search
 ):
     """Beam search that, with ``certify``, searches on for the users without certificate.
 
@@ -144,16 +126,18 @@ def certified_beam_search(
     ``WIDENING`` times as many beams did not hold them all, up to ``beams_at_once``.
 
     Args:
-        decoder: as in :func:`beam_search`, with ``select(users) -> decoder`` for a part of its users.
+        decoder: what ``search`` takes, with ``select(users) -> decoder`` for a part of its users.
+        trie: the valid titles or IDs, a Trie or a TitleTrie.
         k (int): the length of the ranking to be certified.
         beams_at_once (int): further searches take so few users at a time that no more beams than this are alive.
         available (list): as in :func:`beam_search`.
+        search (callable): ``search(decoder, trie, beam_size, available=..., floor=...) -> Beams``.
 
     Returns:
         tuple: item scores float32 ``[users, n_items]``, log-probabilities of what was found and -inf for the rest;
         bool ``[users]``, who is certified; bool ``[users]``, who was already certified by the first search.
     """
-    beams = beam_search(decoder, trie, beam_size, constrained, available)
+    beams = search(decoder, trie, beam_size, available=available)
     kth = kth_score(beams, trie, k, available)
     sure = kth >= beams.pruned
     first_sure = sure.clone()
@@ -166,7 +150,7 @@ def certified_beam_search(
         for users in open_users.split(max(1, beams_at_once // limit)):
             here = None if available is None else [count[users] for count in available]
             floor = kth[users] - ROUNDING
-            beams = beam_search(decoder.select(users), trie, limit, constrained, here, floor)
+            beams = search(decoder.select(users), trie, limit, available=here, floor=floor)
             found = kth_score(beams, trie, k, here)
             whole = found >= floor  # rounding may drop what stood at the floor; then the ranking found before stays
             item_scores[users[whole]] = item_score_matrix(beams, trie)[whole]

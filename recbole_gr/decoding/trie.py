@@ -108,3 +108,32 @@ class Trie:
         """Number of items per leaf: int64, shaped as ``leaves``; 0 where a leaf is -1."""
         here = leaves.clamp(min=0)
         return (self.first_item[here + 1] - self.first_item[here]).masked_fill(leaves < 0, 0)
+
+    def available_items(self, users, seen):
+        """How many items lie behind each node for each user, those not counted that the user has seen.
+
+        Args:
+            users (int): number of users.
+            seen (tuple): rows and items, int64 each: the user in ``rows[j]`` shall not be given ``items[j]``.
+
+        Returns:
+            list: per depth from 1 to L, int32 ``[users, nodes]``.
+        """
+        total = available_before(self.items, self.n_items, users, seen)
+        return [total[:, first[1:]] - total[:, first[:-1]] for first in self.first_item_below[1:]]
+
+
+def available_before(items, n_items, users, seen):
+    """How many items of a list come before each place of it for each user, those not counted that the user has seen.
+
+    Args:
+        items (torch.Tensor): int64 ``[m]``, the list.
+        n_items (int): number of items, padding included.
+        users, seen: as in :meth:`Trie.available_items`.
+
+    Returns:
+        torch.Tensor: int32 ``[users, m + 1]``.
+    """
+    left = torch.ones(users, n_items, dtype=torch.int32, device=items.device)
+    left[seen[0], seen[1]] = 0
+    return torch.nn.functional.pad(left[:, items].cumsum(dim=1, dtype=torch.int32), (1, 0))
