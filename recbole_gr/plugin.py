@@ -14,6 +14,7 @@ import recbole.data.dataset
 import recbole.data.utils
 import recbole.quick_start.quick_start
 import recbole.trainer
+import torch
 import yaml
 from recbole.config import Config
 from recbole.data.dataloader import FullSortEvalDataLoader
@@ -22,13 +23,13 @@ from recbole.utils import ModelType
 from recbole.utils.argument_list import dataset_arguments
 
 from recbole_gr.data.dataloader import LengthGroupedTrainDataLoader
-from recbole_gr.data.dataset import TIGERDataset
+from recbole_gr.data.dataset import LLMasRSDataset, TIGERDataset
 from recbole_gr.data.order import sort_by_exact_time
 from recbole_gr.data.seen import add_seen_items
 from recbole_gr.errors import SettingError
-from recbole_gr.model import tiger
+from recbole_gr.model import llmasrs, tiger
 from recbole_gr.tokenizer import all_settings
-from recbole_gr.trainer import BeamSearchTrainer
+from recbole_gr.trainer import BeamSearchTrainer, LLMasRSTrainer
 
 PROPERTIES = files("recbole_gr") / "properties"
 if not PROPERTIES.is_dir():  # a plain checkout or an editable install keeps it beside the package
@@ -37,11 +38,13 @@ if not PROPERTIES.is_dir():  # a plain checkout or an editable install keeps it 
 #: Models that rank the catalogue; the protocol of ``properties/overall.yaml`` is theirs. The others estimate clicks.
 RANKING_TYPES = (ModelType.GENERAL, ModelType.SEQUENTIAL, ModelType.KNOWLEDGE, ModelType.TRADITIONAL)
 
-#: Our settings that shape a dataset and its semantic IDs.
+#: Our settings that shape a dataset, its semantic IDs and its titles.
 SHAPING_SETTINGS = (
     *("timestamp_order", "mask_seen", "text_encoder", "text_template", "text_max_tokens", "item_vector_file"),
     *("item_vectors", "cf_checkpoint", "cf_parameter", "text_weight", "cf_weight", "pca_dimension", "whiten"),
     *("tokenizer", "codebook_num", "codebook_size", "collision", "category_column", "sid_file", "sid_codebook_sizes"),
+    *("llm", "scratch_vocabulary", "item_as", "title_template", "title_max_tokens", "duplicate_titles"),
+    *("prompt_template", "history_separator", "cf_injection"),
 )
 
 
@@ -50,11 +53,13 @@ def register():
     if hasattr(recbole.trainer, "TIGERTrainer"):
         return
     add_model(tiger, "TIGER", TIGERDataset, BeamSearchTrainer)
+    add_model(llmasrs, "LLMasRS", LLMasRSDataset, LLMasRSTrainer)
     _wrap(Config, "_load_internal_config_dict", _with_our_properties)
     _wrap(Dataset, "_change_feat_format", _with_exact_order)
     _wrap(recbole.data.utils, "get_dataloader", _with_length_grouping)
     _wrap(recbole.data.utils, "create_samplers", _with_seen_items)
     _wrap(FullSortEvalDataLoader, "collate_fn", _with_equal_masking)
+    _wrap(recbole.quick_start.quick_start, "get_flops", _without_a_copy)
     _spawn_workers_that_know_us()
     # what a dataset or loader kept by save_dataset or save_dataloaders must agree in to be used again
     dataset_arguments.extend(SHAPING_SETTINGS)
@@ -95,8 +100,8 @@ def _with_our_properties(original):
         original(self, model, model_class, dataset)
         ours, outside = self.internal_config_dict, self.external_config_dict
         if is_ours(model_class):
-            ours.update(read_properties(properties_file("", "overall")))
-            ours.update(read_properties(properties_file("model", model)))
+            for kind, name in (("", "overall"), ("", "semantic_ids"), ("model", model)):
+                ours.update(read_properties(properties_file(kind, name)))
             for key, default in all_settings().items():
                 ours.setdefault(key, default)  # those of tokenizers from outside
                 if key not in dataset_arguments:
@@ -181,6 +186,17 @@ def _with_equal_masking(original):
         return interaction, history, positive_u, positive_i
 
     return collate_fn
+
+
+def _without_a_copy(original):
+    """RecBole counts operations on a deep copy of the model, for which a large language model leaves no room."""
+
+    def get_flops(model, dataset, device, logger, transform, verbose=False):
+        if hasattr(model, "flops_per_user"):
+            return model.flops_per_user(transform(dataset, dataset[torch.tensor([1])].to(device)))
+        return original(model, dataset, device, logger, transform, verbose)
+
+    return get_flops
 
 
 def _spawn_workers_that_know_us():

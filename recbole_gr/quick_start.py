@@ -10,12 +10,13 @@ from logging import getLogger
 from pathlib import Path
 
 import recbole.model
+import recbole.quick_start.quick_start
 import torch.distributed as dist
 import yaml
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
-from recbole.utils import dict2str, get_environment, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
+from recbole.utils import dict2str, get_environment, get_model, get_trainer, init_logger, init_seed, set_color
 
 from recbole_gr.errors import SettingError
 from recbole_gr.plugin import RANKING_TYPES, is_ours, properties_file, read_properties
@@ -179,7 +180,7 @@ def _run(config, state, saved):
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
     logger.info(model)
-    flops = get_flops(model, dataset, config["device"], logger, construct_transform(config))
+    flops = recbole.quick_start.quick_start.get_flops(model, dataset, config["device"], logger, construct_transform(config))
     logger.info(set_color("FLOPs", "blue") + f": {flops}")
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     time_epochs(trainer, stages)

@@ -13,7 +13,10 @@ import torch
 
 from recbole_gr.files import written_whole
 
-VERSIONS = ("recbole_gr", "recbole", "torch", "numpy", "scipy", "pandas", "transformers", "sentence-transformers", "faiss-cpu")
+VERSIONS = (
+    *("recbole_gr", "recbole", "torch", "numpy", "scipy", "pandas"),
+    *("transformers", "peft", "sentence-transformers", "faiss-cpu"),
+)
 
 
 def write_record(record, folder):
@@ -68,6 +71,8 @@ def build_record(config, dataset, loaders, model, result, stages):
     }
     if hasattr(model, "certificates"):
         record["test_rankings"] = model.certificates
+    if hasattr(model, "describe"):
+        record["language_model"] = model.describe(dataset, stages)
     if hasattr(dataset, "semantic_ids"):
         ids = dataset.semantic_ids
         record["semantic_ids"] = {**dataset.semantic_id_measures, "digest": ids.digest(), "source": ids.source}

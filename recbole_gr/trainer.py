@@ -1,5 +1,6 @@
-"""What differs from RecBole's Trainer, and no more: the learning-rate schedule, and an honest top-k of beam searches."""
+"""What differs from RecBole's Trainer, and no more: the learning-rate schedule, an honest top-k of beam searches, LLMs."""
 
+import contextlib
 import math
 
 import torch
@@ -7,6 +8,7 @@ from recbole.trainer import Trainer
 from torch.optim.lr_scheduler import LambdaLR
 
 from recbole_gr.decoding.leaf_order import order_within_leaves
+from recbole_gr.errors import SettingError
 
 SCHEDULES = {
     "constant": lambda step, warmup, total: 1.0,
@@ -93,3 +95,48 @@ class BeamSearchTrainer(Trainer):
     def _told_apart(self, scores):
         """Items that share an ID have one score; their stated order decides, not the evaluator's sort."""
         return order_within_leaves(scores, self.model.leaf_ranks) if self.model.leaf_ranks.any() else scores
+
+
+class LLMasRSTrainer(BeamSearchTrainer):
+    """The trainer of a language model: trains what requires gradients, and says what to do when a GPU is too small."""
+
+    def _build_optimizer(self, **kwargs):
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.trains = bool(trained)  # an optimizer must have something; a frozen model gives it nothing
+        return super()._build_optimizer(params=trained or [torch.nn.Parameter(torch.zeros(1))], **kwargs)
+
+    def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
+        if self.trains:
+            return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+        self.logger.info("tuning=frozen: the language model is used as it is, nothing is trained")
+        self.eval_collector.data_collect(train_data)
+        self.start_schedule(train_data)
+        if saved:
+            self._save_checkpoint(-1, verbose=verbose)
+        if valid_data:
+            self.best_valid_score, self.best_valid_result = self._valid_epoch(valid_data, show_progress=show_progress)
+        return self.best_valid_score, self.best_valid_result
+
+    def _train_epoch(self, *args, **kwargs):
+        batch = self.config["train_batch_size"]
+        advice = "raise gradient_accumulation, set gradient_checkpointing=True, or lower this or prompt_max_tokens"
+        with memory_suffices("train_batch_size", batch, f"too much for the GPU's memory in training: {advice}"):
+            return super()._train_epoch(*args, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        advice = "lower this, eval_batch_size or prompt_max_tokens"
+        with memory_suffices("beam_size", self.config["beam_size"], f"too much for the GPU's memory in decoding: {advice}"):
+            return super().evaluate(*args, **kwargs)
+
+    def sync_grad_loss(self):
+        """As RecBole's, without a pass over the weights of a frozen language model."""
+        return sum(parameter.sum() * 0 for parameter in self.model.parameters() if parameter.requires_grad)
+
+
+@contextlib.contextmanager
+def memory_suffices(key, value, allowed):
+    """Within, an out-of-memory error of a GPU is raised as a SettingError that says which setting to lower."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise SettingError(key, value, allowed) from error

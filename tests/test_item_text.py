@@ -175,7 +175,7 @@ def test_unknown_column(item_file):
     with pytest.raises(DataError) as raised:
         read_item_text(path, tokens("a"), "{title}, {genre}")
     assert str(raised.value) == (
-        f"[{path}] has no column 'genre' of the text template; it has item_id, title, year, price, tags, embedding"
+        f"[{path}] has no column 'genre' of text_template; it has item_id, title, year, price, tags, embedding"
     )
 
 

@@ -14,7 +14,7 @@ class LengthGroupedBatches:
     every ``world_size``-th batch of it, equally many: left-over batches are not used, too few are repeated.
 
     Args:
-        lengths (torch.Tensor): int64 ``[samples]``, items in each history.
+        lengths (torch.Tensor): int64 ``[samples]``, what each history costs to read.
         batch_size (int): samples per batch and process.
         generator (torch.Generator): the source of chance.
         epoch_samples (int): samples drawn per epoch, without replacement; None for all.
@@ -54,7 +54,7 @@ class LengthGroupedTrainDataLoader(TrainDataLoader):
         """How the next epoch is cut; made on demand, for a loaded loader is given another generator and config."""
         distributed = not self.config["single_spec"]
         return LengthGroupedBatches(
-            self._dataset.inter_feat[self._dataset.item_list_length_field],
+            self._dataset.sample_lengths,
             self.step,
             self.generator,
             self.config["epoch_samples"],

@@ -16,6 +16,9 @@ from recbole_gr.errors import DataError, SettingError
 #: Names of the columns that data sets keep categories in.
 CATEGORY_COLUMNS = ("categories", "category", "class", "genres", "genre")
 
+#: Names of the columns that data sets keep titles in.
+TITLE_COLUMNS = ("title", "movie_title", "item_title", "book_title", "product_title", "item_name", "app_name", "name")
+
 _TEXT_TYPES = ("token", "token_seq")
 # A piece of a template: the text before a field, the field, the brackets and quotes that close right behind it.
 # Not str.format, whose fields reach into attributes of what is formatted.
@@ -23,7 +26,9 @@ _PIECE = re.compile(r"(?P<before>[^{}]*)\{(?P<column>[^{}]+)\}(?P<after>[)\]\"'�
 _SEPARATORS = " \t,;:.|/&+-–—"
 
 
-def read_item_text(item_file, item_tokens, template=None, item_field="item_id", separator="\t", encoding=None):
+def read_item_text(
+    item_file, item_tokens, template=None, item_field="item_id", separator="\t", encoding=None, setting="text_template"
+):
     """One text per item, from the columns of the ``.item`` file.
 
     A template is text with column names in braces, e.g. ``"{movie_title}, {release_year}, {class}"``. Each field takes
@@ -43,6 +48,7 @@ def read_item_text(item_file, item_tokens, template=None, item_field="item_id", 
         item_field (str): name of the item id column.
         separator (str): between the columns of the file, RecBole's ``field_separator``.
         encoding (str): of the file; UTF-8 when None.
+        setting (str): the key that the template was set by, for the errors.
 
     Returns:
         list of str: ``[n_items]``, entry 0 is ``""``. Items that the file lacks, or whose columns are empty, have
@@ -61,7 +67,7 @@ def read_item_text(item_file, item_tokens, template=None, item_field="item_id", 
                 f"[{item_file}] has no column of type token or token_seq beside {item_field}; it has {_listed(header)}"
             )
     else:
-        columns = _template_columns(template, header, item_file)
+        columns = _template_columns(template, header, item_file, setting)
     rows = _read_columns(item_file, header, dict.fromkeys([item_field, *columns]), separator, encoding)
     rows = rows.drop_duplicates(item_field).set_index(item_field, drop=False)
     wanted = pd.Index(item_tokens[1:], dtype=object)
@@ -75,6 +81,23 @@ def read_item_text(item_file, item_tokens, template=None, item_field="item_id", 
         texts = _fill_template(template, fields)
     _report_items_without_text(texts, wanted, missing, columns, item_file)
     return [""] * min(len(item_tokens), 1) + texts
+
+
+def find_title_column(item_file, item_field="item_id", separator="\t", encoding=None):
+    """The first of :data:`TITLE_COLUMNS` that the ``.item`` file has.
+
+    Args:
+        item_file, item_field, separator, encoding: as in :func:`read_item_text`.
+
+    Raises:
+        DataError: the file is missing, or has none of them.
+    """
+    header = _read_header(item_file, item_field, separator, encoding)
+    column = next((name for name in TITLE_COLUMNS if name in header), None)
+    if column is None:
+        hint = f"set title_template to text with columns in braces, of {_listed(header)}"
+        raise DataError(f"[{item_file}] has no title column; {hint}")
+    return column
 
 
 def read_item_file_tokens(item_file, item_field="item_id", separator="\t", encoding=None):
@@ -164,15 +187,15 @@ def _read_columns(item_file, header, columns, separator, encoding):
     return rows.rename(columns=lambda column: column.partition(":")[0])
 
 
-def _template_columns(template, header, item_file):
+def _template_columns(template, header, item_file, setting):
     columns = [piece["column"] for piece in _PIECE.finditer(template)]
     if re.search("[{}]", _PIECE.sub("", template)):
-        raise SettingError("text_template", template, "a brace lacks its partner; columns are written {name}")
+        raise SettingError(setting, template, "a brace lacks its partner; columns are written {name}")
     if not columns:
-        raise SettingError("text_template", template, f"names no column in braces; [{item_file}] has {_listed(header)}")
+        raise SettingError(setting, template, f"names no column in braces; [{item_file}] has {_listed(header)}")
     for column in columns:
         if column not in header:
-            raise DataError(f"[{item_file}] has no column {column!r} of the text template; it has {_listed(header)}")
+            raise DataError(f"[{item_file}] has no column {column!r} of {setting}; it has {_listed(header)}")
     return columns
 
 

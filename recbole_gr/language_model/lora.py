@@ -1,0 +1,138 @@
+"""Low-rank adapters (LoRA) and trained rows of new tokens on a frozen language model, by peft.
+
+``peft`` is imported inside the functions: it costs seconds.
+"""
+
+import copy
+
+from recbole_gr.checks import check_number
+from recbole_gr.errors import SettingError
+
+ALL_LINEAR = "all-linear"
+
+
+def add_lora(model, rank, alpha, dropout, targets, share=None, trained_tokens=None):
+    """Freeze a language model and put an adapter on it.
+
+    Args:
+        model (transformers.PreTrainedModel): a causal language model; it is changed in place.
+        rank (int): of the adapter; None where ``share`` gives it.
+        alpha (float): the adapter's output is scaled by ``alpha / rank``.
+        dropout (float): of what goes into the adapter, in training.
+        targets (str or list of str): ``"all-linear"``: all linear layers but the output layer; else names of modules.
+        share (float): instead of ``rank``, see :func:`rank_for_share`.
+        trained_tokens (list of int): tokens whose embeddings are trained whole; where the output layer has weights of
+            its own, their rows there too.
+
+    Returns:
+        peft.PeftModelForCausalLM: adapter and trained rows require gradients, nothing else does.
+
+    Raises:
+        SettingError: if both or none of rank and share are given, if there are no such targets, or if the output layer
+            cannot be trained by rows.
+    """
+    from peft import get_peft_model
+
+    if (rank is None) == (share is None):
+        raise SettingError("lora_rank", rank, f"either this or lora_share (now {share!r}) must be set, and not both")
+    check_targets(model, targets)
+    if share is not None:
+        rank = rank_for_share(model, targets, share)
+    rows = _trained_rows(model, targets, trained_tokens) if trained_tokens else None
+    options = {"lora_alpha": alpha, "lora_dropout": dropout, "trainable_token_indices": rows}
+    return get_peft_model(model, _lora_config(rank, targets, **options))
+
+
+def rank_for_share(model, targets, share):
+    """The rank at which the adapter has nearest to a share of the language model's parameters.
+
+    Args:
+        model (transformers.PreTrainedModel): without an adapter; is not changed.
+        targets (str or list of str): as in :func:`add_lora`.
+        share (float): above 0, up to 1.
+
+    Returns:
+        int: at least 1.
+
+    Raises:
+        SettingError: if the share is none, or if there are no such targets.
+    """
+    import torch
+    from peft import get_peft_model
+
+    check_number("lora_share", share, above=0, most=1)
+    check_targets(model, targets)
+    with torch.device("meta"):  # the shapes alone: no memory, no random numbers
+        shapes = type(model)(copy.deepcopy(model.config))
+        per_rank = parameter_counts(get_peft_model(shapes, _lora_config(1, targets)))["N_LoRA"]
+    return max(1, round(share * parameter_counts(model)["N_LLM"] / per_rank))
+
+
+def parameter_counts(model):
+    """Parameters of a language model and its adapter; a matrix that is used twice counts once.
+
+    Args:
+        model (torch.nn.Module): with or without an adapter.
+
+    Returns:
+        dict: ``N_LLM``: of the model without what peft added; ``N_LoRA``: of the low-rank matrices; ``N_trained``: all
+        that require gradients, trained rows of tokens among them.
+    """
+    counts = {"N_LLM": 0, "N_LoRA": 0, "N_trained": 0}
+    for name, parameter in model.named_parameters():
+        parts = name.split(".")
+        if any(part.startswith("lora_") for part in parts):
+            counts["N_LoRA"] += parameter.numel()
+        elif "trainable_tokens_delta" not in parts:
+            counts["N_LLM"] += parameter.numel()
+        if parameter.requires_grad:
+            counts["N_trained"] += parameter.numel()
+    return counts
+
+
+def check_targets(model, targets):
+    """Each target must be there; peft would pass over all but one that it does not find.
+
+    Raises:
+        SettingError: names those that there are.
+    """
+    if targets == ALL_LINEAR:
+        return
+    names = _linear_names(model)
+    if not isinstance(targets, (list, tuple)) or not targets or not all(type(target) is str for target in targets):
+        raise SettingError("lora_targets", targets, f"must be {ALL_LINEAR} or a list of {', '.join(names)}")
+    unknown = [target for target in targets if target not in names]
+    if unknown:
+        raise SettingError("lora_targets", targets, f"there is no {unknown[0]}; there are {', '.join(names)}")
+
+
+def _linear_names(model):
+    """The last parts of the names of the linear layers, in the order of the model."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    names = [name.split(".")[-1] for name, module in model.named_modules() if isinstance(module, (torch.nn.Linear, Conv1D))]
+    return list(dict.fromkeys(names))
+
+
+def _lora_config(rank, targets, **options):
+    from peft import LoraConfig
+
+    targets = targets if targets == ALL_LINEAR else list(targets)
+    return LoraConfig(task_type="CAUSAL_LM", r=rank, target_modules=targets, **options)
+
+
+def _trained_rows(model, targets, tokens):
+    """peft's ``trainable_token_indices``: token ids by name of module."""
+    embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
+    names = {module: name for name, module in model.named_modules() if module in (embedding, output)}
+    taken = [name for name in names.values() if targets != ALL_LINEAR and name.split(".")[-1] in targets]
+    if taken:
+        raise SettingError("lora_targets", targets, f"rows of {taken[0]} are trained whole, it takes no adapter besides")
+    if getattr(output, "bias", None) is not None:
+        raise SettingError("llm", type(model).__name__, "its output layer has a bias, which peft's trained tokens leave out")
+    # peft goes by the config, which transformers leaves as it is where a checkpoint's two matrices differ.
+    model.config.tie_word_embeddings = output.weight is embedding.weight
+    if model.config.tie_word_embeddings:
+        return {names[embedding]: list(tokens)}
+    return {names[embedding]: list(tokens), names[output]: list(tokens)}

