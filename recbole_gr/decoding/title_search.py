@@ -12,8 +12,9 @@ from recbole_gr.decoding.beam_search import Beams, kth_score
 
 #: Tokens of a stretch that one pass reads: a beam may be given up before it needs them all.
 STRETCH = 8
-#: Tokens of all users and beams that one pass reads.
+#: Tokens of all users and beams that one pass reads, and beams of one user: its attention grows with their square.
 TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 8192}
+BEAMS_OF_A_USER_AT_ONCE = 128
 
 
 def title_beam_search(reader, trie, beam_size, k, available=None, floor=None):
@@ -23,7 +24,7 @@ def title_beam_search(reader, trie, beam_size, k, available=None, floor=None):
         reader: reads titles behind prompts, see :class:`recbole_gr.language_model.prompt_reader.PromptReader`.
         trie (TitleTrie): the valid titles.
         beam_size (int): beams kept per user and step, at least k.
-        k (int): the length of the ranking; how far beams below the k-th title are followed does not matter to it.
+        k (int): the length of the ranking in items, of which a title may have several.
         available (list): from :meth:`TitleTrie.available_items`; prefixes without an item for the user are left out.
         floor (torch.Tensor): float32 ``[users]``; prefixes that score less are of no interest.
 
@@ -154,7 +155,8 @@ class _TitleSearch:
         if most == 0:
             return
         beam = (~need).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
-        for part in beam.split(max(1, TOKENS_AT_ONCE[self.trie.device.type] // (len(need) * STRETCH)), dim=1):
+        at_once = max(1, TOKENS_AT_ONCE[self.trie.device.type] // (len(need) * STRETCH))
+        for part in beam.split(min(at_once, BEAMS_OF_A_USER_AT_ONCE), dim=1):
             self._read_beams(part, need.gather(1, part))
 
     def _read_beams(self, beam, need):

@@ -95,6 +95,7 @@ class PromptReader:
         position[user, column] = self.lengths[user] + begin[user, r] + nth
 
         self.counter[0] += len(user)
+        self._drop_what_no_beam_sees()
         columns, seen = self._columns_behind(beam, count, line)
         cache = DynamicCache()
         for layer, ((keys, values), (keys_behind, values_behind)) in enumerate(zip(self.prompt, self.behind)):
@@ -114,14 +115,18 @@ class PromptReader:
         self._keep(cache, shape[1], user, beam[user, r], column)
         return Following(logits)
 
+    def _drop_what_no_beam_sees(self):
+        columns = _true_columns(self.visible.any(dim=1))
+        if columns.shape[1] < self.visible.shape[2]:
+            self.visible = self.visible.gather(2, columns.unsqueeze(1).expand(-1, self.visible.shape[1], -1))
+            self.behind = [(_at_columns(keys, columns), _at_columns(values, columns)) for keys, values in self.behind]
+
     def _columns_behind(self, beam, count, line):
         """Columns behind the prompt that the read beams see, ``[users, m]``, and which of them each token sees."""
         visible = self.visible.gather(1, beam.unsqueeze(-1).expand(-1, -1, self.visible.shape[-1]))
-        needed = (visible & (count > 0).unsqueeze(-1)).any(dim=1)
-        most = int(needed.sum(dim=1).max())
-        columns = (~needed).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+        columns = _true_columns((visible & (count > 0).unsqueeze(-1)).any(dim=1))
         at_columns = visible.gather(2, columns.unsqueeze(1).expand(-1, visible.shape[1], -1))
-        seen = at_columns.gather(1, line.clamp(min=0).unsqueeze(-1).expand(-1, -1, most))
+        seen = at_columns.gather(1, line.clamp(min=0).unsqueeze(-1).expand(-1, -1, columns.shape[1]))
         return columns, seen & (line >= 0).unsqueeze(-1)
 
     def _keep(self, cache, width, user, beam, column):
@@ -133,6 +138,12 @@ class PromptReader:
         new = torch.zeros(*self.visible.shape[:2], width, dtype=torch.bool, device=self.visible.device)
         new[user, beam, column] = True
         self.visible = torch.cat([self.visible, new], dim=2)
+
+
+def _true_columns(chosen):
+    """Where rows are true, ``[users, most]``, filled up with places where they are not."""
+    most = int(chosen.sum(dim=1).max())
+    return (~chosen).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
 
 
 def _at_columns(states, columns):

@@ -32,7 +32,7 @@ class LLMasRS(BeamSearchRecommender):
     """
 
     beams_at_once = {"cpu": 1024, "cuda": 8192}
-    widest_search = {"cpu": 16384, "cuda": 65536}
+    widest_search = {"cpu": 16384, "cuda": 16384}
 
     def __init__(self, config, dataset):
         super(LLMasRS, self).__init__(config, dataset)
