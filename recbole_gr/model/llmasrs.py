@@ -18,7 +18,7 @@ from recbole_gr.errors import DataError, SettingError
 from recbole_gr.language_model import base_digest, load_model, parameter_counts
 from recbole_gr.language_model.cf_injection import CFInjection
 from recbole_gr.language_model.prompt import PromptLayout
-from recbole_gr.language_model.prompt_reader import PromptReader, logits_only_at
+from recbole_gr.language_model.prompt_reader import PromptReader, logits_only_at, reads_branches
 from recbole_gr.language_model.source import SCRATCH
 from recbole_gr.language_model.tuning import tuned, tuning_of
 from recbole_gr.model.beam_search_recommender import BeamSearchRecommender
@@ -46,6 +46,8 @@ class LLMasRS(BeamSearchRecommender):
         items, tokenizer = dataset.item_tokens, dataset.tokenizer
         keep_in = torch.bfloat16 if self.bfloat16 and self.tuning != "full" and self.device.type == "cuda" else torch.float32
         llm = load_model(config["llm"], config["cache_dir"], tokenizer, config["scratch_size"], config["seed"], keep_in)
+        if not reads_branches(llm):
+            raise SettingError("llm", self.llm_name, "cannot read titles side by side; needs attention that takes a mask, not ALiBi")
         self._register_digest("base_digest", base_digest(llm, tokenizer))
         self._register_digest("titles_digest", digest(items.tokens, items.first))
         self.llm = tuned(llm, config, dataset.code_tokens)
