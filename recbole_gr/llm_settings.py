@@ -77,6 +77,8 @@ def _check_tuning(config):
         raise SettingError("tuning", tuning, "llm=scratch has random weights and needs tuning=full")
     if tuning == "frozen" and config["item_as"] == "sid":
         raise SettingError("tuning", tuning, "item_as=sid brings new words, which must be trained")
+    if tuning == "frozen" and config["cf_injection"] == "none" and not config["single_spec"]:
+        raise SettingError("tuning", tuning, "trains nothing, which runs in one process only (nproc=1)")
 
 
 def idle_llm_settings(config):
@@ -101,4 +103,5 @@ def idle_llm_settings(config):
         reasons["leaf_order"] = f"with duplicate_titles={config['duplicate_titles']} no items share a title"
     of_semantic_ids = {*SEMANTIC_ID_CHOICES, *SEMANTIC_ID_AT_LEAST, *all_settings(), "tokenizer", "sid_file", "whiten"}
     of_semantic_ids |= {"pca_dimension", "text_encoder", "text_template", "item_vector_file", "category_column"}
+    of_semantic_ids |= {"sid_codebook_sizes", "text_weight", "cf_weight"}
     return {**reasons, **dict.fromkeys(of_semantic_ids, "item_as=title makes no semantic IDs")}

@@ -128,6 +128,10 @@ class LLMasRSTrainer(BeamSearchTrainer):
         with memory_suffices("beam_size", self.config["beam_size"], f"too much for the GPU's memory in decoding: {advice}"):
             return super().evaluate(*args, **kwargs)
 
+    def set_reduce_hook(self):
+        """Processes average their gradients in the next backward pass; before the last one of a batch they must not."""
+        self.model.before_last_part = super().set_reduce_hook
+
     def sync_grad_loss(self):
         """As RecBole's, without a pass over the weights of a frozen language model."""
         return sum(parameter.sum() * 0 for parameter in self.model.parameters() if parameter.requires_grad)

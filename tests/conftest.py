@@ -40,18 +40,28 @@ def small_part(tmp_path, ml100k_folder):
     Returns:
         tuple: its name; the ``data_path`` that it lies in.
     """
+    return write_small_part(tmp_path / "data", ml100k_folder)
+
+
+@pytest.fixture(scope="session")
+def smaller_part(tmp_path_factory, ml100k_folder):
+    """As ``small_part``, with 16 users and 12 interactions of each; for the whole session, not to be changed."""
+    return write_small_part(tmp_path_factory.mktemp("data"), ml100k_folder, users=16, interactions=12)
+
+
+def write_small_part(data_path, ml100k_folder, users=60, interactions=30):
     inter = read_atomic(os.path.join(ml100k_folder, "ml-100k.inter"))
-    inter = inter[inter["user_id:token"].astype(int) <= 60]
+    inter = inter[inter["user_id:token"].astype(int) <= users]
     time = inter["timestamp:float"].astype(float)
-    inter = inter.iloc[time.argsort(kind="stable")].groupby("user_id:token").tail(30).sort_index()
+    inter = inter.iloc[time.argsort(kind="stable")].groupby("user_id:token").tail(interactions).sort_index()
     items = read_atomic(os.path.join(ml100k_folder, "ml-100k.item"))
     items = items[items["item_id:token"].isin(inter["item_id:token"])]
-    folder = tmp_path / "data" / "small"
+    folder = data_path / "small"
     folder.mkdir(parents=True)
     columns = ["user_id:token", "item_id:token", "timestamp:float"]
     inter.to_csv(folder / "small.inter", sep="\t", index=False, columns=columns)
     items.to_csv(folder / "small.item", sep="\t", index=False)
-    return "small", str(tmp_path / "data")
+    return "small", str(data_path)
 
 
 def read_atomic(path):
@@ -81,5 +91,51 @@ def tiny_settings(small_part, tmp_path):
         "train_batch_size": 128,
         "warmup_steps": 2,
         "beam_size": 20,
+        "show_progress": False,
+    }
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tmp_path_factory, smaller_part):
+    """The folder of a small Llama of random weights, whose tokenizer knows the titles of the smaller part.
+
+    Its matrices of tokens going in and out differ, and have 8 rows more than the tokenizer has tokens.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from recbole_gr.language_model import train_title_tokenizer
+
+    name, data_path = smaller_part
+    titles = read_atomic(os.path.join(data_path, name, f"{name}.item"))["movie_title:token_seq"]
+    tokenizer = train_title_tokenizer(titles, 400)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "max_position_embeddings": 600}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.1}
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=len(tokenizer) + 8, tie_word_embeddings=False, **sizes, **heads, **special)
+    folder = str(tmp_path_factory.mktemp("llm") / "llama")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llm_settings(llama_folder, smaller_part, tmp_path_factory):
+    """Settings with which LLMasRS trains on the smaller part in seconds."""
+    return {
+        "data_path": smaller_part[1],
+        "cache_dir": str(tmp_path_factory.mktemp("cache")),
+        "llm": llama_folder,
+        "lora_rank": 4,
+        "lora_dropout": 0.0,
+        "scratch_size": "tiny",
+        "scratch_vocabulary": 400,
+        "MAX_ITEM_LIST_LENGTH": 5,
+        "epochs": 2,
+        "epoch_samples": 128,
+        "train_batch_size": 32,
+        "warmup_steps": 2,
+        "learning_rate": 0.005,
+        "beam_size": 10,
         "show_progress": False,
     }

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from recbole_gr.data.item_text import read_item_file_tokens, read_item_text
+from recbole_gr.data.item_text import TITLE_COLUMNS, find_title_column, read_item_file_tokens, read_item_text
 from recbole_gr.errors import DataError, SettingError
 
 ML_100K = os.path.join(find_spec("recbole").submodule_search_locations[0], "dataset_example", "ml-100k", "ml-100k.item")
@@ -225,3 +225,32 @@ def test_a_row_with_too_few_fields_has_the_rest_empty(item_file):
 def test_rows_longer_than_the_header_do_not_shift_the_columns(item_file):
     path = item_file("a\tT\t1\tmore", "b\tU\t2\tmore", header="item_id:token\ttitle:token_seq\tyear:token")
     assert read_item_text(path, tokens("a", "b")) == ["", "T, 1", "U, 2"]
+
+
+@pytest.mark.parametrize("name", TITLE_COLUMNS)
+def test_title_column_by_its_name(item_file, name):
+    assert find_title_column(item_file(header=f"item_id:token\tyear:token\t{name}:token_seq")) == name
+
+
+def test_the_first_name_of_the_list_is_the_title_column(item_file):
+    assert find_title_column(item_file(header="item_id:token\tname:token_seq\tmovie_title:token_seq")) == "movie_title"
+
+
+def test_no_title_column(item_file):
+    path = item_file(header="item_id:token\tfilm:token_seq\tyear:token")
+    with pytest.raises(DataError) as raised:
+        find_title_column(path)
+    assert str(raised.value) == (
+        f"[{path}] has no title column; set title_template to text with columns in braces, of item_id, film, year"
+    )
+
+
+def test_the_setting_of_a_template_is_named(item_file, tmp_path):
+    path = item_file("a\tT\t\t\t\t")
+    with pytest.raises(SettingError, match="^title_template='title': names no column in braces"):
+        read_item_text(path, tokens("a"), "title", setting="title_template")
+    with pytest.raises(DataError, match="has no column 'film' of title_template"):
+        read_item_text(path, tokens("a"), "{film}", setting="title_template")
+    for read in (find_title_column, lambda path: read_item_text(path, tokens("a"), "{title}", setting="title_template")):
+        with pytest.raises(DataError, match=r"none.item\] to read titles from \(title_template\)$"):
+            read(str(tmp_path / "none.item"))

@@ -132,9 +132,9 @@ class LLMasRSDataset(HistoryDataset):
             self.item_tokens = tokens_of_titles(config, item_tokens, titles, self.tokenizer)
 
     def _write_semantic_ids(self, config, item_tokens):
-        self.semantic_ids, self.semantic_id_measures, self.stages = make_semantic_ids(config, item_tokens)
         words = [config["prompt_template"]]  # nothing else is written in words
         self.tokenizer = load_tokenizer(config["llm"], config["cache_dir"], words, config["scratch_vocabulary"])
+        self.semantic_ids, self.semantic_id_measures, self.stages = make_semantic_ids(config, item_tokens)
         sizes = self.semantic_ids.codebook_sizes
         self.item_tokens = codes_as_tokens(self.semantic_ids.codes, sizes, len(self.tokenizer))
         self.code_tokens = list(range(len(self.tokenizer), len(self.tokenizer) + sum(sizes)))

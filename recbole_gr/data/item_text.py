@@ -59,7 +59,7 @@ def read_item_text(
             cannot be read, or if no item at all has a text.
         SettingError: if the template names no column.
     """
-    header = _read_header(item_file, item_field, separator, encoding)
+    header = _read_header(item_file, item_field, separator, encoding, setting)
     if template is None:
         columns = [name for name, kind in header.items() if kind in _TEXT_TYPES and name != item_field]
         if not columns:
@@ -92,7 +92,7 @@ def find_title_column(item_file, item_field="item_id", separator="\t", encoding=
     Raises:
         DataError: the file is missing, or has none of them.
     """
-    header = _read_header(item_file, item_field, separator, encoding)
+    header = _read_header(item_file, item_field, separator, encoding, "title_template")
     column = next((name for name in TITLE_COLUMNS if name in header), None)
     if column is None:
         hint = f"set title_template to text with columns in braces, of {_listed(header)}"
@@ -144,9 +144,11 @@ def read_item_categories(item_file, item_tokens, column=None, item_field="item_i
     return [""] + rows.reindex(pd.Index(item_tokens[1:], dtype=object), fill_value="")[column].str.strip().tolist()
 
 
-def _read_header(item_file, item_field, separator, encoding):
+def _read_header(item_file, item_field, separator, encoding, setting="text_template"):
     """Types of the columns by name, in the order of the file."""
     if not os.path.isfile(item_file):
+        if setting != "text_template":
+            raise DataError(f"there is no item file [{item_file}] to read titles from ({setting})")
         raise DataError(
             f"there is no item file [{item_file}] to read item text from; "
             "with item_vector_file or sid_file set, none is needed"

@@ -40,7 +40,8 @@ def template_tokens(tokenizer, template, separator):
         tuple: three lists of int.
     """
     before, after = template.split("{history}")
-    beginning = [token for token in tokenizer("")["input_ids"] if token != tokenizer.eos_token_id]
+    whole, alone = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
+    beginning = whole[: whole.index(alone[0])]
     pieces = [tokenizer(text, add_special_tokens=False)["input_ids"] if text else [] for text in (before, separator, after)]
     return beginning + pieces[0], pieces[1], pieces[2]
 

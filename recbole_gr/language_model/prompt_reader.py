@@ -5,30 +5,39 @@ mask lets each token see the prompt, the tokens before it on its own branch and 
 transformers that takes such a mask reads all branches at once, and no key or value is copied per beam.
 """
 
-from contextlib import contextmanager
-from dataclasses import dataclass
+import contextlib
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+#: What one pass costs besides its tokens, in tokens: less padding than that is not worth another pass.
+PASS_COST = 64
+#: Prompt tokens of one pass: more of them leave the processor's cache.
+PROMPT_TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 65536}
 
 
-@dataclass
 class Following:
     """What a language model holds likely to follow each token that it read.
 
     Args:
-        logits (torch.Tensor): ``[rows, vocabulary]``, one row per token.
+        parts (list of torch.Tensor): logits ``[rows of the part, vocabulary]``, one row per token.
+        part (torch.Tensor): int64 ``[rows]``, in which part the row of a token stands.
+        place (torch.Tensor): int64 ``[rows]``, and at what place there.
     """
 
-    logits: torch.Tensor
-
-    def __post_init__(self):
-        self.rows = len(self.logits)
-        self.normaliser = self.logits.float().logsumexp(dim=-1)
+    def __init__(self, parts, part, place):
+        self.parts = [logits.log_softmax(dim=-1, dtype=torch.float32) for logits in parts]
+        self.part, self.place, self.rows = part, place, len(place)
 
     def log_prob(self, row, token):
         """Exact log-probabilities over the whole vocabulary: float32, shaped as ``row`` and ``token`` (int64)."""
-        return self.logits[row, token].float() - self.normaliser[row]
+        part, place = self.part[row], self.place[row]
+        result = torch.empty(row.shape, device=row.device)
+        for number, log_probs in enumerate(self.parts):
+            here = part == number
+            result[here] = log_probs[place[here], token[here]]
+        return result
 
 
 class PromptReader:
@@ -46,11 +55,28 @@ class PromptReader:
         self.llm, self.lengths, self.counter = llm, lengths, [0] if counter is None else counter
         self.counter[0] += int(lengths.sum())
         given = {"input_ids": tokens} if embedded is None else {"inputs_embeds": embedded}
+        self.prompt = _keys_and_values(llm, given)
+        self.logits = self._after_last(next(iter(given)), *given.values())
+
+    def _after_last(self, name, given):
+        """Logits behind the prompts ``[users, vocabulary]``: their last tokens are read once more, to the end."""
+        users = torch.arange(len(self.lengths), device=self.lengths.device)
+        last = self.lengths - 1
         cache = DynamicCache()
-        rows = torch.arange(len(lengths), device=lengths.device)
-        with logits_only_at(llm, rows, lengths - 1):
-            self.logits = llm(**given, past_key_values=cache, use_cache=True).logits
-        self.prompt = [(layer.keys, layer.values) for layer in cache.layers]
+        cache.layers = [_Prompt(*layer) for layer in self.prompt]
+        seen = torch.arange(given.shape[1], device=last.device) <= last[:, None, None, None]
+        with logits_only_at(self.llm, users, torch.zeros_like(users)):
+            return self._pass({name: given[users, last].unsqueeze(1)}, seen, last.unsqueeze(1), cache)
+
+    def _pass(self, tokens, mask, position, cache):
+        """Logits of one pass of the language model that sees what the mask says."""
+        return self.llm(
+            **tokens,
+            attention_mask=_as_taken_by(self.llm, mask),
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+        ).logits
 
     def select(self, users):
         """The same for some of the users (int64 indices), before anything behind their prompts was read."""
@@ -64,7 +90,8 @@ class PromptReader:
         """Forget what was read behind the prompts; what follows these, one row per user."""
         self.behind = [(keys[:, :, :0], values[:, :, :0]) for keys, values in self.prompt]
         self.visible = torch.empty(len(self.lengths), 1, 0, dtype=torch.bool, device=self.lengths.device)
-        return Following(self.logits)
+        rows = torch.arange(len(self.logits), device=self.lengths.device)
+        return Following([self.logits], torch.zeros_like(rows), rows)
 
     def follow(self, parent):
         """Beams go on from the beams ``parent``, int64 ``[users, beams]``."""
@@ -82,9 +109,8 @@ class PromptReader:
         Returns:
             Following: one row for each token that counts, in the order of user, ``r``, ``s``.
         """
-        user, r, nth = torch.nonzero(
-            torch.arange(tokens.shape[-1], device=count.device) < count.unsqueeze(-1), as_tuple=True
-        )
+        inside = torch.arange(tokens.shape[-1], device=count.device) < count.unsqueeze(-1)
+        user, r, nth = torch.nonzero(inside, as_tuple=True)
         of_user = count.sum(dim=1)
         column = torch.arange(len(user), device=count.device) - (of_user.cumsum(0) - of_user)[user]
         shape = (len(count), int(of_user.max()))
@@ -96,48 +122,136 @@ class PromptReader:
 
         self.counter[0] += len(user)
         self._drop_what_no_beam_sees()
-        columns, seen = self._columns_behind(beam, count, line)
+        known = self.visible.shape[2]
+        kept = [tuple(torch.nn.functional.pad(states, (0, 0, 0, shape[1])) for states in layer) for layer in self.behind]
+        parts, part, place_in_part = [], torch.empty_like(user), torch.empty_like(user)
+        for users in _with_about_as_many(of_user):
+            width = int(of_user[users[0]])
+            written = [matrix[users, :width] for matrix in (line, place, token, position)]
+            here, row = _rows_of(users, user)
+            logits, cache = self._read_users(users, beam[users], count[users], *written, row, column[here])
+            part[here], place_in_part[here] = len(parts), torch.arange(len(row), device=row.device)
+            parts.append(logits)
+            for layer, (keys, values) in zip(cache.layers, kept):
+                keys[users, :, known : known + width], values[users, :, known : known + width] = layer.keys, layer.values
+        self._keep(kept, shape[1], user, beam[user, r], column)
+        return Following(parts, part, place_in_part)
+
+    def _read_users(self, users, beam, count, line, place, token, position, row, column):
+        """One pass of the language model for some users: logits at the given places, and the keys and values it computed."""
+        columns, seen = self._columns_behind(users, beam, count, line)
+        longest = int(self.lengths[users].max())
         cache = DynamicCache()
-        for layer, ((keys, values), (keys_behind, values_behind)) in enumerate(zip(self.prompt, self.behind)):
-            keys = torch.cat([keys, _at_columns(keys_behind, columns)], dim=2)
-            cache.update(keys, torch.cat([values, _at_columns(values_behind, columns)], dim=2), layer)
-        prompt = torch.arange(self.prompt[0][0].shape[2], device=count.device) < self.lengths[:, None, None]
+        cache.layers = [
+            _Branches([prompt[users, :, :longest], _at_columns(behind[users], columns)] for prompt, behind in zip(*layer))
+            for layer in zip(self.prompt, self.behind)
+        ]
+        prompt = torch.arange(longest, device=count.device) < self.lengths[users, None, None]
         own = (line.unsqueeze(2) == line.unsqueeze(1)) & (place.unsqueeze(1) <= place.unsqueeze(2))
-        mask = torch.cat([prompt.expand(-1, shape[1], -1), seen, own], dim=2).unsqueeze(1)
-        with logits_only_at(self.llm, user, column):
-            logits = self.llm(
-                input_ids=token,
-                attention_mask=_as_taken_by(self.llm, mask),
-                position_ids=position,
-                past_key_values=cache,
-                use_cache=True,
-            ).logits
-        self._keep(cache, shape[1], user, beam[user, r], column)
-        return Following(logits)
+        mask = torch.cat([prompt.expand(-1, line.shape[1], -1), seen, own], dim=2).unsqueeze(1)
+        with logits_only_at(self.llm, row, column):
+            return self._pass({"input_ids": token}, mask, position, cache), cache
 
     def _drop_what_no_beam_sees(self):
-        columns = _true_columns(self.visible.any(dim=1))
-        if columns.shape[1] < self.visible.shape[2]:
+        """Of beams given up, keys and values are dropped when they are most of what is kept."""
+        seen = self.visible.any(dim=1)
+        if 2 * int(seen.sum(dim=1).max()) < seen.shape[1]:
+            columns = _true_columns(seen)
             self.visible = self.visible.gather(2, columns.unsqueeze(1).expand(-1, self.visible.shape[1], -1))
-            self.behind = [(_at_columns(keys, columns), _at_columns(values, columns)) for keys, values in self.behind]
+            self.behind = [tuple(_at_columns(states, columns) for states in layer) for layer in self.behind]
 
-    def _columns_behind(self, beam, count, line):
-        """Columns behind the prompt that the read beams see, ``[users, m]``, and which of them each token sees."""
-        visible = self.visible.gather(1, beam.unsqueeze(-1).expand(-1, -1, self.visible.shape[-1]))
-        columns = _true_columns((visible & (count > 0).unsqueeze(-1)).any(dim=1))
-        at_columns = visible.gather(2, columns.unsqueeze(1).expand(-1, visible.shape[1], -1))
-        seen = at_columns.gather(1, line.clamp(min=0).unsqueeze(-1).expand(-1, -1, columns.shape[1]))
+    def _columns_behind(self, users, beam, count, line):
+        """Columns behind the prompt that hold what the read beams see, ``[users, m]`` or None for all; what each token sees."""
+        visible = self.visible[users].gather(1, beam.unsqueeze(-1).expand(-1, -1, self.visible.shape[-1]))
+        needed = (visible & (count > 0).unsqueeze(-1)).any(dim=1)
+        columns = None
+        if 2 * int(needed.sum(dim=1).max()) < needed.shape[1]:
+            columns = _true_columns(needed)
+            visible = visible.gather(2, columns.unsqueeze(1).expand(-1, visible.shape[1], -1))
+        seen = visible.gather(1, line.clamp(min=0).unsqueeze(-1).expand(-1, -1, visible.shape[2]))
         return columns, seen & (line >= 0).unsqueeze(-1)
 
-    def _keep(self, cache, width, user, beam, column):
-        """Keep keys and values of the ``width`` columns that were just read, and who sees them."""
-        self.behind = [
-            (torch.cat([keys, layer.keys[:, :, -width:]], dim=2), torch.cat([values, layer.values[:, :, -width:]], dim=2))
-            for (keys, values), layer in zip(self.behind, cache.layers)
-        ]
-        new = torch.zeros(*self.visible.shape[:2], width, dtype=torch.bool, device=self.visible.device)
-        new[user, beam, column] = True
-        self.visible = torch.cat([self.visible, new], dim=2)
+    def _keep(self, kept, width, user, beam, column):
+        """Keep keys and values, with the columns that were just read behind them, and who sees these."""
+        self.behind = kept
+        seen = torch.zeros(*self.visible.shape[:2], width, dtype=torch.bool, device=self.visible.device)
+        seen[user, beam, column] = True
+        self.visible = torch.cat([self.visible, seen], dim=2)
+
+
+class _PromptIsRead(Exception):
+    """Raised where the last layer knows the keys and values of a prompt: what would follow is not used."""
+
+
+class _LastLayer(DynamicLayer):
+    def update(self, key_states, value_states, *args, **kwargs):
+        self.keys, self.values = key_states, value_states
+        raise _PromptIsRead
+
+
+def _keys_and_values(llm, given):
+    """Keys and values of prompts, per layer a pair ``[users, heads, positions, d]``.
+
+    The last layer stops once it has them: its attention and feed-forward network, of use to the last token only, are most
+    of its cost.
+    """
+    users, positions = next(iter(given.values())).shape[:2]
+    at_once = max(1, PROMPT_TOKENS_AT_ONCE[llm.device.type] // positions)
+    parts = []
+    for part in torch.arange(users).split(at_once):
+        cache = DynamicCache()
+        cache.layers = [DynamicLayer() for _ in range(llm.config.get_text_config().num_hidden_layers - 1)] + [_LastLayer()]
+        with contextlib.suppress(_PromptIsRead):
+            llm(**{name: value[part] for name, value in given.items()}, past_key_values=cache, use_cache=True)
+        parts.append([(layer.keys, layer.values) for layer in cache.layers])
+    return [tuple(map(torch.cat, zip(*layer))) for layer in zip(*parts)]
+
+
+class _Prompt(DynamicLayer):
+    """A layer's keys and values of whole prompts, to which their last tokens, read once more, add nothing."""
+
+    def __init__(self, keys, values):
+        super().__init__()
+        self.keys, self.values = keys, values
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        return self.keys, self.values
+
+
+class _Branches(DynamicLayer):
+    """A layer's keys and values while branches are read: those before are given, ``keys`` and ``values`` are the new ones."""
+
+    def __init__(self, before):
+        super().__init__()
+        self.before = list(before)
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        # autocast does not always compute in the precision that it computed in before
+        new = [states.to(before[0].dtype) for before, states in zip(self.before, (key_states, value_states))]
+        self.keys, self.values = new
+        return tuple(torch.cat([*before, states], dim=2) for before, states in zip(self.before, new))
+
+
+def _with_about_as_many(count):
+    """Groups of rows with like counts, the largest of each first, those with none left out; int64 indices."""
+    order = count.argsort(descending=True, stable=True)
+    ordered = [number for number in count[order].tolist() if number]
+    starts, padding = [0], 0
+    for here, number in enumerate(ordered):
+        padding += ordered[starts[-1]] - number
+        if padding > PASS_COST:
+            starts.append(here)
+            padding = 0
+    return [order[start:end] for start, end in zip(starts, [*starts[1:], len(ordered)])]
+
+
+def _rows_of(users, user):
+    """Which entries of ``user`` are among ``users`` (bool), and at what place each of those is."""
+    place = torch.full((int(user.max()) + 1,), -1, dtype=torch.long, device=user.device)
+    known = users[users < len(place)]
+    place[known] = torch.arange(len(users), device=user.device)[users < len(place)]
+    here = place[user] >= 0
+    return here, place[user[here]]
 
 
 def _true_columns(chosen):
@@ -147,7 +261,9 @@ def _true_columns(chosen):
 
 
 def _at_columns(states, columns):
-    """``[users, heads, m, d]`` of ``[users, heads, n, d]``."""
+    """``[users, heads, m, d]`` of ``[users, heads, n, d]``; all if ``columns`` is None."""
+    if columns is None:
+        return states
     return states.gather(2, columns[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]))
 
 
@@ -159,7 +275,7 @@ def _as_taken_by(llm, mask):
     return added.masked_fill(~mask, torch.finfo(llm.dtype).min)
 
 
-@contextmanager
+@contextlib.contextmanager
 def logits_only_at(llm, row, column):
     """Within, the language model computes logits at some positions only and returns them as ``[positions, vocabulary]``.
 
@@ -187,9 +303,9 @@ def reads_branches(llm):
         reader.start()
         reader.follow(begin)
         beams = torch.arange(2, device=device).unsqueeze(0)
-        together = reader.read(beams, branches, begin, begin + 3).logits
+        following = reader.read(beams, branches, begin, begin + 3)
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):  # there is no one way to refuse a mask
         return False
     alone = llm(input_ids=torch.cat([prompt.expand(2, -1), branches[0]], dim=1), use_cache=False).logits[:, 8:].flatten(0, 1)
-    difference = (together.float().log_softmax(-1) - alone.float().log_softmax(-1)).abs().max()
+    difference = (following.parts[0] - alone.float().log_softmax(-1)).abs().max()
     return bool(difference < (1e-3 if llm.dtype == torch.float32 else 0.2))

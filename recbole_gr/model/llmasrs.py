@@ -44,17 +44,6 @@ class LLMasRS(BeamSearchRecommender):
 
         # define layers and loss
         items, tokenizer = dataset.item_tokens, dataset.tokenizer
-        keep_in = torch.bfloat16 if self.bfloat16 and self.tuning != "full" and self.device.type == "cuda" else torch.float32
-        llm = load_model(config["llm"], config["cache_dir"], tokenizer, config["scratch_size"], config["seed"], keep_in)
-        if not reads_branches(llm):
-            raise SettingError("llm", self.llm_name, "cannot read titles side by side; needs attention that takes a mask, not ALiBi")
-        self._register_digest("base_digest", base_digest(llm, tokenizer))
-        self._register_digest("titles_digest", digest(items.tokens, items.first))
-        self.llm = tuned(llm, config, dataset.code_tokens)
-        self.cf_injection = None
-        if config["cf_injection"] != "none":
-            vectors = torch.from_numpy(dataset.cf_vectors)
-            self.cf_injection = CFInjection(vectors, self.llm.get_input_embeddings(), config["cf_injection"])
         self.layout = PromptLayout(
             items,
             *dataset.prompt_template,
@@ -62,11 +51,24 @@ class LLMasRS(BeamSearchRecommender):
             ending=1 if config["item_as"] == "title" else 0,
             vector_places=config["cf_injection"] == "concat",
         )
-        self._check_lengths(config, items)
+        self._check_newest_fits(config["prompt_max_tokens"])
+        keep_in = torch.bfloat16 if self.bfloat16 and self.tuning != "full" and self.device.type == "cuda" else torch.float32
+        llm = load_model(config["llm"], config["cache_dir"], tokenizer, config["scratch_size"], config["seed"], keep_in)
+        if not reads_branches(llm):
+            raise SettingError("llm", self.llm_name, "cannot read titles side by side; needs attention that takes a mask, not ALiBi")
+        self._check_positions(llm, config["prompt_max_tokens"], int(items.lengths.max()))
+        self._register_digest("base_digest", base_digest(llm, tokenizer))
+        self._register_digest("titles_digest", digest(items.tokens, items.first))
+        self.llm = tuned(llm, config, dataset.code_tokens)
+        self.cf_injection = None
+        if config["cf_injection"] != "none":
+            vectors = torch.from_numpy(dataset.cf_vectors)
+            self.cf_injection = CFInjection(vectors, self.llm.get_input_embeddings(), config["cf_injection"])
         self.trie = TitleTrie(items.tokens, items.first, self.device)
         self.search = partial(title_beam_search, k=self.largest_k)
         self.rank_items_that_share(self.trie.leaf_of_item.cpu().numpy()[:, None], config, dataset)
         self.tokens_trained = 0
+        self.before_last_part = None
         if self.llm_name == SCRATCH:
             self.logger.warning(
                 "llm=scratch: a small language model from random weights, not a pretrained one. For one: "
@@ -76,15 +78,16 @@ class LLMasRS(BeamSearchRecommender):
     def _register_digest(self, name, text):
         self.register_buffer(name, torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8))
 
-    def _check_lengths(self, config, items):
-        """A prompt must hold the newest item, and the language model a prompt and the title behind it."""
-        longest, room = int(items.lengths.max()), config["prompt_max_tokens"]
+    def _check_newest_fits(self, room):
         if self.layout.longest_newest > room:
             allowed = (
                 f"must be at least {self.layout.longest_newest}, the template with the longest title (title_max_tokens)"
             )
             raise SettingError("prompt_max_tokens", room, allowed)
-        text_config = self.llm.config.get_text_config()
+
+    def _check_positions(self, llm, room, longest):
+        """The language model must hold a prompt and the title behind it."""
+        text_config = llm.config.get_text_config()
         for name in ("max_position_embeddings", "sliding_window"):
             limit = getattr(text_config, name, None)
             if limit is not None and room + longest > limit:
@@ -109,20 +112,25 @@ class LLMasRS(BeamSearchRecommender):
             SettingError: it was trained on another base model.
             DataError: it was trained on other titles.
         """
+        if "base_digest" not in state_dict:
+            raise SettingError("model", type(self).__name__, "the checkpoint is of another model")
         if not torch.equal(state_dict["base_digest"].cpu(), self.base_digest.cpu()):
-            raise SettingError("llm", self.llm_name, "the checkpoint was trained on another base model or tokenizer")
+            hint = "; with llm=scratch the titles make both" if self.llm_name == SCRATCH else ""
+            raise SettingError("llm", self.llm_name, f"the checkpoint was trained on another base model or tokenizer{hint}")
         if not torch.equal(state_dict["titles_digest"].cpu(), self.titles_digest.cpu()):
             raise DataError("the checkpoint was trained on other items or titles than the catalogue has now")
-        missing = self.state_dict().keys() - state_dict.keys()
-        if missing:
-            raise SettingError("tuning", self.tuning, f"the checkpoint has no {min(missing)}; it was tuned in another way")
+        own = self.state_dict().keys()
+        missing, foreign = own - state_dict.keys(), state_dict.keys() - own
+        if missing or foreign:
+            differs = f"has no {min(missing)}" if missing else f"has {min(foreign)}"
+            raise SettingError("tuning", self.tuning, f"the checkpoint {differs}; it was tuned in another way")
         return super().load_state_dict(state_dict, strict=False)
 
     def calculate_loss(self, interaction):
         """Mean cross-entropy over the tokens of the target titles.
 
         With ``gradient_accumulation`` the batch is cut into that many parts; all but the last are differentiated here,
-        one by one, and the last one by the trainer.
+        one by one, and the last one by the trainer, who may have something to do before it: ``before_last_part``.
         """
         history, lengths, target = (interaction[name] for name in (self.ITEM_SEQ, self.ITEM_SEQ_LEN, self.POS_ITEM_ID))
         parts = list(torch.arange(len(target), device=target.device).chunk(self.gradient_accumulation))
@@ -132,6 +140,8 @@ class LLMasRS(BeamSearchRecommender):
             loss = self._summed_loss(history[rows], lengths[rows], target[rows]) / tokens
             loss.backward()
             before += loss.detach()
+        if self.before_last_part is not None:
+            self.before_last_part()
         rows = parts[-1]
         return self._summed_loss(history[rows], lengths[rows], target[rows]) / tokens + before
 
