@@ -30,12 +30,17 @@ CHOICES = {
     "cf_injection": ("none", *KINDS),
 }
 AT_LEAST = {
-    "lora_rank": 1,
     "title_max_tokens": 1,
     "prompt_max_tokens": 1,
     "gradient_accumulation": 1,
     "scratch_vocabulary": LEAST_VOCABULARY,
 }
+
+#: Settings of training, which a frozen model has no use for.
+TRAINING = (
+    *("epochs", "epoch_samples", "train_batch_size", "gradient_accumulation", "gradient_checkpointing", "learner"),
+    *("learning_rate", "weight_decay", "schedule", "warmup_steps", "clip_grad_norm", "stopping_step"),
+)
 
 
 def check_llm_settings(config):
@@ -51,7 +56,7 @@ def check_llm_settings(config):
     check_protocol(config)
     check_choices(config, CHOICES)
     check_switches(config, "gradient_checkpointing")
-    check_whole_numbers(config, AT_LEAST)
+    check_whole_numbers(config, AT_LEAST, {"lora_rank": 1})
     check_number("lora_alpha", config["lora_alpha"], above=0)
     check_number("lora_dropout", config["lora_dropout"], least=0, below=1)
     if config["lora_share"] is not None:
@@ -75,6 +80,8 @@ def _check_tuning(config):
     tuning, llm = config["tuning"], config["llm"]
     if llm == SCRATCH and tuning not in (None, "full"):
         raise SettingError("tuning", tuning, "llm=scratch has random weights and needs tuning=full")
+    if config["lora_rank"] is None and config["lora_share"] is None:
+        raise SettingError("lora_rank", None, "this or lora_share must be set")
     if tuning == "frozen" and config["item_as"] == "sid":
         raise SettingError("tuning", tuning, "item_as=sid brings new words, which must be trained")
     if tuning == "frozen" and config["cf_injection"] == "none" and not config["single_spec"]:
@@ -92,6 +99,8 @@ def idle_llm_settings(config):
         reasons.update(dict.fromkeys(keys, f"tuning={tuning} has no adapter"))
     elif config["lora_share"] is not None:
         reasons["lora_rank"] = "lora_share is set"
+    if tuning == "frozen" and config["cf_injection"] == "none":
+        reasons.update(dict.fromkeys(TRAINING, "tuning=frozen trains nothing"))
     if config["cf_injection"] == "none" and config["item_as"] == "title":
         reasons.update(dict.fromkeys(("cf_checkpoint", "cf_parameter"), "cf_injection=none"))
     if config["item_as"] == "sid":

@@ -1,6 +1,5 @@
 """What differs from RecBole's Trainer, and no more: the learning-rate schedule, an honest top-k of beam searches, LLMs."""
 
-import contextlib
 import math
 
 import torch
@@ -8,7 +7,7 @@ from recbole.trainer import Trainer
 from torch.optim.lr_scheduler import LambdaLR
 
 from recbole_gr.decoding.leaf_order import order_within_leaves
-from recbole_gr.errors import SettingError
+from recbole_gr.gpu_memory import memory_suffices
 
 SCHEDULES = {
     "constant": lambda step, warmup, total: 1.0,
@@ -119,13 +118,13 @@ class LLMasRSTrainer(BeamSearchTrainer):
 
     def _train_epoch(self, *args, **kwargs):
         batch = self.config["train_batch_size"]
-        advice = "raise gradient_accumulation, set gradient_checkpointing=True, or lower this or prompt_max_tokens"
-        with memory_suffices("train_batch_size", batch, f"too much for the GPU's memory in training: {advice}"):
+        advice = "in training, raise gradient_accumulation, set gradient_checkpointing=True, or lower this or prompt_max_tokens"
+        with memory_suffices("train_batch_size", batch, advice):
             return super()._train_epoch(*args, **kwargs)
 
     def evaluate(self, *args, **kwargs):
-        advice = "lower this, eval_batch_size or prompt_max_tokens"
-        with memory_suffices("beam_size", self.config["beam_size"], f"too much for the GPU's memory in decoding: {advice}"):
+        advice = "in decoding, lower this, eval_batch_size or prompt_max_tokens"
+        with memory_suffices("beam_size", self.config["beam_size"], advice):
             return super().evaluate(*args, **kwargs)
 
     def set_reduce_hook(self):
@@ -135,12 +134,3 @@ class LLMasRSTrainer(BeamSearchTrainer):
     def sync_grad_loss(self):
         """As RecBole's, without a pass over the weights of a frozen language model."""
         return sum(parameter.sum() * 0 for parameter in self.model.parameters() if parameter.requires_grad)
-
-
-@contextlib.contextmanager
-def memory_suffices(key, value, allowed):
-    """Within, an out-of-memory error of a GPU is raised as a SettingError that says which setting to lower."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise SettingError(key, value, allowed) from error

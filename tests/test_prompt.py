@@ -135,16 +135,3 @@ def test_what_the_tokenizer_begins_a_text_with_begins_the_prompt(around, beginni
 def test_special_tokens_in_a_template_are_special():
     tokenizer = train_title_tokenizer(["watched then next"] * 3, 300)
     assert template_tokens(tokenizer, "<bos>{history}<eos>", "") == ([1], [], [2])
-
-
-@pytest.mark.parametrize("vector_places", [True, False])
-def test_prompt_lengths_from_counts(vector_places):
-    """Of prompts in which all items fit; else the most that there may be."""
-    rng = np.random.default_rng(2)
-    titles, item_tokens = catalogue(rng)
-    history, lengths, _ = random_histories(rng)
-    counts = [sum(len(titles[item]) - 1 for item in row[:length]) for row, length in zip(history.tolist(), lengths)]
-    for most in (1000, 15):
-        layout = PromptLayout(item_tokens, *TEMPLATES["all"], most, 1, vector_places)
-        laid, found = layout(history, lengths).prompt_lengths, layout.prompt_lengths(torch.tensor(counts), lengths)
-        assert torch.equal(found, laid) if most == 1000 else (laid <= found).all() and found.max() == most

@@ -87,12 +87,6 @@ class PromptLayout(nn.Module):
         """Tokens of the longest prompt with one item."""
         return int(self.piece_length[[BEFORE, AFTER, VECTOR]].sum() + self._in_history().max())
 
-    def prompt_lengths(self, token_counts, items):
-        """Tokens of prompts whose items have ``token_counts`` tokens together and are ``items`` many."""
-        fixed = self.piece_length[BEFORE] + self.piece_length[AFTER]
-        between = (items - 1) * self.piece_length[SEPARATOR] + items * self.piece_length[VECTOR]
-        return (fixed + token_counts + between).clamp(max=self.max_tokens)
-
     def _in_history(self):
         return self.piece_length[FIRST_ITEM : self.first_target]
 

@@ -123,7 +123,7 @@ class PromptReader:
         self.counter[0] += len(user)
         self._drop_what_no_beam_sees()
         known = self.visible.shape[2]
-        kept = [tuple(torch.nn.functional.pad(states, (0, 0, 0, shape[1])) for states in layer) for layer in self.behind]
+        self._make_room(known + shape[1])
         parts, part, place_in_part = [], torch.empty_like(user), torch.empty_like(user)
         for users in _with_about_as_many(of_user):
             width = int(of_user[users[0]])
@@ -132,9 +132,11 @@ class PromptReader:
             logits, cache = self._read_users(users, beam[users], count[users], *written, row, column[here])
             part[here], place_in_part[here] = len(parts), torch.arange(len(row), device=row.device)
             parts.append(logits)
-            for layer, (keys, values) in zip(cache.layers, kept):
+            for layer, (keys, values) in zip(cache.layers, self.behind):
                 keys[users, :, known : known + width], values[users, :, known : known + width] = layer.keys, layer.values
-        self._keep(kept, shape[1], user, beam[user, r], column)
+        seen = torch.zeros(*self.visible.shape[:2], shape[1], dtype=torch.bool, device=self.visible.device)
+        seen[user, beam[user, r], column] = True
+        self.visible = torch.cat([self.visible, seen], dim=2)
         return Following(parts, part, place_in_part)
 
     def _read_users(self, users, beam, count, line, place, token, position, row, column):
@@ -143,7 +145,7 @@ class PromptReader:
         longest = int(self.lengths[users].max())
         cache = DynamicCache()
         cache.layers = [
-            _Branches([prompt[users, :, :longest], _at_columns(behind[users], columns)] for prompt, behind in zip(*layer))
+            _Branches([prompt[users, :, :longest], _at_columns(behind, columns, users)] for prompt, behind in zip(*layer))
             for layer in zip(self.prompt, self.behind)
         ]
         prompt = torch.arange(longest, device=count.device) < self.lengths[users, None, None]
@@ -158,25 +160,25 @@ class PromptReader:
         if 2 * int(seen.sum(dim=1).max()) < seen.shape[1]:
             columns = _true_columns(seen)
             self.visible = self.visible.gather(2, columns.unsqueeze(1).expand(-1, self.visible.shape[1], -1))
-            self.behind = [tuple(_at_columns(states, columns) for states in layer) for layer in self.behind]
+            users = torch.arange(len(columns), device=columns.device)
+            self.behind = [tuple(_at_columns(states, columns, users) for states in layer) for layer in self.behind]
 
     def _columns_behind(self, users, beam, count, line):
-        """Columns behind the prompt that hold what the read beams see, ``[users, m]`` or None for all; what each token sees."""
+        """Columns behind the prompt that hold what the read beams see, ``[users, m]`` or ``[m]``; what each token sees."""
         visible = self.visible[users].gather(1, beam.unsqueeze(-1).expand(-1, -1, self.visible.shape[-1]))
         needed = (visible & (count > 0).unsqueeze(-1)).any(dim=1)
-        columns = None
+        columns = torch.arange(needed.shape[1], device=needed.device)
         if 2 * int(needed.sum(dim=1).max()) < needed.shape[1]:
             columns = _true_columns(needed)
             visible = visible.gather(2, columns.unsqueeze(1).expand(-1, visible.shape[1], -1))
         seen = visible.gather(1, line.clamp(min=0).unsqueeze(-1).expand(-1, -1, visible.shape[2]))
         return columns, seen & (line >= 0).unsqueeze(-1)
 
-    def _keep(self, kept, width, user, beam, column):
-        """Keep keys and values, with the columns that were just read behind them, and who sees these."""
-        self.behind = kept
-        seen = torch.zeros(*self.visible.shape[:2], width, dtype=torch.bool, device=self.visible.device)
-        seen[user, beam, column] = True
-        self.visible = torch.cat([self.visible, seen], dim=2)
+    def _make_room(self, columns):
+        """Room for keys and values behind the prompt; more than is needed, for further columns."""
+        if columns > self.behind[0][0].shape[2]:
+            room = (0, 0, 0, columns)
+            self.behind = [tuple(torch.nn.functional.pad(states, room) for states in layer) for layer in self.behind]
 
 
 class _PromptIsRead(Exception):
@@ -260,11 +262,11 @@ def _true_columns(chosen):
     return (~chosen).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
 
 
-def _at_columns(states, columns):
-    """``[users, heads, m, d]`` of ``[users, heads, n, d]``; all if ``columns`` is None."""
-    if columns is None:
-        return states
-    return states.gather(2, columns[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]))
+def _at_columns(states, columns, users):
+    """``[users, heads, m, d]`` of ``[all users, heads, n, d]``; ``columns`` are ``[users, m]``, or ``[m]`` the first m."""
+    if columns.dim() == 1:
+        return states[users, :, : len(columns)]
+    return states[users].gather(2, columns[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]))
 
 
 def _as_taken_by(llm, mask):

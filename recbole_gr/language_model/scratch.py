@@ -25,10 +25,10 @@ class ScratchSize:
 
 
 SCRATCH_SIZES = {
-    "tiny": ScratchSize(2, 64, 2, 256),
-    "small": ScratchSize(2, 128, 4, 512),
-    "medium": ScratchSize(4, 256, 8, 1024),
-    "large": ScratchSize(8, 512, 8, 2048),
+    "tiny": ScratchSize(2, 64, 2, 192),
+    "small": ScratchSize(2, 128, 4, 384),
+    "medium": ScratchSize(4, 256, 8, 768),
+    "large": ScratchSize(8, 512, 8, 1536),
 }
 
 

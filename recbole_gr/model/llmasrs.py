@@ -15,6 +15,7 @@ from recbole_gr.cache import digest
 from recbole_gr.decoding.title_search import title_beam_search, title_log_likelihood
 from recbole_gr.decoding.title_trie import TitleTrie
 from recbole_gr.errors import DataError, SettingError
+from recbole_gr.gpu_memory import memory_suffices
 from recbole_gr.language_model import base_digest, load_model, parameter_counts
 from recbole_gr.language_model.cf_injection import CFInjection
 from recbole_gr.language_model.prompt import PromptLayout
@@ -31,7 +32,7 @@ class LLMasRS(BeamSearchRecommender):
     example, and digests of the base model and of the titles, so that it is not put on others.
     """
 
-    beams_at_once = {"cpu": 1024, "cuda": 8192}
+    beams_at_once = {"cpu": 2048, "cuda": 8192}
     widest_search = {"cpu": 16384, "cuda": 16384}
 
     def __init__(self, config, dataset):
@@ -55,7 +56,8 @@ class LLMasRS(BeamSearchRecommender):
         keep_in = torch.bfloat16 if self.bfloat16 and self.tuning != "full" and self.device.type == "cuda" else torch.float32
         llm = load_model(config["llm"], config["cache_dir"], tokenizer, config["scratch_size"], config["seed"], keep_in)
         if not reads_branches(llm):
-            raise SettingError("llm", self.llm_name, "cannot read titles side by side; needs attention that takes a mask, not ALiBi")
+            allowed = "cannot read titles side by side; needs attention that takes a mask, not ALiBi"
+            raise SettingError("llm", self.llm_name, allowed)
         self._check_positions(llm, config["prompt_max_tokens"], int(items.lengths.max()))
         self._register_digest("base_digest", base_digest(llm, tokenizer))
         self._register_digest("titles_digest", digest(items.tokens, items.first))
@@ -93,6 +95,10 @@ class LLMasRS(BeamSearchRecommender):
             if limit is not None and room + longest > limit:
                 allowed = f"{self.llm_name} reads {limit} tokens ({name}), {longest} of which the longest title needs"
                 raise SettingError("prompt_max_tokens", room, allowed)
+
+    def to(self, *args, **kwargs):
+        with memory_suffices("llm", self.llm_name, "take a smaller one, or tuning=lora, which keeps its weights in bfloat16"):
+            return super().to(*args, **kwargs)
 
     def reset_certificates(self):
         super().reset_certificates()
@@ -188,6 +194,7 @@ class LLMasRS(BeamSearchRecommender):
             "N_LLM": counts["N_LLM"],
             "N_LoRA": counts["N_LoRA"],
             "N_adapter": adapter,
+            "N_trained": sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad),
             "mean_prompt_tokens": round(self.prompts["tokens"] / max(1, self.prompts["users"]), 2),
             **dataset.item_tokens.measures,
         }
