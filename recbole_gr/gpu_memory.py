@@ -17,5 +17,5 @@ def memory_suffices(key, value, advice):
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except torch.cuda.OutOfMemoryError as error:
         raise SettingError(key, value, f"too much for the GPU's memory; {advice}") from error

@@ -4,6 +4,7 @@ from recbole_gr.checks import check_number
 from recbole_gr.errors import SettingError
 from recbole_gr.language_model import check_language_model
 from recbole_gr.language_model.cf_injection import KINDS
+from recbole_gr.language_model.lora import ALL_LINEAR
 from recbole_gr.language_model.scratch import LEAST_VOCABULARY, SCRATCH_SIZES
 from recbole_gr.language_model.source import SCRATCH
 from recbole_gr.language_model.tuning import TUNINGS, tuning_of
@@ -19,7 +20,6 @@ from recbole_gr.settings import (
     check_training,
     check_whole_numbers,
     idle_semantic_ids,
-    warn_of_idle_settings,
 )
 from recbole_gr.tokenizer import all_settings
 
@@ -68,11 +68,14 @@ def check_llm_settings(config):
     if str(config["prompt_template"]).count("{history}") != 1:
         raise SettingError("prompt_template", config["prompt_template"], "must have {history} in it once")
     _check_tuning(config)
+    if config["enable_scaler"] and config["gradient_accumulation"] > 1:
+        raise SettingError(
+            "enable_scaler", True, "scales the last part of gradient_accumulation only; bfloat16 needs no scaler"
+        )
     if config["cf_injection"] != "none":
         check_cf_checkpoint(config, f"cf_injection={config['cf_injection']}")
     if config["item_as"] == "sid":
         check_semantic_ids(config, *(["cf_checkpoint"] if config["cf_injection"] == "none" else []))
-    warn_of_idle_settings(config, idle_llm_settings(config))
     check_language_model(config["llm"])
 
 
@@ -80,6 +83,9 @@ def _check_tuning(config):
     tuning, llm = config["tuning"], config["llm"]
     if llm == SCRATCH and tuning not in (None, "full"):
         raise SettingError("tuning", tuning, "llm=scratch has random weights and needs tuning=full")
+    targets = config["lora_targets"]
+    if targets != ALL_LINEAR and not (isinstance(targets, list) and targets and all(type(name) is str for name in targets)):
+        raise SettingError("lora_targets", targets, f"must be {ALL_LINEAR} or a list of names of layers")
     if config["lora_rank"] is None and config["lora_share"] is None:
         raise SettingError("lora_rank", None, "this or lora_share must be set")
     if tuning == "frozen" and config["item_as"] == "sid":

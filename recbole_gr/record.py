@@ -70,7 +70,7 @@ def build_record(config, dataset, loaders, model, result, stages):
         },
     }
     if hasattr(model, "certificates"):
-        record["test_rankings"] = model.certificates
+        record["test_rankings"] = {**model.certificates, "precision": model.precision}
     if hasattr(model, "describe"):
         record["language_model"] = model.describe(dataset, stages)
     if hasattr(dataset, "semantic_ids"):

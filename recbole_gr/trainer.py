@@ -66,7 +66,7 @@ class BeamSearchTrainer(Trainer):
         seen = self.model.certificates
         if seen["users"]:
             self.logger.info(
-                f"rankings proven equal to scoring every item: {seen['certified']} of {seen['users']} users "
+                f"rankings proven equal to scoring every item in {self.model.precision}: {seen['certified']} of {seen['users']} users "
                 f"({seen['certified_by_first_search']} with beam_size {self.config['beam_size']})"
             )
         return result
@@ -96,8 +96,19 @@ class BeamSearchTrainer(Trainer):
         return order_within_leaves(scores, self.model.leaf_ranks) if self.model.leaf_ranks.any() else scores
 
 
+#: Where ``learning_rate`` is not set, by ``tuning``.
+LEARNING_RATES = {"full": 0.002, "lora": 0.0002, "frozen": 0.0002}
+
+
 class LLMasRSTrainer(BeamSearchTrainer):
     """The trainer of a language model: trains what requires gradients, and says what to do when a GPU is too small."""
+
+    def __init__(self, config, model):
+        if config["learning_rate"] is None:
+            config["learning_rate"] = LEARNING_RATES[model.tuning]
+        super().__init__(config, model)
+        if not config["single_spec"]:
+            self.distributed_model.broadcast_buffers = False  # titles and vectors are the same everywhere, and stay so
 
     def _build_optimizer(self, **kwargs):
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -123,8 +134,8 @@ class LLMasRSTrainer(BeamSearchTrainer):
             return super()._train_epoch(*args, **kwargs)
 
     def evaluate(self, *args, **kwargs):
-        advice = "in decoding, lower this, eval_batch_size or prompt_max_tokens"
-        with memory_suffices("beam_size", self.config["beam_size"], advice):
+        advice = "in decoding, lower this or prompt_max_tokens, or set beam_certify=False"
+        with memory_suffices("eval_batch_size", self.config["eval_batch_size"], advice):
             return super().evaluate(*args, **kwargs)
 
     def set_reduce_hook(self):

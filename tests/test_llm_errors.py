@@ -13,7 +13,8 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 
 from recbole_gr import cli
 from recbole_gr.errors import SettingError
-from recbole_gr.llm_settings import check_llm_settings
+from recbole_gr.llm_settings import check_llm_settings, idle_llm_settings
+from recbole_gr.settings import warn_of_idle_settings
 
 LLM = ["--model=LLMasRS", "--dataset=small"]
 
@@ -55,7 +56,7 @@ def change_items(tmp_path, change):
         ("--lora_alpha=0", ["lora_alpha=0", "above 0"]),
         ("--lora_dropout=1", ["lora_dropout=1", "below 1"]),
         ("--lora_targets=['q_proj','w_proj']", ["lora_targets=['q_proj', 'w_proj']", "no w_proj", "q_proj, k_proj"]),
-        ("--lora_targets=everything", ["lora_targets='everything'", "all-linear or a list of q_proj"]),
+        ("--lora_targets=everything", ["lora_targets='everything'", "all-linear or a list of names"]),
         ("--title_max_tokens=0", ["title_max_tokens=0", "at least 1"]),
         ("--prompt_max_tokens=0", ["prompt_max_tokens=0", "at least 1"]),
         ("--gradient_accumulation=0", ["gradient_accumulation=0", "at least 1"]),
@@ -86,6 +87,7 @@ def test_values_that_cannot_work(command, setting, words):
 @pytest.mark.parametrize(
     "settings, words",
     [
+        (["--enable_scaler=True", "--gradient_accumulation=2"], ["enable_scaler=True", "gradient_accumulation"]),
         (["--llm=scratch", "--tuning=lora"], ["tuning='lora'", "llm=scratch", "tuning=full"]),
         (["--llm=scratch", "--tuning=frozen"], ["tuning='frozen'", "llm=scratch", "tuning=full"]),
         (["--tuning=frozen", "--item_as=sid"], ["tuning='frozen'", "item_as=sid"]),
@@ -158,7 +160,7 @@ def test_a_tokenizer_without_eos(command, llm_settings, item_as):
     "in_training, words",
     [
         (True, ["train_batch_size=32", "training", "gradient_accumulation", "gradient_checkpointing=True", "lower"]),
-        (False, ["beam_size=10", "decoding", "lower this", "eval_batch_size", "prompt_max_tokens"]),
+        (False, ["eval_batch_size=", "decoding", "lower this", "prompt_max_tokens", "beam_certify=False"]),
     ],
 )
 def test_gpu_out_of_memory(command, in_training, words):
@@ -175,6 +177,11 @@ def test_gpu_out_of_memory(command, in_training, words):
         hook.remove()
 
 
+def name_idle_settings(config):
+    check_llm_settings(config)
+    warn_of_idle_settings(config, idle_llm_settings(config))
+
+
 @pytest.mark.parametrize(
     "settings, reason",
     [
@@ -188,6 +195,7 @@ def test_gpu_out_of_memory(command, in_training, words):
         ({"tokenizer": "rvq"}, "item_as=title makes no semantic IDs"),
         ({"sid_codebook_sizes": 8}, "item_as=title makes no semantic IDs"),
         ({"text_weight": 2.0}, "item_as=title makes no semantic IDs"),
+        ({"tuning": "frozen", "learning_rate": 0.1}, "tuning=frozen trains nothing"),
         ({"item_as": "sid", "title_template": "{movie_title}"}, "item_as=sid writes no titles"),
         ({"item_as": "sid", "title_max_tokens": 8}, "item_as=sid writes no titles"),
         ({"item_as": "sid", "ema_decay": 0.5}, "tokenizer=rkmeans has no such setting"),
@@ -196,7 +204,7 @@ def test_gpu_out_of_memory(command, in_training, words):
 def test_settings_without_effect_are_named(llm_settings, caplog, settings, reason):
     needed = {key: llm_settings[key] for key in ("data_path", "llm")}
     key = list(settings)[-1]
-    check_llm_settings(Config("LLMasRS", "small", config_dict={**needed, **settings}))
+    name_idle_settings(Config("LLMasRS", "small", config_dict={**needed, **settings}))
     warnings = [one.getMessage() for one in caplog.records if "is not used" in one.getMessage()]
     assert len(warnings) == 1 and warnings[0].startswith(f"{key}={settings[key]!r} is not used: "), warnings
     assert warnings[0].endswith(reason)
@@ -214,5 +222,5 @@ def test_frozen_on_several_processes(llm_settings):
 def test_settings_with_effect_are_not_named(llm_settings, caplog):
     used = {"lora_rank": 8, "lora_alpha": 8, "duplicate_titles": "tied", "leaf_order": "random", "title_max_tokens": 8}
     needed = {key: llm_settings[key] for key in ("data_path", "llm")}
-    check_llm_settings(Config("LLMasRS", "small", config_dict={**needed, **used}))
+    name_idle_settings(Config("LLMasRS", "small", config_dict={**needed, **used}))
     assert not any("is not used" in one.getMessage() for one in caplog.records)

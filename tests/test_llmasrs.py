@@ -19,6 +19,7 @@ from test_plugin import in_new_process
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recbole_gr.errors import DataError, SettingError
+from recbole_gr.model import llmasrs
 from recbole_gr.model.llmasrs import LLMasRS
 from recbole_gr.quick_start import run
 
@@ -680,3 +681,24 @@ def test_a_kept_dataset_is_not_used_for_other_titles(llm_settings):
     assert longest(save_dataset=True) == 32 + 1 and len(os.listdir("saved")) == 1
     assert longest() == 32 + 1
     assert longest(title_max_tokens=2) == 2 + len(counter) + 1
+
+
+@pytest.mark.parametrize("tuning, rate", [("lora", 0.0002), ("full", 0.002)])
+def test_learning_rate_where_none_is_set(llm_settings, tuning, rate):
+    settings = {**llm_settings, "tuning": tuning, "learning_rate": None}
+    trainer = prepared(settings).trainer
+    assert trainer.optimizer.param_groups[0]["lr"] == trainer.config["learning_rate"] == rate
+
+
+def test_few_prompts_at_once(llm_settings, monkeypatch):
+    """Groups of rows that hold no more prompt tokens than allowed find what one group finds."""
+    made = prepared(llm_settings)
+    filled(made.model)
+    interaction = next(iter(made.test))[0]
+    together = made.model.full_sort_predict(interaction)
+    monkeypatch.setattr(llmasrs, "PROMPT_TOKENS", 200)
+    groups = made.model.rows_at_once(interaction)
+    sizes = made.model._prompt_sizes(interaction)
+    assert len(groups) > 3 and all(len(rows) == 1 or len(rows) * sizes[rows].max() <= 200 for rows in groups)
+    assert torch.cat(groups).sort().values.tolist() == list(range(len(sizes)))
+    torch.testing.assert_close(made.model.full_sort_predict(interaction), together, atol=1e-4, rtol=1e-4)

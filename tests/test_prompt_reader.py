@@ -18,6 +18,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from recbole_gr.language_model import prompt_reader
 from recbole_gr.language_model.lora import add_lora
 from recbole_gr.language_model.prompt_reader import PromptReader, logits_only_at, reads_branches
 
@@ -265,10 +266,21 @@ def test_an_adapter_and_trained_rows_are_read_with():
     assert ((adapted - plain).abs().amax(dim=1) > 0.1).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_models_that_read_branches(architecture):
+def test_models_that_read_branches(architecture, dtype):
     torch.manual_seed(0)
-    assert reads_branches(ARCHITECTURES[architecture]().eval())
+    assert reads_branches(ARCHITECTURES[architecture]().eval().to(dtype))
+
+
+def test_bfloat16_tells_rounding_from_a_wrong_reading(monkeypatch):
+    """Many layers round by more than one in some log-probability, as SmolLM2-135M does; a mask that shows all is told."""
+    torch.manual_seed(0)
+    config = LlamaConfig(**{**SIZES, "num_hidden_layers": 24, "hidden_size": 64}, num_attention_heads=4, initializer_range=SPREAD)
+    llm = LlamaForCausalLM(config).eval().bfloat16()
+    assert reads_branches(llm)
+    monkeypatch.setattr(prompt_reader, "_as_taken_by", lambda llm, mask: torch.ones_like(mask))
+    assert not reads_branches(llm)
 
 
 def test_models_that_cannot_read_branches():

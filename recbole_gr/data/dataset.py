@@ -14,8 +14,8 @@ from recbole_gr.embedding.checkpoint_vectors import read_checkpoint_vectors
 from recbole_gr.language_model import load_tokenizer
 from recbole_gr.language_model.item_tokens import codes_as_tokens
 from recbole_gr.language_model.prompt import template_tokens
-from recbole_gr.llm_settings import check_llm_settings
-from recbole_gr.settings import check_settings
+from recbole_gr.llm_settings import check_llm_settings, idle_llm_settings
+from recbole_gr.settings import check_settings, warn_of_idle_settings
 from recbole_gr.stopwatch import stopwatch
 
 
@@ -115,6 +115,7 @@ class LLMasRSDataset(HistoryDataset):
 
     def __init__(self, config):
         check_llm_settings(config)
+        warn_of_idle_settings(config, idle_llm_settings(config))
         super().__init__(config)
         item_tokens = self.field2id_token[self.iid_field].astype(str)
         self.stages, self.code_tokens = {}, []

@@ -11,7 +11,7 @@ import torch
 
 WIDENING = 16
 #: Batches of other shapes round differently; what is this close to the k-th score is kept.
-ROUNDING = 0.01
+ROUNDING = {"float32": 0.01, "bfloat16": 0.5}
 
 
 @dataclass
@@ -117,7 +117,15 @@ def kth_score(beams, trie, k, available=None):
 
 
 def certified_beam_search(
-    decoder, trie, beam_size, k, certify=False, beams_at_once=1 << 16, available=None, search=beam_search
+    decoder,
+    trie,
+    beam_size,
+    k,
+    certify=False,
+    beams_at_once=1 << 16,
+    available=None,
+    search=beam_search,
+    rounding=ROUNDING["float32"],
 ):
     """Beam search that, with ``certify``, searches on for the users without certificate.
 
@@ -132,6 +140,7 @@ def certified_beam_search(
         beams_at_once (int): further searches take so few users at a time that no more beams than this are alive.
         available (list): as in :func:`beam_search`.
         search (callable): ``search(decoder, trie, beam_size, available=..., floor=...) -> Beams``.
+        rounding (float): by how much the score of an item may differ between two searches.
 
     Returns:
         tuple: item scores float32 ``[users, n_items]``, log-probabilities of what was found and -inf for the rest;
@@ -149,7 +158,7 @@ def certified_beam_search(
         open_users = open_users[kth[open_users].argsort()]  # a low floor means many beams: like with like
         for users in open_users.split(max(1, beams_at_once // limit)):
             here = None if available is None else [count[users] for count in available]
-            floor = kth[users] - ROUNDING
+            floor = kth[users] - rounding
             beams = search(decoder.select(users), trie, limit, available=here, floor=floor)
             found = kth_score(beams, trie, k, here)
             whole = found >= floor  # rounding may drop what stood at the floor; then the ranking found before stays

@@ -32,7 +32,7 @@ class CFInjection(nn.Module):
             return
         with torch.no_grad():
             size = token_embedding.weight.float().pow(2).mean().sqrt()
-            last.weight.mul_(size / self.adapter(vectors[1:]).pow(2).mean().sqrt())
+            last.weight.mul_(size / self.adapter(vectors[1:1025]).pow(2).mean().sqrt())
 
     def forward(self, embedded, items, vector_places):
         """Token embeddings with the items' embeddings among them.

