@@ -15,6 +15,8 @@ from transformers.cache_utils import DynamicLayer
 PASS_COST = 64
 #: Prompt tokens of one pass: more of them leave the processor's cache.
 PROMPT_TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 65536}
+#: So many columns behind the prompt are kept whether a beam sees them or not.
+FEW_COLUMNS = 128
 #: Rows of logits that are worked on at a time.
 ROWS_AT_ONCE = 256
 
@@ -163,7 +165,7 @@ class PromptReader:
     def _drop_what_no_beam_sees(self):
         """Of beams given up, keys and values are dropped when they are most of what is kept."""
         seen = self.visible.any(dim=1)
-        if 2 * int(seen.sum(dim=1).max()) < seen.shape[1]:
+        if seen.shape[1] > FEW_COLUMNS and 2 * int(seen.sum(dim=1).max()) < seen.shape[1]:
             columns = _true_columns(seen)
             self.visible = self.visible.gather(2, columns.unsqueeze(1).expand(-1, self.visible.shape[1], -1))
             users = torch.arange(len(columns), device=columns.device)
@@ -183,8 +185,7 @@ class PromptReader:
     def _make_room(self, columns):
         """Room for keys and values behind the prompt; more than is needed, for further columns."""
         if columns > self.behind[0][0].shape[2]:
-            room = (0, 0, 0, columns)
-            self.behind = [tuple(torch.nn.functional.pad(states, room) for states in layer) for layer in self.behind]
+            self.behind = [tuple(_widened(states, 2 * columns) for states in layer) for layer in self.behind]
 
 
 class _PromptIsRead(Exception):
@@ -247,7 +248,14 @@ class _Branches(DynamicLayer):
         new = [states.to(prompt.dtype) for (prompt, _), states in zip(self.before, (key_states, value_states))]
         self.keys, self.values = new
         return tuple(
-            torch.cat([prompt[self.users, :, : self.longest], _at_columns(behind, self.columns, self.users), states], dim=2)
+            torch.cat(
+                [
+                    prompt.index_select(0, self.users)[:, :, : self.longest],
+                    _at_columns(behind, self.columns, self.users),
+                    states,
+                ],
+                dim=2,
+            )
             for (prompt, behind), states in zip(self.before, new)
         )
 
@@ -274,6 +282,14 @@ def _rows_of(users, user):
     return here, place[user[here]]
 
 
+def _widened(states, columns):
+    """``[users, heads, columns, d]``, beyond those there are of zeros: what is masked must be a number."""
+    wide = states.new_empty(*states.shape[:2], columns, states.shape[3])
+    wide[:, :, : states.shape[2]] = states
+    wide[:, :, states.shape[2] :] = 0
+    return wide
+
+
 def _true_columns(chosen):
     """Where rows are true, ``[users, most]``, filled up with places where they are not."""
     most = int(chosen.sum(dim=1).max())
@@ -283,8 +299,10 @@ def _true_columns(chosen):
 def _at_columns(states, columns, users):
     """``[users, heads, m, d]`` of ``[all users, heads, n, d]``; ``columns`` are ``[users, m]``, or ``[m]`` the first m."""
     if columns.dim() == 1:
-        return states[users, :, : len(columns)]
-    return states[users].gather(2, columns[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]))
+        return states.index_select(0, users)[:, :, : len(columns)]
+    return states.index_select(0, users).gather(
+        2, columns[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
+    )
 
 
 def _as_taken_by(llm, mask):
