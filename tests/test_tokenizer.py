@@ -184,7 +184,7 @@ def test_seeds_beyond_31_bits(name):
 
 
 def test_the_property_file_has_all_settings_with_the_defaults_of_the_functions():
-    kept = read_properties(properties_file("model", "TIGER"))
+    kept = read_properties(properties_file("", "semantic_ids"))
     assert {key: kept[key] for key in all_settings()} == {
         key: list(value) if isinstance(value, tuple) else value for key, value in all_settings().items()
     }
