@@ -19,6 +19,7 @@ are users per second when the items of the history must not be found, as with ``
 """
 
 from machine import describe_machine  # isort: skip
+from timing import alternating  # isort: skip
 
 import argparse
 import sys
@@ -137,18 +138,6 @@ class LevelScores(LogitsProcessor):
         return of_level
 
 
-def seconds(function):
-    start = perf_counter()
-    function()
-    return perf_counter() - start
-
-
-def alternating(contenders, rounds):
-    """Seconds of each contender in each round, after a round that does not count: ``{name: [seconds]}``."""
-    times = [{name: seconds(function) for name, function in contenders.items()} for _ in range(rounds + 1)][1:]
-    return {name: [of_round[name] for of_round in times] for name in contenders}
-
-
 def compare(args):
     """Our search against transformers."""
     codes, sizes = random_semantic_ids(args.items)
@@ -158,14 +147,13 @@ def compare(args):
     print(f"\n{args.items:,} items, histories of {args.length} items, {args.users} users at once, {args.rounds} rounds")
     print("beams  users/s: ours  transformers  without constraint  ratio  (lowest - highest)")
     for beams in args.beams:
-        times = alternating(
-            {
-                "ours": lambda: our_search(model, trie, history, beams),
-                "theirs": lambda: rival.search(history, beams, prefix_allowed_tokens_fn=rival.allowed),
-                "free": lambda: rival.search(history, beams),
-            },
-            args.rounds,
-        )
+        contenders = {
+            "ours": lambda: our_search(model, trie, history, beams),
+            "theirs": lambda: rival.search(history, beams, prefix_allowed_tokens_fn=rival.allowed),
+            "free": lambda: rival.search(history, beams),
+        }
+        alternating(contenders, 1)  # the first does not count
+        times = alternating(contenders, args.rounds)
         ours, theirs, free = (args.users / median(times[name]) for name in ("ours", "theirs", "free"))
         ratios = [slow / fast for slow, fast in zip(times["theirs"], times["ours"])]
         spread = f"({min(ratios):.1f} - {max(ratios):.1f})"
@@ -240,6 +228,7 @@ def grow(args):
         for n_items, catalogue in catalogues.items()
         for part in ("whole", "masked", "decode")
     }
+    alternating(contenders, 1)
     taken = {name: median(times) for name, times in alternating(contenders, args.rounds).items()}
     setting = f"histories of {args.length} items, {args.users} users at once, {args.rounds} rounds"
     print(f"\n{args.grow_beams} beams, {setting}")

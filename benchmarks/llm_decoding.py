@@ -22,6 +22,7 @@ when the items of a history must not be found, as with ``mask_seen``.
 """
 
 from machine import describe_machine  # isort: skip
+from timing import alternating, seconds  # isort: skip
 
 import argparse
 from functools import partial
@@ -204,18 +205,6 @@ class Rival:
                 items.append(self.item_of.get(title, 0))
                 scores.append(score if items[-1] else -torch.inf)
         return torch.tensor(items).view(-1, k), torch.tensor(scores).view(-1, k)
-
-
-def seconds(function):
-    start = perf_counter()
-    function()
-    return perf_counter() - start
-
-
-def alternating(contenders, rounds):
-    """Seconds of each contender in each round: ``{name: [seconds]}``."""
-    times = [{name: seconds(function) for name, function in contenders.items()} for _ in range(rounds)]
-    return {name: [of_round[name] for of_round in times] for name in contenders}
 
 
 def compare(args):

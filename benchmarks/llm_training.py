@@ -107,7 +107,9 @@ def main():
     torch.set_num_threads(args.threads)
     model, train_data, valid_data = make_model(args)
     counts = parameter_counts(model.llm)
-    print(f"{describe_machine()}\n{args.llm}: {counts['N_LLM']:,} parameters, {counts['N_LoRA']:,} of the adapter, {args.precision}")
+    print(
+        f"{describe_machine()}\n{args.llm}: {counts['N_LLM']:,} parameters, {counts['N_LoRA']:,} of the adapter, {args.precision}"
+    )
     print(f"ml-100k, histories of {args.length} items, {args.batch} samples per step")
     first = validation_loss(model, valid_data, args.valid_users, args.batch)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=args.learning_rate)

@@ -19,8 +19,9 @@ from transformers import (
 )
 
 from recbole_gr.language_model import prompt_reader
+from recbole_gr.language_model.branch_check import reads_branches
 from recbole_gr.language_model.lora import add_lora
-from recbole_gr.language_model.prompt_reader import PromptReader, logits_only_at, reads_branches
+from recbole_gr.language_model.prompt_reader import PromptReader, logits_only_at
 
 VOCABULARY = 40
 LENGTHS = torch.tensor([7, 1, 4, 5])

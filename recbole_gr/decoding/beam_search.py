@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from recbole_gr.ragged import ragged
+
 WIDENING = 16
 #: Batches of other shapes round differently; what is this close to the k-th score is kept.
 ROUNDING = {"float32": 0.01, "bfloat16": 0.5}
@@ -176,8 +178,7 @@ def item_score_matrix(beams, trie):
     """
     users, width = beams.leaves.shape
     counts = trie.items_of(beams.leaves).flatten()
-    source = torch.repeat_interleave(torch.arange(users * width, device=counts.device), counts)
-    within = torch.arange(len(source), device=counts.device) - (counts.cumsum(0) - counts)[source]
+    source, within = ragged(counts)
     items = trie.items[trie.first_item[beams.leaves.flatten()[source]] + within]
     matrix = torch.full((users, trie.n_items), -torch.inf, device=beams.scores.device)
     matrix[source // width, items] = beams.scores.flatten()[source]

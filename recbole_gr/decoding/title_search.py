@@ -9,6 +9,7 @@ is given up without loss.
 import torch
 
 from recbole_gr.decoding.beam_search import Beams, kth_score
+from recbole_gr.ragged import nth_of, ragged
 
 #: Tokens of a stretch that one pass reads: a beam may be given up before it needs them all.
 STRETCH = 8
@@ -120,8 +121,7 @@ class _TitleSearch:
         trie, beams = self.trie, self.node.shape[1]
         parts = trie.depth[self.node] == place
         count = torch.where(parts, trie.n_children[self.node], 1).masked_fill(self.score == -torch.inf, 0)
-        beam = torch.repeat_interleave(torch.arange(count.numel(), device=trie.device), count.flatten())
-        nth = torch.arange(len(beam), device=trie.device) - (count.flatten().cumsum(0) - count.flatten())[beam]
+        beam, nth = ragged(count.flatten())
         user, node, parts = beam // beams, self.node.flatten()[beam], parts.flatten()[beam]
         log_prob = torch.empty(len(beam), device=trie.device)
         log_prob[parts] = self.child_pool[self.child_base.flatten()[beam[parts]] + nth[parts]]
@@ -132,7 +132,7 @@ class _TitleSearch:
             score = score.masked_fill(self.available[0][user, node] <= 0, -torch.inf)
 
         of_user = count.sum(dim=1)
-        column = torch.arange(len(beam), device=trie.device) - (of_user.cumsum(0) - of_user)[user]
+        column = nth_of(user, of_user)
         shape = (len(self.user), int(of_user.max()))
         padded = [torch.zeros(shape, dtype=torch.long, device=trie.device) for _ in range(2)]
         padded.append(torch.full(shape, -torch.inf, device=trie.device))
@@ -180,7 +180,7 @@ class _TitleSearch:
 
     def _keep_edge_scores(self, following, first_row, node, begin, last):
         """Log-probabilities of the edges' tokens at the places ``begin + 1`` to ``last``; returns where they are kept."""
-        owner, nth = _ragged(last - begin)
+        owner, nth = ragged(last - begin)
         tokens = self.trie.token(node[owner], begin[owner] + 1 + nth)
         kept = len(self.edge_pool)
         self.edge_pool = torch.cat([self.edge_pool, following.log_prob(first_row[owner] + nth, tokens)])
@@ -189,18 +189,12 @@ class _TitleSearch:
     def _keep_child_scores(self, following, row, node, reached):
         """Log-probabilities of the first tokens of the children of nodes that were reached; returns where they are kept."""
         count = self.trie.n_children[node].masked_fill(~reached, 0)
-        owner, nth = _ragged(count)
+        owner, nth = ragged(count)
         child = self.trie.first_child[node[owner]] + nth
         kept = len(self.child_pool)
         tokens = self.trie.token(child, self.trie.edge_begin[child])
         self.child_pool = torch.cat([self.child_pool, following.log_prob(row[owner], tokens)])
         return kept + count.cumsum(0) - count
-
-
-def _ragged(count):
-    """For ``count[i]`` entries each: to which ``i`` an entry belongs, and the how-manieth of them it is."""
-    owner = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
-    return owner, torch.arange(len(owner), device=count.device) - (count.cumsum(0) - count)[owner]
 
 
 def _best(scores, width):

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from recbole_gr.ragged import nth_of, ragged
+
 
 @dataclass
 class LaidOut:
@@ -134,11 +136,10 @@ class PromptLayout(nn.Module):
 
     def _lay_out(self, pieces, sizes, items):
         flat_sizes = sizes.flatten()
-        owner = torch.repeat_interleave(torch.arange(len(flat_sizes), device=sizes.device), flat_sizes)
-        nth = torch.arange(len(owner), device=sizes.device) - (flat_sizes.cumsum(0) - flat_sizes)[owner]
+        owner, nth = ragged(flat_sizes)
         row, piece = owner // sizes.shape[1], pieces.flatten()[owner]
         of_row = sizes.sum(dim=1)
-        column = torch.arange(len(owner), device=sizes.device) - (of_row.cumsum(0) - of_row)[row]
+        column = nth_of(row, of_row)
         shape = (len(sizes), int(of_row.max()))
         laid = [torch.zeros(shape, dtype=kind, device=sizes.device) for kind in (torch.long, torch.long, torch.bool)]
         values = (self.pool[self.piece_start[piece] + nth], items.flatten()[owner], piece == VECTOR)

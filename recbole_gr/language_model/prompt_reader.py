@@ -8,13 +8,12 @@ transformers that takes such a mask reads all branches at once, and no key or va
 import contextlib
 
 import torch
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+
+from recbole_gr.language_model.prompt_cache import Branches, Prompts, at_columns, cache_of, keys_and_values_of, widened
+from recbole_gr.ragged import nth_of
 
 #: What one pass costs besides its tokens, in tokens: less padding than that is not worth another pass.
 PASS_COST = 64
-#: Prompt tokens of one pass: more of them leave the processor's cache.
-PROMPT_TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 65536}
 #: So many columns behind the prompt are kept whether a beam sees them or not.
 FEW_COLUMNS = 128
 #: Rows of logits that are worked on at a time.
@@ -64,15 +63,14 @@ class PromptReader:
         self.llm, self.lengths, self.counter = llm, lengths, [0] if counter is None else counter
         self.counter[0] += int(lengths.sum())
         given = {"input_ids": tokens} if embedded is None else {"inputs_embeds": embedded}
-        self.prompt = _keys_and_values(llm, given)
+        self.prompt = keys_and_values_of(llm, given)
         self.logits = self._after_last(next(iter(given)), *given.values())
 
     def _after_last(self, name, given):
         """Logits behind the prompts ``[users, vocabulary]``: their last tokens are read once more, to the end."""
         users = torch.arange(len(self.lengths), device=self.lengths.device)
         last = self.lengths - 1
-        cache = DynamicCache()
-        cache.layers = [_Prompt(*layer) for layer in self.prompt]
+        cache = cache_of(Prompts(*layer) for layer in self.prompt)
         seen = torch.arange(given.shape[1], device=last.device) <= last[:, None, None, None]
         with logits_only_at(self.llm, users, torch.zeros_like(users)):
             return self._pass({name: given[users, last].unsqueeze(1)}, seen, last.unsqueeze(1), cache)
@@ -121,7 +119,7 @@ class PromptReader:
         inside = torch.arange(tokens.shape[-1], device=count.device) < count.unsqueeze(-1)
         user, r, nth = torch.nonzero(inside, as_tuple=True)
         of_user = count.sum(dim=1)
-        column = torch.arange(len(user), device=count.device) - (of_user.cumsum(0) - of_user)[user]
+        column = nth_of(user, of_user)
         shape = (len(count), int(of_user.max()))
         line, place, token, position = (torch.zeros(shape, dtype=torch.long, device=count.device) for _ in range(4))
         line.fill_(-1)  # what pads the shorter users belongs to no beam
@@ -152,10 +150,8 @@ class PromptReader:
         """One pass of the language model for some users: logits at the given places, and the keys and values it computed."""
         columns, seen = self._columns_behind(users, beam, count, line)
         longest = int(self.lengths[users].max())
-        cache = DynamicCache()
-        cache.layers = [
-            _Branches(prompt, behind, users, longest, columns) for prompt, behind in zip(self.prompt, self.behind)
-        ]
+        layers = zip(self.prompt, self.behind)
+        cache = cache_of(Branches(prompt, behind, users, longest, columns) for prompt, behind in layers)
         prompt = torch.arange(longest, device=count.device) < self.lengths[users, None, None]
         own = (line.unsqueeze(2) == line.unsqueeze(1)) & (place.unsqueeze(1) <= place.unsqueeze(2))
         mask = torch.cat([prompt.expand(-1, line.shape[1], -1), seen, own], dim=2).unsqueeze(1)
@@ -169,7 +165,7 @@ class PromptReader:
             columns = _true_columns(seen)
             self.visible = self.visible.gather(2, columns.unsqueeze(1).expand(-1, self.visible.shape[1], -1))
             users = torch.arange(len(columns), device=columns.device)
-            self.behind = [tuple(_at_columns(states, columns, users) for states in layer) for layer in self.behind]
+            self.behind = [tuple(at_columns(states, columns, users) for states in layer) for layer in self.behind]
 
     def _columns_behind(self, users, beam, count, line):
         """Columns behind the prompt that hold what the read beams see, ``[users, m]`` or ``[m]``; what each token sees."""
@@ -185,79 +181,7 @@ class PromptReader:
     def _make_room(self, columns):
         """Room for keys and values behind the prompt; more than is needed, for further columns."""
         if columns > self.behind[0][0].shape[2]:
-            self.behind = [tuple(_widened(states, 2 * columns) for states in layer) for layer in self.behind]
-
-
-class _PromptIsRead(Exception):
-    """Raised where the last layer knows the keys and values of a prompt: what would follow is not used."""
-
-
-class _LastLayer(DynamicLayer):
-    def update(self, key_states, value_states, *args, **kwargs):
-        self.keys, self.values = key_states, value_states
-        raise _PromptIsRead
-
-
-def _keys_and_values(llm, given):
-    """Keys and values of prompts, per layer a pair ``[users, heads, positions, d]``.
-
-    The last layer stops once it has them: its attention and feed-forward network, of use to the last token only, are most
-    of its cost.
-    """
-    users, positions = next(iter(given.values())).shape[:2]
-    at_once = max(1, PROMPT_TOKENS_AT_ONCE[llm.device.type] // positions)
-    parts = []
-    for part in torch.arange(users).split(at_once):
-        cache = DynamicCache()
-        cache.layers = [DynamicLayer() for _ in range(llm.config.get_text_config().num_hidden_layers - 1)] + [_LastLayer()]
-        with contextlib.suppress(_PromptIsRead):
-            llm(**{name: value[part] for name, value in given.items()}, past_key_values=cache, use_cache=True)
-        parts.append([(layer.keys, layer.values) for layer in cache.layers])
-    if len(parts) == 1:
-        return parts[0]
-    layers = []
-    while parts[0]:  # layer by layer, so that only one is there twice
-        layers.append(tuple(map(torch.cat, zip(*(part.pop(0) for part in parts)))))
-    return layers
-
-
-class _Prompt(DynamicLayer):
-    """A layer's keys and values of whole prompts, to which their last tokens, read once more, add nothing."""
-
-    def __init__(self, keys, values):
-        super().__init__()
-        self.keys, self.values = keys, values
-
-    def update(self, key_states, value_states, *args, **kwargs):
-        return self.keys, self.values
-
-
-class _Branches(DynamicLayer):
-    """A layer's keys and values while branches are read: of the prompts, of what was read before, and the new ones.
-
-    Those before are put together only when the layer asks for them, so that there is a copy of one layer at a time.
-    """
-
-    def __init__(self, prompt, behind, users, longest, columns):
-        super().__init__()
-        self.before = list(zip(prompt, behind))
-        self.users, self.longest, self.columns = users, longest, columns
-
-    def update(self, key_states, value_states, *args, **kwargs):
-        # autocast does not always compute in the precision that it computed in before
-        new = [states.to(prompt.dtype) for (prompt, _), states in zip(self.before, (key_states, value_states))]
-        self.keys, self.values = new
-        return tuple(
-            torch.cat(
-                [
-                    prompt.index_select(0, self.users)[:, :, : self.longest],
-                    _at_columns(behind, self.columns, self.users),
-                    states,
-                ],
-                dim=2,
-            )
-            for (prompt, behind), states in zip(self.before, new)
-        )
+            self.behind = [tuple(widened(states, 2 * columns) for states in layer) for layer in self.behind]
 
 
 def _with_about_as_many(count):
@@ -282,27 +206,10 @@ def _rows_of(users, user):
     return here, place[user[here]]
 
 
-def _widened(states, columns):
-    """``[users, heads, columns, d]``, beyond those there are of zeros: what is masked must be a number."""
-    wide = states.new_empty(*states.shape[:2], columns, states.shape[3])
-    wide[:, :, : states.shape[2]] = states
-    wide[:, :, states.shape[2] :] = 0
-    return wide
-
-
 def _true_columns(chosen):
     """Where rows are true, ``[users, most]``, filled up with places where they are not."""
     most = int(chosen.sum(dim=1).max())
     return (~chosen).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
-
-
-def _at_columns(states, columns, users):
-    """``[users, heads, m, d]`` of ``[all users, heads, n, d]``; ``columns`` are ``[users, m]``, or ``[m]`` the first m."""
-    if columns.dim() == 1:
-        return states.index_select(0, users)[:, :, : len(columns)]
-    return states.index_select(0, users).gather(
-        2, columns[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
-    )
 
 
 def _as_taken_by(llm, mask):
@@ -325,34 +232,3 @@ def logits_only_at(llm, row, column):
         yield
     finally:
         handle.remove()
-
-
-@torch.no_grad()
-def reads_branches(llm):
-    """Whether a language model reads branches side by side as it reads each of them alone.
-
-    Some do not: those whose attention takes its positions from the mask (ALiBi), and those without attention. Rounding in
-    bfloat16 moves single log-probabilities by more than one, so what is found must be near, on average, to what each
-    branch gets alone, measured by what it would get if it saw the other one.
-    """
-    device = llm.get_input_embeddings().weight.device
-    prompt, branches = torch.arange(8, device=device).unsqueeze(0), torch.tensor([[[9, 3, 5], [4, 8, 2]]], device=device)
-    begin = torch.zeros(1, 2, dtype=torch.long, device=device)
-    try:
-        reader = PromptReader(llm, prompt, torch.tensor([8], device=device))
-        reader.start()
-        reader.follow(begin)
-        beams = torch.arange(2, device=device).unsqueeze(0)
-        found = _log_probs(reader.read(beams, branches, begin, begin + 3).parts[0])
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):  # there is no one way to refuse a mask
-        return False
-    alone = _log_probs(llm(input_ids=torch.cat([prompt.expand(2, -1), branches[0]], dim=1), use_cache=False).logits[:, 8:])
-    joined = _log_probs(llm(input_ids=torch.cat([prompt, branches.flatten(1)], dim=1), use_cache=False).logits[:, 8:])
-    difference = (found - alone).abs()
-    if llm.dtype == torch.float32:
-        return bool(difference.max() < 1e-3)
-    return bool(difference.mean() < 0.25 * (joined - alone)[3:].abs().mean())
-
-
-def _log_probs(logits):
-    return logits.flatten(0, -2).float().log_softmax(dim=-1)

@@ -1,5 +1,7 @@
 """What recommenders have in common that write an item token by token and find their ranking by a beam search."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
@@ -7,9 +9,10 @@ from recbole.utils import InputType
 from recbole_gr.data.seen import interactions_of
 from recbole_gr.decoding.beam_search import ROUNDING, certified_beam_search
 from recbole_gr.decoding.leaf_order import leaf_ranks
+from recbole_gr.ragged import nth_of
 
 
-class BeamSearchRecommender(SequentialRecommender):
+class BeamSearchRecommender(SequentialRecommender, ABC):
     """Item scores from a beam search over a trie.
 
     A model sets ``trie`` and ``search`` (as :func:`~recbole_gr.decoding.beam_search.certified_beam_search` takes them),
@@ -34,13 +37,13 @@ class BeamSearchRecommender(SequentialRecommender):
         self.reset_certificates()
         self.seen = None
 
+    @abstractmethod
     def start_decoding(self, interaction, rows):
         """What :func:`certified_beam_search` takes as a decoder, for some rows of a batch (int64 indices)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log_likelihood(self, interaction, rows, items):
         """Exact log-probabilities of items ``[rows, candidates]`` for some rows of a batch: float32, of the same shape."""
-        raise NotImplementedError
 
     def rows_at_once(self, interaction):
         """The rows of a batch in groups that are searched together, those with histories of like length: int64 indices."""
@@ -109,7 +112,7 @@ class BeamSearchRecommender(SequentialRecommender):
         # candidates of one history side by side: [histories, most candidates]
         order = row_of.argsort(stable=True)
         counts = torch.bincount(row_of)
-        place = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[row_of[order]]
+        place = nth_of(row_of[order], counts)
         candidates = torch.ones(len(distinct), int(counts.max()), dtype=torch.long, device=items.device)
         candidates[row_of[order], place] = items[order]
         first_row = order[counts.cumsum(0) - counts]

@@ -17,9 +17,10 @@ from recbole_gr.decoding.title_trie import TitleTrie
 from recbole_gr.errors import DataError, SettingError
 from recbole_gr.gpu_memory import memory_suffices
 from recbole_gr.language_model import base_digest, load_model, parameter_counts
+from recbole_gr.language_model.branch_check import reads_branches
 from recbole_gr.language_model.cf_injection import CFInjection
 from recbole_gr.language_model.prompt import PromptLayout
-from recbole_gr.language_model.prompt_reader import PromptReader, logits_only_at, reads_branches
+from recbole_gr.language_model.prompt_reader import PromptReader, logits_only_at
 from recbole_gr.language_model.source import SCRATCH
 from recbole_gr.language_model.tuning import tuned, tuning_of
 from recbole_gr.llm_settings import check_llm_settings
