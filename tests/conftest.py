@@ -1,4 +1,4 @@
-"""What the tests share: a folder of their own, and a small real part of ml-100k."""
+"""What the tests share: a folder of their own, a small real part of ml-100k, small encoders and language models."""
 
 import csv
 import logging
@@ -139,3 +139,43 @@ def llm_settings(llama_folder, smaller_part, tmp_path_factory):
         "beam_size": 10,
         "show_progress": False,
     }
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory):
+    """The folder of a small BERT of random weights; for the whole session, not to be changed."""
+    from encoders import new_bert, save_with_tokenizer
+
+    return save_with_tokenizer(new_bert(), tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="session")
+def t5(tmp_path_factory):
+    """As ``bert``, of a T5 with its decoder."""
+    from encoders import new_t5, save_with_tokenizer
+
+    return save_with_tokenizer(new_t5(), tmp_path_factory.mktemp("t5"))
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory):
+    """Runs a model in a folder of its own, which stays for the whole session."""
+    from llm_referee import outcome
+
+    from recbole_gr.quick_start import run
+
+    def run_in(name, settings, model="LLMasRS"):
+        folder = tmp_path_factory.mktemp(name)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.setattr("sys.argv", ["pytest"])
+            result = run(model, "small", config_dict=settings)
+        return outcome(result, folder)
+
+    return run_in
+
+
+@pytest.fixture(scope="session")
+def lora_run(kept, llm_settings):
+    """What a run of LLMasRS with an adapter left behind, trained once for all tests that look at it."""
+    return kept("lora", {**llm_settings, "epoch_samples": None})
