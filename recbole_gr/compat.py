@@ -9,6 +9,7 @@ so ``apply`` imports nothing slow, and nobody but that module sees a difference.
 
 import builtins
 import contextlib
+import functools
 import importlib
 import importlib.abc
 import inspect
@@ -33,6 +34,7 @@ def apply():
     mend_ray_import()
     mend_checkpoint_loading()
     mend_dok_matrix()
+    mend_list_metrics()
     quiet_recbole_warnings()
 
 
@@ -200,6 +202,31 @@ def mend_dok_matrix():
 
     if not hasattr(dok_matrix, "_update"):
         dok_matrix._update = lambda matrix, entries: matrix._dict.update(entries)
+
+
+def mend_list_metrics():
+    """ItemCoverage, GiniIndex, AveragePopularity and TailPercentage cannot be measured: 'int' has no attribute 'cpu'.
+
+    ``Collector.get_data_struct`` (evaluator/collector.py:227) moves all it has to the CPU, the number of items and the
+    popularity counter of those metrics too. Here they are set aside meanwhile.
+    """
+
+    @contextlib.contextmanager
+    def mended(collector):
+        yield
+        original = collector.Collector.get_data_struct
+
+        def get_data_struct(self):
+            held = self.data_struct._data_dict
+            aside = {key: held.pop(key) for key in list(held) if not hasattr(held[key], "cpu")}
+            result = original(self)
+            held.update(aside)
+            result._data_dict.update(aside)
+            return result
+
+        collector.Collector.get_data_struct = functools.wraps(original)(get_data_struct)
+
+    _mend_on_import("recbole.evaluator.collector", mended)
 
 
 def quiet_recbole_warnings():

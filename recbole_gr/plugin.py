@@ -24,7 +24,7 @@ from recbole.utils.argument_list import dataset_arguments
 
 from recbole_gr.data.dataloader import LengthGroupedTrainDataLoader
 from recbole_gr.data.dataset import LLMasRSDataset, TIGERDataset
-from recbole_gr.data.order import sort_by_exact_time
+from recbole_gr.data.order import settle_order
 from recbole_gr.data.seen import add_seen_items
 from recbole_gr.errors import SettingError
 from recbole_gr.model import llmasrs, tiger
@@ -40,8 +40,9 @@ RANKING_TYPES = (ModelType.GENERAL, ModelType.SEQUENTIAL, ModelType.KNOWLEDGE, M
 
 #: Our settings that shape a dataset, its semantic IDs and its titles.
 SHAPING_SETTINGS = (
-    *("timestamp_order", "mask_seen", "text_encoder", "text_template", "text_max_tokens", "item_vector_file"),
-    *("item_vectors", "cf_checkpoint", "cf_parameter", "text_weight", "cf_weight", "pca_dimension", "whiten"),
+    *("timestamp_order", "tie_order", "tie_interval", "tie_seed", "mask_seen"),
+    *("text_encoder", "text_template", "text_max_tokens", "item_vector_file", "item_vectors"),
+    *("cf_checkpoint", "cf_parameter", "text_weight", "cf_weight", "pca_dimension", "whiten"),
     *("tokenizer", "codebook_num", "codebook_size", "collision", "category_column", "sid_file", "sid_codebook_sizes"),
     *("llm", "scratch_vocabulary", "item_as", "title_template", "title_max_tokens", "duplicate_titles"),
     *("prompt_template", "history_separator", "cf_injection"),
@@ -143,8 +144,7 @@ def _with_exact_order(original):
     """RecBole sorts by time after rounding it to float32; a stable sort before the rounding settles the order."""
 
     def change_feat_format(self):
-        if self.config["timestamp_order"] != "recbole":
-            sort_by_exact_time(self)
+        settle_order(self)
         return original(self)
 
     return change_feat_format
@@ -167,7 +167,9 @@ def _with_seen_items(original):
     def create_samplers(config, dataset, built_datasets):
         if config["mask_seen"] is True and config["MODEL_TYPE"] in RANKING_TYPES:
             if config["benchmark_filename"] is not None:
-                raise SettingError("mask_seen", True, "files that are split already do not tell all a user had; set it to recbole")
+                raise SettingError(
+                    "mask_seen", True, "files that are split already do not tell all a user had; set it to recbole"
+                )
             add_seen_items(built_datasets)
         return original(config, dataset, built_datasets)
 

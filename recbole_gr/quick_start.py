@@ -8,6 +8,7 @@ import sys
 from inspect import signature
 from logging import getLogger
 from pathlib import Path
+from time import perf_counter
 
 import recbole.model
 import recbole.quick_start.quick_start
@@ -19,6 +20,8 @@ from recbole.data.transform import construct_transform
 from recbole.utils import dict2str, get_environment, get_model, get_trainer, init_logger, init_seed, set_color
 
 from recbole_gr.errors import SettingError
+from recbole_gr.hit_ranks import gathered_batches, hit_ranks_table, noted_hit_ranks, quantised_ids
+from recbole_gr.learning_curve import note_epochs
 from recbole_gr.plugin import RANKING_TYPES, is_ours, properties_file, read_properties
 from recbole_gr.record import build_record, write_record
 from recbole_gr.settings import check_protocol, check_writable
@@ -135,9 +138,7 @@ def warn_of_unknown_settings(config):
 
 #: Options of ``recbole-gr tokenize`` on the command line.
 TOKENIZE_OPTIONS = ("output_dir", "sid_format", "compare_vectors")
-LAUNCH_SETTINGS = (
-    *("config_files", "nproc", "ip", "port", "world_size", "group_offset", "offset", "local_rank"),
-)
+LAUNCH_SETTINGS = (*("config_files", "nproc", "ip", "port", "world_size", "group_offset", "offset", "local_rank"),)
 
 
 @contextlib.contextmanager
@@ -170,7 +171,7 @@ def _run(config, state, saved):
     logger.info(sys.argv)
     logger.info(config)
 
-    stages = {}
+    stages, start = {}, perf_counter()
     with stopwatch(stages, "data"):
         dataset = create_dataset(config)
         logger.info(dataset)
@@ -184,6 +185,7 @@ def _run(config, state, saved):
     logger.info(set_color("FLOPs", "blue") + f": {flops}")
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     time_epochs(trainer, stages)
+    learning_curve = note_epochs(trainer)
 
     if state is None or restore_training_state(state, trainer, train_data):
         keep_state = saved and config["local_rank"] == 0
@@ -194,7 +196,8 @@ def _run(config, state, saved):
     else:
         logger.info("The interrupted run had already finished training; only the test remains.")
         trainer.eval_collector.data_collect(train_data)
-    with stopwatch(stages, "test"):
+    depth, ids = max(config["topk"]), quantised_ids(dataset)
+    with stopwatch(stages, "test"), noted_hit_ranks(trainer, depth, ids) as noted:
         test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
     epoch_samples = min(config["epoch_samples"] or len(train_data._dataset), len(train_data._dataset))
     add_rates(stages, epoch_samples, len(valid_data._dataset), len(test_data._dataset))
@@ -208,9 +211,13 @@ def _run(config, state, saved):
         "best_valid_result": trainer.best_valid_result,
         "test_result": test_result,
     }
+    noted = gathered_batches(noted, config)
+    stages["whole"] = {"seconds": round(perf_counter() - start, 3), "times": 1}
     if config["local_rank"] == 0 and config["record_dir"]:
         record = build_record(config, dataset, loaders, model, result, stages)
-        result["record"] = write_record(record, config["record_dir"])
+        record["learning_curve"] = learning_curve
+        hit_ranks = hit_ranks_table(noted, loaders) if noted else None
+        result["record"] = write_record(record, config["record_dir"], config["record_name"], hit_ranks)
         logger.info(set_color("run record ", "yellow") + f": {result['record']}")
     if not config["single_spec"]:
         dist.destroy_process_group()

@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from recbole_gr.files import written_whole
+from recbole_gr.hit_ranks import write_hit_ranks
+from recbole_gr.peak_memory import peak_memory
 
 VERSIONS = (
     *("recbole_gr", "recbole", "torch", "numpy", "scipy", "pandas"),
@@ -19,19 +21,29 @@ VERSIONS = (
 )
 
 
-def write_record(record, folder):
-    """Write a record under a name made of model, dataset, time and content.
+def write_record(record, folder, name=None, hit_ranks=None):
+    """Write a record and, under the same name before it, the ranks of the test's targets.
+
+    Args:
+        record (dict): from :func:`build_record`.
+        folder (str): made if it is not there.
+        name (str): without ending; None: one of model, dataset, time and content.
+        hit_ranks (pandas.DataFrame): from :func:`recbole_gr.hit_ranks.hit_ranks_table`; None: there are none.
 
     Returns:
-        str: the path.
+        str: the path of the record.
     """
     os.makedirs(folder, exist_ok=True)
-    text = json.dumps(record, indent=1)
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    content = hashlib.sha256(text.encode()).hexdigest()[:8]
-    path = os.path.join(folder, f"{record['model']}-{record['dataset']}-{stamp}-{content}.json")
+    if name is None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        content = hashlib.sha256(json.dumps(record).encode()).hexdigest()[:8]
+        name = f"{record['model']}-{record['dataset']}-{stamp}-{content}"
+    if hit_ranks is not None:
+        write_hit_ranks(hit_ranks, os.path.join(folder, f"{name}.parquet"))
+        record = {**record, "hit_ranks": {"file": f"{name}.parquet", "depth": max(record["config"]["topk"])}}
+    path = os.path.join(folder, f"{name}.json")
     with written_whole(path) as file:
-        file.write(text + "\n")
+        file.write(json.dumps(record, indent=1) + "\n")
     return path
 
 
@@ -57,6 +69,7 @@ def build_record(config, dataset, loaders, model, result, stages):
         "test": _floats(result["test_result"]),
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "stages": stages,
+        **peak_memory(),
         "dataset_statistics": dataset_statistics(dataset, loaders),
         "config": {key: plain(value) for key, value in sorted(config.final_config_dict.items())},
         "command": sys.argv,

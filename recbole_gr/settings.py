@@ -29,7 +29,11 @@ TIGER_CHOICES = {
     "history_position": ("code", "item"),
     "decoding": ("constrained", "free"),
 }
-PROTOCOL_CHOICES = {"mask_seen": (True, False, "recbole"), "timestamp_order": ("exact", "recbole")}
+PROTOCOL_CHOICES = {
+    "mask_seen": (True, False, "recbole"),
+    "timestamp_order": ("exact", "recbole"),
+    "tie_order": ("file", "shuffled"),
+}
 SEMANTIC_ID_AT_LEAST = {"codebook_num": 1, "codebook_size": 1, "text_max_tokens": 1}
 TRAINING_AT_LEAST = {"beam_size": 1, "warmup_steps": 0, "MAX_ITEM_LIST_LENGTH": 1}
 MODEL_NUMBERS = dict.fromkeys(ModelSize.__dataclass_fields__, 1)
@@ -110,6 +114,10 @@ def check_protocol(config):
         SettingError
     """
     check_choices(config, PROTOCOL_CHOICES)
+    check_whole_numbers(config, {"tie_interval": 0, "tie_seed": 0})
+    check_texts(config, "record_name")
+    if config["tie_order"] == "shuffled" and config["timestamp_order"] == "recbole":
+        raise SettingError("timestamp_order", "recbole", "has no use with tie_order=shuffled")
     ranked = {f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config["topk"]}
     unranked = {metric.lower() for metric in config["metrics"]}
     if str(config["valid_metric"]).lower() not in ranked | unranked:

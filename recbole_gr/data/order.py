@@ -1,14 +1,19 @@
-"""The order of interactions in time, by the full precision of the file."""
+"""The order of interactions in time, by the full precision of the file, and the order of those that share a timestamp."""
 
+import numpy as np
 import pandas as pd
 
 
-def sort_by_exact_time(dataset):
-    """Sort a dataset's interactions by time before RecBole rounds the time to float32.
+def settle_order(dataset):
+    """Settle the order of a dataset's interactions before RecBole sorts them by rounded times.
 
-    At 8.8e8 seconds neighbouring float32 values are 64 seconds apart, so RecBole's sort leaves interactions closer than
-    that in the order of the file. Its sorts are stable, and rounding never swaps two times; so after this sort on the
-    float64 values of the file they keep the true order, and only true ties stay in the order of the file.
+    RecBole keeps times as float32: at 8.8e8 seconds neighbouring values are 64 seconds apart, and its sort leaves
+    interactions closer than that in the order of the file. Its sorts are stable, and rounding never swaps two times; so
+    after a sort on the float64 values of the file (``timestamp_order: exact``) they keep the true order.
+
+    What shares a timestamp stays in the order of the file, which may follow from the items and help a model that sees
+    their numbers. ``tie_order: shuffled`` puts it in a random order instead, drawn by ``tie_seed`` alone. Times in one
+    ``tie_interval`` count as shared; they are set to its beginning, so that no later sort brings the old order back.
 
     Does nothing where the order of time plays no part (``order: RO``), or where the file itself is the split
     (``benchmark_filename``).
@@ -16,11 +21,25 @@ def sort_by_exact_time(dataset):
     Args:
         dataset (recbole.data.dataset.Dataset): before its conversion, with ``inter_feat`` a pandas.DataFrame.
     """
-    by_time = dataset.config["eval_args"]["order"] == "TO" and dataset.benchmark_filename_list is None
+    config = dataset.config
+    by_time = config["eval_args"]["order"] == "TO" and dataset.benchmark_filename_list is None
     if not by_time or not isinstance(dataset.inter_feat, pd.DataFrame) or dataset.time_field not in dataset.inter_feat:
         return
-    time = dataset.inter_feat[dataset.time_field]
-    if dataset.time_field in dataset.config["numerical_features"]:
-        time = time.str[0]
-    order = time.to_numpy(dtype="float64").argsort(kind="stable")
+    listed = dataset.time_field in config["numerical_features"]  # then each time stands first in a list
+    given = dataset.inter_feat[dataset.time_field]
+    time = (given.str[0] if listed else given).to_numpy(dtype="float64")
+    if config["tie_order"] == "shuffled":
+        time = begin_of_interval(time, config["tie_interval"])
+        dataset.inter_feat[dataset.time_field] = [[t, *rest] for t, (_, *rest) in zip(time, given)] if listed else time
+        shuffled = np.random.default_rng(config["tie_seed"]).permutation(len(time))
+        order = shuffled[time[shuffled].argsort(kind="stable")]
+    elif config["timestamp_order"] != "recbole":
+        order = time.argsort(kind="stable")
+    else:
+        return
     dataset.inter_feat = dataset.inter_feat.iloc[order].reset_index(drop=True)
+
+
+def begin_of_interval(time, length):
+    """Times that lie in one interval of this length become equal, for a length of 0 none: float64 ``[interactions]``."""
+    return time // length * length if length else time

@@ -1,0 +1,245 @@
+"""What a board asks for: a dataset, a protocol that holds for all, and rows of models with their settings and seeds."""
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+
+from recbole_gr.errors import SettingError
+from recbole_gr.leaderboard.search import check_search
+from recbole_gr.plugin import SettingsLoader
+
+ACCURACY = ("Recall", "NDCG", "MRR", "Hit", "MAP", "Precision")
+METRICS = (*ACCURACY[:4], "ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage")
+
+#: Models of ours, which are compared with the best of the others.
+GENERATIVE = ("TIGER", "LLMasRS")
+
+#: Settings that say where and how fast, not what: a record is the same whatever they are.
+WHEREABOUTS = (
+    *("data_path", "cache_dir", "checkpoint_dir", "record_dir", "record_name", "resume", "show_progress", "state"),
+    *("use_gpu", "gpu_id", "worker", "log_wandb", "wandb_project", "eval_batch_size"),
+)
+
+_BOARD_KEYS = {
+    **{"name": str, "dataset": str, "description": str, "main_metric": str, "config_files": list, "protocol": dict},
+    **{"metrics": list, "topk": list, "seeds": list, "rows": list, "side_by_side": list, "published": list},
+    **{"id_level": bool, "search": dict},
+}
+_ROW_KEYS = {
+    **{"name": str, "model": str, "settings": dict, "config_files": list, "seeds": list, "baseline": bool},
+    "search": dict,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Args:
+        name (str): as printed.
+        model (str): as in ``--model``.
+        settings (dict): what differs from the model's defaults, config files read.
+        seeds (tuple of int): one cell each.
+        baseline (bool): whether it is one of those that the others are tested against.
+        search (dict): the space of RecBole's HyperTuning; None: settings as they are.
+        variant (dict): what the board varies side by side, for example ``{"tie_order": "shuffled"}``.
+    """
+
+    name: str
+    model: str
+    settings: dict
+    seeds: tuple
+    baseline: bool
+    search: dict = None
+    variant: dict = None
+
+
+@dataclass(frozen=True)
+class Board:
+    """A leaderboard as its yaml file describes it; see ``docs/leaderboards.md`` for the keys."""
+
+    name: str
+    dataset: str
+    description: str
+    protocol: dict
+    metrics: tuple
+    topk: tuple
+    main_metric: str
+    rows: tuple
+    published: tuple
+    id_level: bool
+    effort: dict
+    file: str
+    given: dict
+
+    @property
+    def command(self):
+        """What makes the page anew."""
+        given = [f"--{key}={_as_argument(value)}" for key, value in self.given.items() if key not in WHEREABOUTS]
+        return shlex.join(["recbole-gr", "leaderboard", self.file, *given])
+
+    def cells(self):
+        """All cells, row by row."""
+        return [Cell(self, row, seed) for row in self.rows for seed in row.seeds]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a row with a seed.
+
+    Args:
+        board (Board): whose it is.
+        row (Row): its row.
+        seed (int): its seed.
+        found (dict): settings that a search found or tries.
+    """
+
+    board: Board
+    row: Row
+    seed: int
+    found: dict = None
+
+    @cached_property
+    def settings(self):
+        """All that differs from the defaults: protocol, row, variant, what a search found, the seed."""
+        return {**self._asked, **(self.found or {})}
+
+    @property
+    def _asked(self):
+        row = {**self.board.protocol, **self.row.settings, **(self.row.variant or {})}
+        protocol = {
+            "metrics": list(self.board.metrics),
+            "topk": list(self.board.topk),
+            "valid_metric": self.board.main_metric,
+        }
+        return {**row, **protocol, "seed": self.seed}
+
+    @property
+    def key(self):
+        """The name of its files: readable, and with a digest of all that shapes the result."""
+        # what a search finds follows from its space and effort, and is not known before
+        settings = self._asked if self.row.search else self.settings
+        shaping = {key: value for key, value in settings.items() if key not in WHEREABOUTS}
+        searched = [self.row.search, self.board.effort] if self.row.search else []
+        what = json.dumps([self.board.dataset, self.row.model, shaping, *searched], sort_keys=True)
+        digest = hashlib.sha256(what.encode()).hexdigest()[:10]
+        words = [self.row.name, *map(str, (self.row.variant or {}).values())]
+        return f"{re.sub('[^A-Za-z0-9]+', '-', ' '.join(words)).strip('-')}-seed{self.seed}-{digest}"
+
+    @property
+    def command(self):
+        """The command that repeats the run."""
+        written = [f"--{key}={_as_argument(value)}" for key, value in self.settings.items() if key not in WHEREABOUTS]
+        what = [f"--model={self.row.model}", f"--dataset={self.board.dataset}"]
+        return shlex.join(["recbole-gr", "run", *what, *written])
+
+
+def _as_argument(value):
+    """As RecBole's Config reads it from the command line, a Python literal; blanks within it would part it."""
+    return value if isinstance(value, str) else re.sub(r"(?<=[,:]) ", "", repr(value).replace("'", "\""))
+
+
+def read_board(file, given=None):
+    """Read and check a board.
+
+    Args:
+        file (str): the yaml file.
+        given (dict): settings from the command line for every cell, for example ``data_path``.
+
+    Returns:
+        Board
+
+    Raises:
+        SettingError: names the file's key, its value and what is allowed.
+    """
+    if not os.path.isfile(file):
+        raise SettingError("leaderboard", file, "no such file")
+    try:
+        asked = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=SettingsLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError("leaderboard", file, f"is not yaml: {' '.join(str(error).split())}") from error
+    if not isinstance(asked, dict):
+        raise SettingError("leaderboard", file, "must hold keys and values, dataset and rows among them")
+    _check_keys(asked, _BOARD_KEYS, file, ("dataset", "rows"))
+    metrics, topk = asked.get("metrics", list(METRICS)), asked.get("topk", [5, 10, 20])
+    effort = {"trials": 10, "algorithm": "random", "seed": 2020, **asked.get("search", {})}
+    shared = {**_read_config_files(asked), **asked.get("protocol", {}), **(given or {})}
+    board = Board(
+        name=asked.get("name", Path(file).stem),
+        dataset=asked["dataset"],
+        description=asked.get("description", ""),
+        protocol=shared,
+        metrics=tuple(metrics),
+        topk=tuple(_check_numbers("topk", topk)),
+        main_metric=asked.get("main_metric", "NDCG@10").lower(),
+        rows=tuple(_rows(asked, effort, file)),
+        published=tuple(asked.get("published", ())),
+        id_level=asked.get("id_level", False),
+        effort=effort,
+        file=file,
+        given=given or {},
+    )
+    ranked = [f"{metric.lower()}@{k}" for metric in metrics if metric in ACCURACY for k in topk]
+    if board.main_metric not in ranked:
+        raise SettingError("main_metric", board.main_metric, f"must be one of metrics at one of topk: {', '.join(ranked)}")
+    return board
+
+
+def _check_keys(asked, kinds, where, needed):
+    for key in needed:
+        if not asked.get(key):
+            raise SettingError(key, asked.get(key), f"must be set in {where}")
+    for key, value in asked.items():
+        if key not in kinds:
+            raise SettingError(key, value, f"no such key in {where}; there are {', '.join(kinds)}")
+        if not isinstance(value, kinds[key]):
+            raise SettingError(key, value, f"must be a {kinds[key].__name__} in {where}")
+
+
+def _check_numbers(key, values):
+    if not values or any(not isinstance(value, int) or isinstance(value, bool) or value < 0 for value in values):
+        raise SettingError(key, values, "must be a list of whole numbers")
+    return values
+
+
+def _read_config_files(asked):
+    settings = {}
+    for file in asked.get("config_files", ()):
+        if not os.path.isfile(file):
+            raise SettingError("config_files", file, "no such file")
+        settings.update(yaml.load(Path(file).read_text(encoding="utf-8"), Loader=SettingsLoader) or {})
+    return settings
+
+
+def _rows(asked, effort, file):
+    names = set()
+    variants = asked.get("side_by_side") or [{}]
+    for variant, number in itertools.product(variants, range(len(asked["rows"]))):
+        row = asked["rows"][number]
+        where = f"row {number + 1} of {file}"
+        if not isinstance(row, dict):
+            raise SettingError("rows", row, f"{where} must hold keys and values, model among them")
+        _check_keys(row, _ROW_KEYS, where, ("model",))
+        name = row.get("name", row["model"])
+        if (name, str(variant)) in names:
+            raise SettingError("name", name, f"{where} has the name of another row")
+        names.add((name, str(variant)))
+        if "search" in row:
+            check_search(row["search"], effort, where)
+        yield Row(
+            name=name,
+            model=row["model"],
+            settings={**_read_config_files(row), **row.get("settings", {})},
+            seeds=tuple(_check_numbers("seeds", row.get("seeds", asked.get("seeds", [2020])))),
+            baseline=row.get("baseline", row["model"] not in GENERATIVE),
+            search=row.get("search"),
+            variant=variant,
+        )

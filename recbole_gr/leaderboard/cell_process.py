@@ -1,0 +1,78 @@
+"""What the process of one cell runs: ``python -m recbole_gr.leaderboard.cell_process JOB.json``.
+
+The process holds a lock on the cell as long as it lives. So the same cell never runs twice at once, whoever started it,
+and a process that was killed leaves nothing that has to be cleaned up.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+import tempfile
+import traceback
+
+from recbole_gr.files import written_whole
+
+
+@contextlib.contextmanager
+def locked(path, wait):
+    """Hold the lock of a file, which is made if it is not there.
+
+    Args:
+        wait (bool): for another process to let it go; else yields False at once if one has it.
+
+    Yields:
+        bool: whether the lock is held.
+    """
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def run_cell(job):
+    """Run a model and write its record, unless the record is there; a failure is written in its place.
+
+    Args:
+        job (dict): ``folder`` and ``key`` of the cell's files, ``lock``, ``model``, ``dataset``, ``settings``.
+
+    Returns:
+        int: exit status.
+    """
+    own = os.path.join(job["folder"], job["key"])
+    with locked(job["lock"], wait=True):
+        if os.path.exists(f"{own}.json"):
+            return 0
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(f"{own}.failed.json")
+        try:
+            with tempfile.TemporaryDirectory(prefix="recbole_gr-") as checkpoints:
+                _run(job, checkpoints)
+        except Exception as error:
+            traceback.print_exc()
+            write_failure(own, f"{type(error).__name__}: {error}")
+            return 1
+    return 0
+
+
+def _run(job, checkpoints):
+    from recbole_gr.quick_start import run
+
+    own = {"record_dir": job["folder"], "record_name": job["key"]}
+    run(job["model"], job["dataset"], config_dict={"checkpoint_dir": checkpoints, **job["settings"], **own})
+
+
+def write_failure(own, error):
+    """Note in one line why a cell has no record."""
+    with written_whole(f"{own}.failed.json") as file:
+        json.dump({"error": " ".join(error.split())}, file)
+
+
+if __name__ == "__main__":
+    with open(sys.argv.pop(), encoding="utf-8") as job_file:  # RecBole's Config would read what stands in sys.argv
+        asked = json.load(job_file)
+    sys.exit(run_cell(asked))

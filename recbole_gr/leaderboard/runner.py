@@ -1,0 +1,175 @@
+"""Runs the cells of a board that have no record yet, one process each."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from time import sleep
+
+import torch
+from tqdm import tqdm
+
+from recbole_gr.errors import RecBoleGRError
+from recbole_gr.files import written_whole
+from recbole_gr.leaderboard.cell_process import locked, write_failure
+from recbole_gr.leaderboard.search import search_settings
+from recbole_gr.leaderboard.time_left import TimeLeft
+
+#: Seconds between two looks at a cell that another board runs.
+LOOK_AGAIN = 2.0
+
+
+class Runner:
+    """Runs cells and keeps their files in one folder.
+
+    Args:
+        folder (str): where records and hit ranks are, and below it in ``work`` logs and locks; boards may share it.
+        jobs (int): how many processes run at once.
+    """
+
+    def __init__(self, folder, jobs=1):
+        self.folder, self.jobs = folder, jobs
+        self.processes, self.stopped = set(), False
+        self.places = list(range(jobs))  # which of the GPUs a process gets
+        self.lock = threading.Lock()
+        os.makedirs(os.path.join(folder, "work"), exist_ok=True)
+
+    def path(self, key, ending):
+        """Of a file of a cell that is kept."""
+        return os.path.join(self.folder, key + ending)
+
+    def work_path(self, key, ending):
+        """Of a file of a cell that only its run needs."""
+        return os.path.join(self.folder, "work", key + ending)
+
+    def record(self, key):
+        """The record of a cell; None if there is none."""
+        return read_json(self.path(key, ".json"))
+
+    def run_board(self, board):
+        """Run what is missing; a cell that fails does not stop the others.
+
+        Returns:
+            list of Cell: those that failed.
+        """
+        cells = board.cells()
+        time_left = TimeLeft(self, cells)
+        with tqdm(total=len(cells), desc=board.name, unit="cell", dynamic_ncols=True) as bar:
+
+            def run(cell):
+                if not self.stopped:
+                    self.run_whole(cell)
+                    with self.lock:
+                        bar.set_postfix_str(f"{time_left.words(self.jobs)} left, {cell.key}")
+                        bar.update()
+
+            with ThreadPoolExecutor(self.jobs) as threads:
+                try:
+                    for done in [threads.submit(run, cell) for cell in self.in_good_order(cells)]:
+                        done.result()
+                except BaseException:
+                    self.stop()
+                    raise
+        return [cell for cell in cells if self.record(cell.key) is None]
+
+    def in_good_order(self, cells):
+        """Those last that another board runs at the moment."""
+        return sorted(cells, key=self.is_running)
+
+    def is_running(self, cell):
+        """Whether a process has the cell's lock."""
+        if not os.path.exists(self.work_path(cell.key, ".lock")):
+            return False
+        with locked(self.work_path(cell.key, ".lock"), wait=False) as free:
+            return not free
+
+    def run_whole(self, cell):
+        """Run a cell, the search of its row before it."""
+        if self.record(cell.key) is not None:
+            return
+        if cell.row.search:
+            try:
+                cell = replace(cell, found=self.found(cell)["found"])
+            except RecBoleGRError as error:
+                write_failure(self.path(cell.key, ""), str(error))
+                return
+        self.run_cell(cell)
+
+    def found(self, cell):
+        """What the search of a row found; all its seeds share the search with the first one."""
+        first = replace(cell, seed=cell.row.seeds[0])
+        path = self.path(first.key, ".search.json")
+        with locked(self.work_path(first.key, ".search.lock"), wait=True):
+            result = read_json(path)
+            if result is None:
+                result = search_settings(first, self.run_cell)
+                with written_whole(path) as file:
+                    json.dump(result, file, indent=1)
+        return result
+
+    def run_cell(self, cell):
+        """Run one cell in a process of its own, and wait for it.
+
+        Returns:
+            dict: its record; None if it failed.
+        """
+        if self.record(cell.key) is None and not self.stopped:
+            with self.lock:
+                place = self.places.pop(0)
+            try:
+                self._run_process(cell, place)
+            finally:
+                with self.lock:
+                    self.places.append(place)
+        return self.record(cell.key)
+
+    def _run_process(self, cell, place):
+        job = {
+            **{"folder": self.folder, "key": cell.key, "lock": self.work_path(cell.key, ".lock")},
+            **{"model": cell.row.model, "dataset": cell.board.dataset},
+            "settings": {"show_progress": False, **_device(place), **cell.settings},
+        }
+        job_path = self.work_path(cell.key, ".job.json")
+        with written_whole(job_path) as file:
+            json.dump(job, file)
+        command = [sys.executable, "-m", "recbole_gr.leaderboard.cell_process", job_path]
+        with open(self.work_path(cell.key, ".log"), "a", encoding="utf-8") as log:
+            process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=self._environment()
+            )
+            self.processes.add(process)
+            status = process.wait()
+            self.processes.discard(process)
+        while self.is_running(cell):  # killed from outside, and another board has taken the cell
+            sleep(LOOK_AGAIN)
+        failed = status != 0 and self.record(cell.key) is None and not self.stopped
+        if failed and not os.path.exists(self.path(cell.key, ".failed.json")):
+            write_failure(self.path(cell.key, ""), f"the process ended with status {status}")
+
+    def _environment(self):
+        threads = max(1, (os.cpu_count() or 1) // self.jobs)
+        return {"OMP_NUM_THREADS": str(threads), **os.environ}
+
+    def stop(self):
+        """End all processes; what they had not finished has no record."""
+        self.stopped = True
+        for process in list(self.processes):
+            process.terminate()
+
+
+def _device(place):
+    """RecBole numbers GPUs by ``gpu_id``; processes beyond their number share them."""
+    gpus = torch.cuda.device_count()
+    return {"gpu_id": str(place % gpus)} if gpus > 1 else {}
+
+
+def read_json(path):
+    """A json file; None if there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return None

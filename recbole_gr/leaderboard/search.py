@@ -1,0 +1,90 @@
+"""Equal effort: RecBole's HyperTuning with the same number of trials for every row that has a space to search.
+
+A trial is a cell like any other, run in a process of its own and kept; a search that was stopped draws the same trials
+again and finds their records.
+"""
+
+import os
+from dataclasses import replace
+
+from recbole_gr.checks import check_choice, check_whole_number
+from recbole_gr.errors import RecBoleGRError, SettingError
+
+ALGORITHMS = ("random", "bayes")
+
+#: The ways to draw a value, and how many numbers describe each; None: a list of values.
+DRAWS = {"choice": None, "uniform": 2, "quniform": 3, "loguniform": 2}
+
+
+def check_search(space, effort, where):
+    """Check a row's space, as RecBole's ``HyperTuning(params_dict=...)`` takes it, and the board's effort.
+
+    Raises:
+        SettingError
+        RecBoleGRError: hyperopt is not installed.
+    """
+    for key in effort:
+        check_choice("search", key, ("trials", "algorithm", "seed"))
+    check_whole_number("trials", effort["trials"], 1)
+    check_whole_number("seed", effort["seed"], 0)
+    check_choice("algorithm", effort["algorithm"], ALGORITHMS)
+    for draw, settings in space.items():
+        if draw not in DRAWS or not isinstance(settings, dict):
+            raise SettingError("search", space, f"in {where} must hold, under {', '.join(DRAWS)}, settings and their values")
+        for key, values in settings.items():
+            if not isinstance(values, list) or not values or DRAWS[draw] not in (None, len(values)):
+                numbers = "a list of values" if DRAWS[draw] is None else f"a list of {DRAWS[draw]} numbers"
+                raise SettingError(key, values, f"{draw} takes {numbers}")
+    try:
+        import hyperopt  # noqa: F401
+    except ImportError as error:
+        raise RecBoleGRError(f"search in {where} needs the package hyperopt: pip install hyperopt") from error
+
+
+def search_settings(cell, run_trial):
+    """The settings of a row's space with the best validation score.
+
+    Args:
+        cell (Cell): the row's first cell.
+        run_trial (callable): takes the cell of a trial, returns its record, or None if it failed.
+
+    Returns:
+        dict: ``found``, the settings; ``trials``, of each its settings, key and score.
+
+    Raises:
+        RecBoleGRError: all trials failed.
+    """
+    from recbole.trainer import HyperTuning, hyper_tuning
+
+    hyper_tuning.print = lambda *_: None  # it prints every trial, in the middle of the progress bar
+    trials = []
+
+    def objective(settings, _):
+        found = {key: _plain(value) for key, value in settings.items()}
+        trial = replace(cell, row=replace(cell.row, search=None, name=f"{cell.row.name} trial"), found=found)
+        record = run_trial(trial)
+        score = record["valid"][cell.board.main_metric] if record else 0.0
+        trials.append({"settings": found, "key": trial.key, "score": score if record else None})
+        return {"model": cell.row.model, "best_valid_score": score, "valid_score_bigger": True}
+
+    effort = cell.board.effort
+    # trials are drawn by hyperopt's own seed, and none is left out for lack of progress: that would not be equal effort
+    os.environ["HYPEROPT_FMIN_SEED"] = str(effort["seed"])
+    tuning = HyperTuning(
+        objective,
+        params_dict=cell.row.search,
+        algo=effort["algorithm"],
+        max_evals=effort["trials"],
+        early_stop=effort["trials"] + 1,
+    )
+    tuning.run()
+    scored = [trial for trial in trials if trial["score"] is not None]
+    if not scored:
+        raise RecBoleGRError(f"search of {cell.row.name}: all {len(trials)} trials failed")
+    best = max(scored, key=lambda trial: trial["score"])
+    return {"found": best["settings"], "trials": trials, **effort}
+
+
+def _plain(value):
+    """hyperopt draws numpy's numbers."""
+    return value.item() if hasattr(value, "item") else value

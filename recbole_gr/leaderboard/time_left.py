@@ -1,0 +1,46 @@
+"""How long the cells that are still to run will take, by what like cells took."""
+
+from statistics import mean
+
+
+class TimeLeft:
+    """Looks at the records there are.
+
+    Args:
+        runner (Runner): where records are.
+        cells (list of Cell): all of the board.
+    """
+
+    def __init__(self, runner, cells):
+        self.runner, self.cells = runner, cells
+
+    def measured(self):
+        """Seconds of the cells that have a record: a dict by cell key."""
+        records = {cell.key: self.runner.record(cell.key) for cell in self.cells}
+        return {key: record["stages"]["whole"]["seconds"] for key, record in records.items() if record}
+
+    def expected(self, cell, measured):
+        """Mean seconds of the nearest cells that have a record: of the same row, else the same model, else any; or None."""
+        for is_like in (
+            lambda other: other.row.name == cell.row.name,
+            lambda other: other.row.model == cell.row.model,
+            lambda other: True,
+        ):
+            like = [measured[other.key] for other in self.cells if other.key in measured and is_like(other)]
+            if like:
+                return mean(like)
+        return None
+
+    def words(self, jobs):
+        """The time left with so many processes, in words."""
+        measured = self.measured()
+        expected = [self.expected(cell, measured) for cell in self.cells if cell.key not in measured]
+        return "unknown" if None in expected else duration(sum(expected) / jobs)
+
+
+def duration(seconds):
+    """Seconds as ``2 h 05 min``, ``5 min`` or ``40 s``."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
