@@ -420,3 +420,27 @@ def test_only_the_named_warnings_of_recbole_are_quiet():
                 warnings.warn_explicit(message, category, where, 1, module=where)
             warnings.warn_explicit("something new", category, module, 1, module=module)
     assert [warning.filename for warning in shown] == [name for module, *_ in noise for name in (*others, module)]
+
+
+def test_list_metrics_by_hand():
+    """Four users' two items out of six; they stay measurable after the first evaluation."""
+    from collections import Counter
+
+    import torch
+    from recbole.config import Config
+    from recbole.evaluator import Collector, Evaluator
+
+    metrics = ["ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage"]
+    own = {"metrics": metrics, "topk": [2], "valid_metric": "ItemCoverage@2", "tail_ratio": 1.5}
+    config = Config("Pop", "ml-100k", config_dict=own)
+    collector = Collector(config)
+    collector.data_struct.set("data.num_items", 6)
+    collector.data_struct.set("data.count_items", Counter({1: 9, 2: 4, 3: 1}))
+    for _ in range(2):
+        collector.data_struct.update_tensor("rec.items", torch.tensor([[1, 2], [1, 2], [1, 3], [1, 4]]))
+        result = Evaluator(config).evaluate(collector.get_data_struct())
+        # recommended 0, 0, 1, 1, 2, 4 times: sum of (2 i - 6 - 1) times the i-th, over 6 * 8
+        gini = (-1 * 1 + 1 * 1 + 3 * 2 + 5 * 4) / (6 * 8)
+        popularity = (9 + 4 + 9 + 4 + 9 + 1 + 9 + 0) / 8
+        expected = {"itemcoverage@2": 4 / 6, "giniindex@2": gini, "averagepopularity@2": popularity, "tailpercentage@2": 1 / 8}
+        assert dict(result) == pytest.approx(expected, abs=5.1e-5)

@@ -8,6 +8,7 @@ from recbole.data.dataset import Dataset
 from recbole.utils import init_seed
 
 from recbole_gr.data.dataset import HistoryDataset
+from recbole_gr.data.order import begin_of_interval
 
 EPOCH = 880_000_000
 
@@ -107,3 +108,55 @@ def test_a_random_split_is_plain_recboles(shop, monkeypatch):
     ours = random_split(settings)
     monkeypatch.setattr(Dataset, "_change_feat_format", Dataset._change_feat_format.__wrapped__)
     assert ours == random_split(settings) and [len(part[0]) for part in ours] == [60, 20, 20]
+
+
+DAY = 86400
+TIES = [("u", f"i{n}", EPOCH) for n in range(40)] + [("u", "first", EPOCH - 90)]
+
+
+def histories(model, settings):
+    """Per user all items in the order that the model's splits see, by token."""
+    protocol = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO"}, "normalize_all": False}
+    config = Config(model, "shop", config_dict={**protocol, **settings, "train_neg_sample_args": None})
+    dataset = create_dataset(config)
+    dataset.build()
+    feat = dataset.inter_feat
+    tokens = dataset.id2token("item_id", feat["item_id"].numpy())
+    if model == "BPR":
+        return list(tokens)
+    longest = feat["item_id_list"][feat["item_length"].argmax()].numpy()
+    return [*dataset.id2token("item_id", longest[longest > 0]), tokens[feat["item_length"].argmax()]]
+
+
+@pytest.mark.parametrize("model", ["BPR", "SASRec"])
+def test_ties_in_random_order(shop, model):
+    """Every model sees the same order, drawn by the seed; what does not share a timestamp stays where it is."""
+    settings = {**shop(TIES), "tie_order": "shuffled", "tie_seed": 7, "tie_interval": 0}
+    expected = [TIES[row][1] for row in np.random.default_rng(7).permutation(41) if row < 40]
+    assert histories(model, settings) == ["first", *expected]
+    assert histories(model, {**settings, "tie_seed": 8}) != ["first", *expected]
+    assert histories(model, {**settings, "tie_order": "file"}) == ["first", *(f"i{n}" for n in range(40))]
+
+
+@pytest.mark.parametrize("model", ["BPR", "SASRec"])
+def test_times_of_one_day_as_ties(shop, model):
+    """Seconds within a day only say the place in the file: shuffled they must not come back by RecBole's own sort."""
+    day = EPOCH // DAY * DAY
+    rows = [("u", f"i{n}", day + 1000 * n) for n in range(40)] + [("u", "next", day + DAY)]
+    settings = {**shop(rows), "tie_order": "shuffled", "tie_seed": 7, "tie_interval": DAY}
+    expected = [rows[row][1] for row in np.random.default_rng(7).permutation(41) if row < 40]
+    assert histories(model, settings) == [*expected, "next"]
+    untied = {**settings, "tie_interval": 0}
+    assert histories(model, untied) == [*(f"i{n}" for n in range(40)), "next"]
+
+
+def test_begin_of_interval():
+    assert begin_of_interval(np.array([0.0, 9.0, 10.0, 25.5]), 10).tolist() == [0, 0, 10, 20]
+    assert begin_of_interval(np.array([0.0, 9.0, 25.5]), 0).tolist() == [0, 9, 25.5]
+
+
+def test_ties_of_a_numerical_time(shop):
+    """RecBole holds the values of ``numerical_features`` in lists."""
+    settings = {**shop(TIES), "numerical_features": ["timestamp"], "tie_order": "shuffled", "tie_seed": 7, "tie_interval": 10}
+    expected = [TIES[row][1] for row in np.random.default_rng(7).permutation(41) if row < 40]
+    assert last_items("BPR", settings) == {"u": expected[-1]}

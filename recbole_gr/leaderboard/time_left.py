@@ -20,12 +20,8 @@ class TimeLeft:
         return {key: record["stages"]["whole"]["seconds"] for key, record in records.items() if record}
 
     def expected(self, cell, measured):
-        """Mean seconds of the nearest cells that have a record: of the same row, else the same model, else any; or None."""
-        for is_like in (
-            lambda other: other.row.name == cell.row.name,
-            lambda other: other.row.model == cell.row.model,
-            lambda other: True,
-        ):
+        """Mean seconds of the cells of its row that have a record, else of those of its model; None if there are none."""
+        for is_like in (lambda other: other.row.name == cell.row.name, lambda other: other.row.model == cell.row.model):
             like = [measured[other.key] for other in self.cells if other.key in measured and is_like(other)]
             if like:
                 return mean(like)
@@ -35,7 +31,9 @@ class TimeLeft:
         """The time left with so many processes, in words."""
         measured = self.measured()
         expected = [self.expected(cell, measured) for cell in self.cells if cell.key not in measured]
-        return "unknown" if None in expected else duration(sum(expected) / jobs)
+        unknown = expected.count(None)
+        known = duration(sum(seconds for seconds in expected if seconds is not None) / jobs)
+        return f"{known} and {unknown} cells of a kind not timed yet" if unknown else known
 
 
 def duration(seconds):
