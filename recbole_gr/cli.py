@@ -1,4 +1,4 @@
-"""The command line: ``recbole-gr run --model=TIGER --dataset=ml-100k --key=value ...``, ``recbole-gr tokenize ...``."""
+"""The command line: ``recbole-gr run --model=TIGER --key=value ...``, ``tokenize``, ``prepare``, ``leaderboard``."""
 
 import sys
 
@@ -6,6 +6,8 @@ from recbole_gr.errors import RecBoleGRError
 
 USAGE = """usage: recbole-gr run [--model=NAME] [--dataset=NAME] [--config_files="A.yaml B.yaml"] [--key=value ...]
        recbole-gr tokenize [--dataset=NAME] [--tokenizer=NAME] [--config_files="A.yaml B.yaml"] [--key=value ...]
+       recbole-gr prepare SOURCE [--category=NAME] [--raw_dir=DIR] [--output_dir=DIR] [--core=K] [--key=value ...]
+       recbole-gr leaderboard BOARD.yaml [--jobs N] [--dry-run] [--format csv|latex] [--results_dir DIR] [--key=value ...]
 
 run trains a model, measures it and writes a record:
   --model         TIGER (the default) or any model of RecBole, for example SASRec, BPR, Pop, LightGCN
@@ -19,6 +21,25 @@ tokenize makes semantic IDs without training a recommender, and a report on them
   --sid_file      look at semantic IDs made elsewhere; with --compare_vectors=False no vectors are made for it
   --output_dir    results/tokenizers/DATASET-TOKENIZER by default
   --sid_format    json (the default), tokens (json of "<a_183>"), pt, parquet or npz
+
+prepare makes RecBole's atomic files, with text, from the raw files that a data set is published in:
+  SOURCE          amazon-2014, amazon-2018, amazon-2023, movielens-100k, movielens-1m, movielens-20m, movielens-32m, yelp, steam
+  --category      of Amazon, as in the names of its files: Beauty, Sports_and_Outdoors, ...
+  --raw_dir       where the raw files lie or are downloaded to; raw by default
+  --output_dir    where NAME/NAME.inter and NAME/NAME.item go; dataset by default, where RecBole looks
+  --core          users and items with fewer interactions are left out, again and again; 0 keeps all.
+                  5 by default, and 0 for MovieLens, whose published sizes are those of the whole
+  --text_columns  of title,brand,categories,description,price or what the source has; all by default, none: no NAME.item
+  --variant       5core or all (Amazon 2014, 2018); reviews, ratings or splits (2023); by default the one that is there
+  --name          of the data set; amazon-beauty-2014 and the like by default
+  --download      True (the default) or False: use only what lies in raw_dir
+
+leaderboard runs the cells of a board that have no record yet, and writes its table and page:
+  --jobs N        cells that run at once, spread over the GPUs there are
+  --dry-run       only list what would run, and how long like cells took
+  --format        csv or latex, besides results/BOARD.md and results/BOARD.html
+  --results_dir   results by default; the records lie in results/BOARD/cells
+  --key=value     a setting of every cell, for example --data_path=DIR
 """
 
 
@@ -37,19 +58,24 @@ def run_command(arguments, launch=None):
 
     Args:
         arguments (list of str): what stands after the command.
-        launch (callable): takes the parsed arguments; None: the launch of a run.
+        launch (callable): takes the arguments; None: the launch of a run.
     """
     if any(argument in ("-h", "--help") for argument in arguments):
         print(USAGE, end="")
         return 0
     try:
-        given = parse(arguments)
-        sys.argv = [sys.argv[0], *arguments]  # RecBole's Config reads the settings from here
-        (launch or launch_run)(given)
+        (launch or launch_run)(arguments)
     except RecBoleGRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def parse_settings(arguments):
+    """As :func:`parse`, and leave the arguments where RecBole's Config reads the settings from."""
+    given = parse(arguments)
+    sys.argv = [sys.argv[0], *arguments]
+    return given
 
 
 def parse(arguments):
@@ -72,11 +98,12 @@ def parse(arguments):
     return given
 
 
-def launch_run(given):
+def launch_run(arguments):
     """Run in this process, or in ``nproc`` spawned ones that form one ``torch.distributed`` group, as RecBole does."""
     from recbole_gr.quick_start import TOKENIZE_OPTIONS, run
     from recbole_gr.workers import spawn_runs
 
+    given = parse_settings(arguments)
     _refuse(given, TOKENIZE_OPTIONS, "run")
     numbers = {"nproc": 1, "world_size": -1, "group_offset": 0}
     for key in numbers.keys() & given.keys():
@@ -91,10 +118,11 @@ def launch_run(given):
     return spawn_runs(*what, {**group, "ip": given.get("ip", "localhost"), "port": given.get("port", "5678")})
 
 
-def launch_tokenize(given):
+def launch_tokenize(arguments):
     """Make semantic IDs and a report on them."""
     from recbole_gr.tokenize_dataset import tokenize_dataset
 
+    given = parse_settings(arguments)
     _refuse(given, ("model", "nproc", "world_size", "group_offset", "ip", "port"), "tokenize")
     compare_vectors = {"True": True, "False": False}.get(given.get("compare_vectors", "True"), given.get("compare_vectors"))
     return tokenize_dataset(
@@ -106,10 +134,26 @@ def launch_tokenize(given):
     )
 
 
+def launch_prepare(arguments):
+    """Make atomic files from a source's raw files."""
+    from recbole_gr.prepare import prepare
+
+    named = bool(arguments) and not arguments[0].startswith("-")
+    source = {"source": arguments[0]} if named else {}
+    prepare({**parse(arguments[named:]), **source})
+
+
+def launch_leaderboard(arguments):
+    """Run what a board lacks, and write its pages."""
+    from recbole_gr.leaderboard import command
+
+    command.launch_leaderboard(arguments)
+
+
 def _refuse(given, keys, command):
     for key in keys:
         if key in given:
             raise RecBoleGRError(f"argument '--{key}={given[key]}': recbole-gr {command} has no such option")
 
 
-COMMANDS = {"run": launch_run, "tokenize": launch_tokenize}
+COMMANDS = {"run": launch_run, "tokenize": launch_tokenize, "prepare": launch_prepare, "leaderboard": launch_leaderboard}

@@ -27,7 +27,8 @@ from recbole_gr.data.dataset import LLMasRSDataset, TIGERDataset
 from recbole_gr.data.order import settle_order
 from recbole_gr.data.seen import add_seen_items
 from recbole_gr.errors import SettingError
-from recbole_gr.model import llmasrs, tiger
+from recbole_gr.model import llmasrs, sasrec_bce, tiger
+from recbole_gr.model.beam_search_recommender import BeamSearchRecommender
 from recbole_gr.tokenizer import all_settings
 from recbole_gr.trainer import BeamSearchTrainer, LLMasRSTrainer
 
@@ -55,6 +56,7 @@ def register():
         return
     add_model(tiger, "TIGER", TIGERDataset, BeamSearchTrainer)
     add_model(llmasrs, "LLMasRS", LLMasRSDataset, LLMasRSTrainer)
+    add_model(sasrec_bce, "SASRecBCE")
     _wrap(Config, "_load_internal_config_dict", _with_our_properties)
     _wrap(Dataset, "_change_feat_format", _with_exact_order)
     _wrap(recbole.data.utils, "get_dataloader", _with_length_grouping)
@@ -66,22 +68,23 @@ def register():
     dataset_arguments.extend(SHAPING_SETTINGS)
 
 
-def add_model(module, name, dataset_class, trainer_class):
+def add_model(module, name, dataset_class=None, trainer_class=None):
     """Enter a model where ``recbole.utils.get_model``, ``create_dataset`` and ``get_trainer`` look.
 
     Args:
         module: the module that defines the class ``name``.
         name (str): the model's name, as in ``--model``.
-        dataset_class, trainer_class (type): what RecBole shall use with it.
+        dataset_class, trainer_class (type): what RecBole shall use with it; None: what it uses for its own models.
     """
     sys.modules[f"recbole.model.sequential_recommender.{name.lower()}"] = module
-    setattr(recbole.data.dataset, f"{name}Dataset", dataset_class)
-    setattr(recbole.trainer, f"{name}Trainer", trainer_class)
+    if dataset_class is not None:
+        setattr(recbole.data.dataset, f"{name}Dataset", dataset_class)
+        setattr(recbole.trainer, f"{name}Trainer", trainer_class)
 
 
-def is_ours(model_class):
-    """Whether a model class comes from this package."""
-    return model_class.__module__.startswith("recbole_gr.")
+def is_generative(model_class):
+    """Whether a model of ours writes what it recommends, by semantic ID or title."""
+    return issubclass(model_class, BeamSearchRecommender)
 
 
 def properties_file(kind, name):
@@ -100,13 +103,14 @@ def _with_our_properties(original):
     def load(self, model, model_class, dataset):
         original(self, model, model_class, dataset)
         ours, outside = self.internal_config_dict, self.external_config_dict
-        if is_ours(model_class):
-            for kind, name in (("", "overall"), ("", "semantic_ids"), ("model", model)):
-                ours.update(read_properties(properties_file(kind, name)))
+        if is_generative(model_class):
+            for name in ("overall", "semantic_ids"):
+                ours.update(read_properties(properties_file("", name)))
             for key, default in all_settings().items():
                 ours.setdefault(key, default)  # those of tokenizers from outside
                 if key not in dataset_arguments:
                     dataset_arguments.append(key)
+        ours.update(read_properties(properties_file("model", model)))
         ours.update(read_properties(properties_file("dataset", dataset)))
         if not _has_properties(dataset):
             # RecBole's fallback (sample.yaml) leaves out the time column that a split by time needs
@@ -154,7 +158,7 @@ def _with_length_grouping(original):
     """RecBole chooses the training loader from a table inside the function."""
 
     def get_dataloader(config, phase):
-        if phase == "train" and is_ours(config.model_class):
+        if phase == "train" and is_generative(config.model_class):
             return LengthGroupedTrainDataLoader
         return original(config, phase)
 

@@ -22,7 +22,7 @@ from recbole.utils import dict2str, get_environment, get_model, get_trainer, ini
 from recbole_gr.errors import SettingError
 from recbole_gr.hit_ranks import gathered_batches, hit_ranks_table, noted_hit_ranks, quantised_ids
 from recbole_gr.learning_curve import note_epochs
-from recbole_gr.plugin import RANKING_TYPES, is_ours, properties_file, read_properties
+from recbole_gr.plugin import RANKING_TYPES, is_generative, properties_file, read_properties
 from recbole_gr.record import build_record, write_record
 from recbole_gr.settings import check_protocol, check_writable
 from recbole_gr.stopwatch import add_rates, stopwatch, time_epochs
@@ -190,7 +190,7 @@ def _run(config, state, saved):
     if state is None or restore_training_state(state, trainer, train_data):
         keep_state = saved and config["local_rank"] == 0
         callback = (lambda epoch, _: save_training_state(trainer, train_data, epoch)) if keep_state else None
-        takes_callback = is_ours(type(model)) or "callback_fn" in signature(trainer.fit).parameters
+        takes_callback = is_generative(type(model)) or "callback_fn" in signature(trainer.fit).parameters
         options = {"callback_fn": callback} if takes_callback else {}  # RecBole's decision trees have no epochs to call it
         trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"], **options)
     else:

@@ -444,3 +444,26 @@ def test_list_metrics_by_hand():
         popularity = (9 + 4 + 9 + 4 + 9 + 1 + 9 + 0) / 8
         expected = {"itemcoverage@2": 4 / 6, "giniindex@2": gini, "averagepopularity@2": popularity, "tailpercentage@2": 1 / 8}
         assert dict(result) == pytest.approx(expected, abs=5.1e-5)
+
+
+def test_pop_counts_every_interaction():
+    """Against the counts of the training part, whatever the batches."""
+    import numpy as np
+    import torch
+    from recbole.config import Config
+    from recbole.data import create_dataset, data_preparation
+    from recbole.model.general_recommender.pop import Pop
+
+    scores = []
+    for batch_size in (7000, 100_000):
+        own = {"train_batch_size": batch_size, "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO"}}
+        config = Config("Pop", "ml-100k", config_dict=own)
+        training, _, _ = data_preparation(config, create_dataset(config))
+        model = Pop(config, training._dataset)
+        for batch in training:
+            loss = model.calculate_loss(batch)
+        assert loss.item() == 0 and loss.requires_grad
+        counts = np.bincount(training._dataset.inter_feat["item_id"].numpy(), minlength=model.n_items)
+        scores.append(model.full_sort_predict({"user_id": torch.tensor([1])}))
+        assert np.array_equal(model.item_cnt.squeeze(1).numpy(), counts)
+        assert scores[-1].tolist() == (counts / counts.max()).tolist()

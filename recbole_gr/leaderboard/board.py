@@ -144,7 +144,7 @@ class Cell:
 
 def _as_argument(value):
     """As RecBole's Config reads it from the command line, a Python literal; blanks within it would part it."""
-    return value if isinstance(value, str) else re.sub(r"(?<=[,:]) ", "", repr(value).replace("'", "\""))
+    return value if isinstance(value, str) else re.sub(r"(?<=[,:]) ", "", repr(value).replace("'", '"'))
 
 
 def read_board(file, given=None):

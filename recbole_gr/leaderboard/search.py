@@ -4,8 +4,9 @@ A trial is a cell like any other, run in a process of its own and kept; a search
 again and finds their records.
 """
 
-import os
 from dataclasses import replace
+
+import numpy as np
 
 from recbole_gr.checks import check_choice, check_whole_number
 from recbole_gr.errors import RecBoleGRError, SettingError
@@ -49,40 +50,41 @@ def search_settings(cell, run_trial):
         run_trial (callable): takes the cell of a trial, returns its record, or None if it failed.
 
     Returns:
-        dict: ``found``, the settings; ``trials``, of each its settings, key and score.
+        dict: ``found``, the settings; ``trials``, of each its settings, key and score; ``effort``, the board's.
 
     Raises:
         RecBoleGRError: all trials failed.
     """
+    import hyperopt
     from recbole.trainer import HyperTuning, hyper_tuning
 
     hyper_tuning.print = lambda *_: None  # it prints every trial, in the middle of the progress bar
-    trials = []
+    trials, effort = [], cell.board.effort
 
     def objective(settings, _):
         found = {key: _plain(value) for key, value in settings.items()}
         trial = replace(cell, row=replace(cell.row, search=None, name=f"{cell.row.name} trial"), found=found)
         record = run_trial(trial)
-        score = record["valid"][cell.board.main_metric] if record else 0.0
-        trials.append({"settings": found, "key": trial.key, "score": score if record else None})
-        return {"model": cell.row.model, "best_valid_score": score, "valid_score_bigger": True}
+        score = record["valid"][cell.board.main_metric] if record else None
+        trials.append({"settings": found, "key": trial.key, "score": score})
+        measured = {"best_valid_score": score or 0.0, "best_valid_result": {}, "test_result": {}}
+        return {"model": cell.row.model, "valid_score_bigger": True, **measured}
 
-    effort = cell.board.effort
-    # trials are drawn by hyperopt's own seed, and none is left out for lack of progress: that would not be equal effort
-    os.environ["HYPEROPT_FMIN_SEED"] = str(effort["seed"])
-    tuning = HyperTuning(
-        objective,
-        params_dict=cell.row.search,
-        algo=effort["algorithm"],
-        max_evals=effort["trials"],
-        early_stop=effort["trials"] + 1,
+    tuning = HyperTuning(objective, params_dict=cell.row.search, algo=effort["algorithm"], max_evals=effort["trials"])
+    # HyperTuning.run would draw other trials at every start, and stop a row that makes no progress: no equal effort
+    hyperopt.fmin(
+        tuning.trial,
+        tuning.space,
+        algo=tuning.algo,
+        max_evals=tuning.max_evals,
+        rstate=np.random.default_rng(effort["seed"]),
+        show_progressbar=False,
     )
-    tuning.run()
     scored = [trial for trial in trials if trial["score"] is not None]
     if not scored:
         raise RecBoleGRError(f"search of {cell.row.name}: all {len(trials)} trials failed")
     best = max(scored, key=lambda trial: trial["score"])
-    return {"found": best["settings"], "trials": trials, **effort}
+    return {"found": best["settings"], "trials": trials, "effort": effort}
 
 
 def _plain(value):

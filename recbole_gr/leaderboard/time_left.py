@@ -33,7 +33,10 @@ class TimeLeft:
         expected = [self.expected(cell, measured) for cell in self.cells if cell.key not in measured]
         unknown = expected.count(None)
         known = duration(sum(seconds for seconds in expected if seconds is not None) / jobs)
-        return f"{known} and {unknown} cells of a kind not timed yet" if unknown else known
+        if not unknown:
+            return known
+        untimed = f"{unknown} cell{'s' * (unknown > 1)} of a kind not timed yet"
+        return untimed if unknown == len(expected) else f"{known} and {untimed}"
 
 
 def duration(seconds):
