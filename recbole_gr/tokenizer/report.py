@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from recbole_gr.files import written_whole
+from recbole_gr.page_look import STYLE
 from recbole_gr.tokenizer.diagnostics import NEIGHBOURS, quantised_levels
 from recbole_gr.tokenizer.groups import number_groups
 
@@ -63,26 +64,6 @@ def _page(title, body):
 """
 
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; --line: #d8dde4; --soft: #f4f6f8; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --paper: #14181d; --line: #333b45; --soft: #1d232a; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem; margin: auto;
-  padding: 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .6rem; }
-.tiles div { background: var(--soft); border-radius: .4rem; padding: .6rem .8rem; font-size: .85rem; }
-.tiles b { display: block; font-size: 1.3rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: left; vertical-align: top; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-.prefix { white-space: nowrap; font-family: ui-monospace, monospace; }
-ul { margin: 0; padding-left: 1.1rem; }
-pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .8rem; }
-p.small { font-size: .85rem; }
-"""
-
-
 def _tiles(measures):
     tiles = [
         (f"{measures['items']:,}", "items"),
@@ -96,7 +77,9 @@ def _tiles(measures):
     if "distance_correlation" in measures:
         for name, value in measures["distance_correlation"].items():
             tiles.append(("-" if value is None else value, f"rank correlation of {name} and vector distance"))
-    return '<div class="tiles">' + "".join(f"<div><b>{escape(str(value))}</b>{text}</div>" for value, text in tiles) + "</div>"
+    return (
+        '<div class="tiles">' + "".join(f"<div><b>{escape(str(value))}</b>{text}</div>" for value, text in tiles) + "</div>"
+    )
 
 
 LEVEL_COLUMNS = {
@@ -207,6 +190,8 @@ def _group_table(prefixes, members, names):
         listed = "".join(f"<li>{escape(text)}</li>" for text in texts)
         more = f"<li>and {len(items) - len(texts):,} more</li>" if len(items) > len(texts) else ""
         words = ", ".join(map(str, prefix.tolist()))
-        rows.append(f'<tr><td class="prefix">({words})</td><td class="number">{len(items)}</td><td><ul>{listed}{more}</ul></td></tr>')
+        rows.append(
+            f'<tr><td class="prefix">({words})</td><td class="number">{len(items)}</td><td><ul>{listed}{more}</ul></td></tr>'
+        )
     head = '<tr><th>prefix</th><th class="number">items</th><th>their texts</th></tr>'
     return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
