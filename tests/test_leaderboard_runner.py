@@ -165,6 +165,7 @@ def test_errors_before_any_cell_runs(shelf, capsys):
             ["mask_seen", "row 'far'"],
             [],
         ),
+        ([{"model": "TIGER", "settings": {"tokenizer": "kmeans"}}], ["tokenizer='kmeans'", "row 'TIGER' of shelf.yaml"], []),
         ([{"model": "SASREC"}], ["model='SASREC'", "SASRec"], []),
         ([{"model": "Pop"}], ["--jobs", "0"], ["--jobs", "0"]),
         ([{"model": "Pop"}], ["--format"], ["--format", "word"]),

@@ -11,18 +11,23 @@ from recbole_gr.checks import check_whole_number
 from recbole_gr.cli import parse
 from recbole_gr.errors import SettingError
 from recbole_gr.files import written_whole
-from recbole_gr.leaderboard.board import read_board
+from recbole_gr.leaderboard.board import Cell, read_board
 from recbole_gr.leaderboard.page import write_page
 from recbole_gr.leaderboard.published import read_published
 from recbole_gr.leaderboard.runner import Runner
 from recbole_gr.leaderboard.summary import summarise
 from recbole_gr.leaderboard.table import as_csv, as_latex, as_markdown
 from recbole_gr.leaderboard.time_left import TimeLeft, duration
+from recbole_gr.llm_settings import check_llm_settings
 from recbole_gr.plugin import SettingsLoader
 from recbole_gr.quick_start import make_config
+from recbole_gr.settings import check_settings
 
 #: Besides the markdown page and the html page.
 FORMATS = {"csv": (".csv", as_csv), "latex": (".tex", as_latex)}
+
+#: What our models' datasets check when they are made, which is after the rows before them have run.
+CHECKS = {"TIGER": check_settings, "LLMasRS": check_llm_settings}
 
 
 def launch_leaderboard(arguments):
@@ -70,10 +75,10 @@ def check_row(board, row):
     Raises:
         RecBoleGRError
     """
-    from recbole_gr.leaderboard.board import Cell
-
     try:
-        make_config(row.model, board.dataset, None, Cell(board, row, row.seeds[0]).settings)
+        config = make_config(row.model, board.dataset, None, Cell(board, row, row.seeds[0]).settings)
+        if row.model in CHECKS:
+            CHECKS[row.model](config)
     except SettingError as error:
         raise SettingError(error.key, error.value, f"{error.allowed} (row {row.name!r} of {board.file})") from error
 
