@@ -14,9 +14,10 @@ import torch
 from recbole_gr.files import written_whole
 from recbole_gr.hit_ranks import write_hit_ranks
 from recbole_gr.peak_memory import peak_memory
+from recbole_gr.version import __version__
 
 VERSIONS = (
-    *("recbole_gr", "recbole", "torch", "numpy", "scipy", "pandas"),
+    *("recbole", "torch", "numpy", "scipy", "pandas"),
     *("transformers", "peft", "sentence-transformers", "faiss-cpu"),
 )
 
@@ -75,7 +76,11 @@ def build_record(config, dataset, loaders, model, result, stages):
         "command": sys.argv,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
+        "versions": {
+            # an editable install keeps the version of the day it was made
+            **{"recbole_gr": __version__, "python": platform.python_version()},
+            **{name: _version(name) for name in VERSIONS},
+        },
         "machine": {
             "processor": platform.processor() or platform.machine(),
             "device": torch.cuda.get_device_name() if config["device"].type == "cuda" else "cpu",
