@@ -25,7 +25,7 @@ tokenize makes semantic IDs without training a recommender, and a report on them
 prepare makes RecBole's atomic files, with text, from the raw files that a data set is published in:
   SOURCE          amazon-2014, amazon-2018, amazon-2023, movielens-100k, movielens-1m, movielens-20m, movielens-32m, yelp, steam
   --category      of Amazon, as in the names of its files: Beauty, Sports_and_Outdoors, ...
-  --raw_dir       where the raw files lie or are downloaded to; raw by default
+  --raw_dir       where the raw files lie or are downloaded to; raw/SOURCE by default
   --output_dir    where NAME/NAME.inter and NAME/NAME.item go; dataset by default, where RecBole looks
   --core          users and items with fewer interactions are left out, again and again; 0 keeps all.
                   5 by default, and 0 for MovieLens, whose published sizes are those of the whole

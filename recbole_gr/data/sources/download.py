@@ -1,0 +1,96 @@
+"""Downloads that go on where they were cut off, and are checked before they get their name."""
+
+import hashlib
+import http
+import http.client
+import os
+import re
+import urllib.error
+import urllib.request
+from contextlib import suppress
+
+from tqdm import tqdm
+
+_BLOCK = 1 << 18
+_SECONDS_WITHOUT_DATA = 20
+_ATTEMPTS = 3
+
+
+class DownloadFailed(Exception):
+    """A file could not be fetched; the message is the reason in a few words."""
+
+
+def download(url, path, md5=None):
+    """Fetch a file to ``path``; until it is whole it is ``path`` with ``.part`` at its end, and a later call goes on with it.
+
+    Args:
+        url (str): http or https.
+        path (str): where to; its folder is there.
+        md5 (str): the sum that it must have; without one, its length must be the one that the server tells.
+
+    Raises:
+        DownloadFailed
+        OSError: it cannot be written.
+    """
+    part = f"{path}.part"
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            total = _fetch_rest(url, part)
+            break
+        except urllib.error.HTTPError as error:
+            raise DownloadFailed(f"the server answers {error.code} {error.reason}") from error
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+            if attempt == _ATTEMPTS:
+                raise DownloadFailed(" ".join(str(getattr(error, "reason", error)).split())) from error
+    size = os.path.getsize(part)
+    if total is not None and size != total:
+        if size > total:
+            os.remove(part)
+        raise DownloadFailed(f"{size:,} of {total:,} bytes came")
+    if md5 is not None and _md5(part) != md5:
+        os.remove(part)
+        raise DownloadFailed("what came has another MD5 sum than its publishers give; it was removed")
+    os.replace(part, path)
+
+
+def _fetch_rest(url, part):
+    """Append to the part what it lacks; returns the length that the whole file should have, None if unknown."""
+    have = os.path.getsize(part) if os.path.exists(part) else 0
+    headers = {"User-Agent": "recbole-gr", **({"Range": f"bytes={have}-"} if have else {})}
+    try:
+        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_SECONDS_WITHOUT_DATA)
+    except urllib.error.HTTPError as error:
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
+            raise
+        total = _number_after("/", error.headers.get("Content-Range"))  # we have all, or more than there is
+        if total == have:
+            return total
+        with suppress(FileNotFoundError):
+            os.remove(part)
+        return _fetch_rest(url, part)
+    with answer:
+        goes_on = answer.status == http.HTTPStatus.PARTIAL_CONTENT
+        have = have if goes_on else 0  # a server without ranges sends all again
+        length = answer.headers.get("Content-Length")
+        total = have + int(length) if length is not None else None
+        bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=os.path.basename(part[:-5]), disable=None)
+        with bar, open(part, "ab" if goes_on else "wb") as file:
+            while block := answer.read(_BLOCK):
+                file.write(block)
+                bar.update(len(block))
+    if total is not None and os.path.getsize(part) < total:
+        raise ConnectionError("the connection broke off")
+    return total
+
+
+def _number_after(sign, header):
+    found = re.search(rf"{re.escape(sign)}(\d+)$", header or "")
+    return int(found[1]) if found else None
+
+
+def _md5(path):
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
