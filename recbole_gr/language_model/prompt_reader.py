@@ -2,7 +2,9 @@
 
 The beams of a user are branches of one tree behind the prompt. They stand side by side in one sequence, and an attention
 mask lets each token see the prompt, the tokens before it on its own branch and itself. So any causal language model of
-transformers that takes such a mask reads all branches at once, and no key or value is copied per beam.
+transformers that takes such a mask reads all branches at once, and no key or value is copied per beam. Where attention
+may be replaced (:mod:`recbole_gr.language_model.branch_attention`), one pass reads those of all users without padding; any
+other model reads users with about as many tokens in a pass of their own.
 """
 
 import contextlib
