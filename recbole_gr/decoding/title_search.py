@@ -11,8 +11,10 @@ import torch
 from recbole_gr.decoding.beam_search import Beams, kth_score
 from recbole_gr.ragged import nth_of, ragged
 
-#: Tokens of a stretch that one pass reads: a beam may be given up before it needs them all.
+#: Most tokens of a stretch that one pass reads: a beam may be given up before it needs them all.
 STRETCH = 8
+#: Tokens that cost as much as another pass: no more are read ahead of need.
+READ_AHEAD = {"cpu": 64, "cuda": 8192}
 #: Tokens of all users and beams that one pass reads, and beams of one user: its attention grows with their square.
 TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 8192}
 BEAMS_OF_A_USER_AT_ONCE = 128
@@ -155,15 +157,16 @@ class _TitleSearch:
         if most == 0:
             return
         beam = (~need).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
-        at_once = max(1, TOKENS_AT_ONCE[self.trie.device.type] // (len(need) * STRETCH))
+        stretch = min(STRETCH, 1 + READ_AHEAD[self.trie.device.type] // int(need.sum()))
+        at_once = max(1, TOKENS_AT_ONCE[self.trie.device.type] // (len(need) * stretch))
         for part in beam.split(min(at_once, BEAMS_OF_A_USER_AT_ONCE), dim=1):
-            self._read_beams(part, need.gather(1, part))
+            self._read_beams(part, need.gather(1, part), stretch)
 
-    def _read_beams(self, beam, need):
+    def _read_beams(self, beam, need, stretch):
         trie = self.trie
         node, begin = self.node.gather(1, beam), self.have_read.gather(1, beam)
         depth, is_leaf = trie.depth[node], trie.is_leaf(node)
-        end = torch.minimum(depth - is_leaf.long(), begin + STRETCH)  # after the last token of a title comes nothing
+        end = torch.minimum(depth - is_leaf.long(), begin + stretch)  # after the last token of a title comes nothing
         count = (end - begin).masked_fill(~need, 0)
         within = torch.arange(int(count.max()), device=trie.device)
         inside = within < count.unsqueeze(-1)

@@ -6,8 +6,8 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-#: Prompt tokens of one pass: more of them leave the processor's cache.
-PROMPT_TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 65536}
+#: Prompt tokens of one pass: what more of them need leaves the processor's cache, and memory is fetched anew for it.
+PROMPT_TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 65536}
 
 
 class _PromptIsRead(Exception):
@@ -33,22 +33,23 @@ def keys_and_values_of(llm, given):
         given (dict): ``input_ids``, int64 ``[users, positions]``, or ``inputs_embeds`` ``[users, positions, d_model]``.
 
     Returns:
-        list: per layer a pair ``[users, heads, positions, d]``.
+        list: per layer a pair ``[users, heads, positions, d]``, contiguous.
     """
     users, positions = next(iter(given.values())).shape[:2]
     at_once = max(1, PROMPT_TOKENS_AT_ONCE[llm.device.type] // positions)
-    n_layers, parts = llm.config.get_text_config().num_hidden_layers, []
-    for part in torch.arange(users).split(at_once):
+    n_layers, known = llm.config.get_text_config().num_hidden_layers, None
+    for start in range(0, users, at_once):
+        part = slice(start, start + at_once)
         cache = cache_of([*(DynamicLayer() for _ in range(n_layers - 1)), _LastLayer()])
         with contextlib.suppress(_PromptIsRead):
             llm(**{name: value[part] for name, value in given.items()}, past_key_values=cache, use_cache=True)
-        parts.append([(layer.keys, layer.values) for layer in cache.layers])
-    if len(parts) == 1:
-        return parts[0]
-    layers = []
-    while parts[0]:  # layer by layer, so that only one is there twice
-        layers.append(tuple(map(torch.cat, zip(*(part.pop(0) for part in parts)))))
-    return layers
+        layers = [(layer.keys, layer.values) for layer in cache.layers]
+        if known is None:
+            known = [tuple(states.new_empty(users, *states.shape[1:]) for states in layer) for layer in layers]
+        for layer, of_part in zip(known, layers):
+            for states, new in zip(layer, of_part):
+                states[part] = new
+    return known
 
 
 def cache_of(layers):
@@ -69,46 +70,63 @@ class Prompts(DynamicLayer):
         return self.keys, self.values
 
 
-class Branches(DynamicLayer):
-    """A layer's keys and values while branches are read: of the prompts, of what was read before, and the new ones.
+class Known:
+    """A layer's keys and values: those of the prompts, and those of the tokens behind them, a row each.
 
-    Those before are put together only when the layer asks for them, so that there is a copy of one layer at a time.
+    Args:
+        prompt (tuple): keys and values ``[users, heads, positions, d]``.
     """
 
-    def __init__(self, prompt, behind, users, longest, columns):
+    def __init__(self, prompt):
+        self.prompt = prompt
+        self.behind = [states.new_empty(0, states.shape[1], states.shape[3]) for states in prompt]
+
+    def make_room(self, rows):
+        """Room for so many rows; more than is needed, for further ones."""
+        if rows > len(self.behind[0]):
+            self.behind = [
+                torch.cat([states, states.new_empty(2 * rows - len(states), *states.shape[1:])]) for states in self.behind
+            ]
+
+    def keep(self, rows):
+        """Keep these rows only, in this order."""
+        self.behind = [states[rows] for states in self.behind]
+
+    def write(self, rows, new):
+        """Put keys and values ``[n, heads, m, d]`` into ``rows``, int64 ``[n, m]``."""
+        for behind, states in zip(self.behind, new):
+            # autocast does not always compute in the precision that it computed in before
+            behind[rows] = states.transpose(1, 2).to(behind.dtype)
+
+    def of(self, group):
+        """Keys and values that the tokens of a :class:`Group` may see, those of the prompts and those behind them.
+
+        Returns:
+            tuple: a pair ``[users, heads, longest, d]`` and a pair ``[users, heads, n, d]``.
+        """
+        prompt, rows = self.prompt, group.rows
+        if len(group.users) < len(prompt[0]):  # else they are all there, in order
+            prompt = [states.index_select(0, group.users) for states in prompt]
+        behind = [states.index_select(0, rows.flatten()).unflatten(0, rows.shape).transpose(1, 2) for states in self.behind]
+        return [states[:, :, : group.longest] for states in prompt], behind
+
+
+class Branches(DynamicLayer):
+    """A layer's keys and values while branches are read: the new ones are put to those known.
+
+    Args:
+        known (Known): the layer's keys and values.
+        rows (torch.Tensor): int64 ``[n, m]``, where those of the pass's tokens belong.
+        group (Group): whose tokens they are. Then the layer is given all that these see, in copies made as it asks for
+            them, so that there is one layer's copy at a time. None: it is given what it brought.
+    """
+
+    def __init__(self, known, rows, group=None):
         super().__init__()
-        self.before = list(zip(prompt, behind))
-        self.users, self.longest, self.columns = users, longest, columns
+        self.known, self.rows, self.group = known, rows, group
 
     def update(self, key_states, value_states, *args, **kwargs):
-        # autocast does not always compute in the precision that it computed in before
-        new = [states.to(prompt.dtype) for (prompt, _), states in zip(self.before, (key_states, value_states))]
-        self.keys, self.values = new
-        return tuple(
-            torch.cat(
-                [
-                    prompt.index_select(0, self.users)[:, :, : self.longest],
-                    at_columns(behind, self.columns, self.users),
-                    states,
-                ],
-                dim=2,
-            )
-            for (prompt, behind), states in zip(self.before, new)
-        )
-
-
-def at_columns(states, columns, users):
-    """``[users, heads, m, d]`` of ``[all users, heads, n, d]``; ``columns`` are ``[users, m]``, or ``[m]`` the first m."""
-    if columns.dim() == 1:
-        return states.index_select(0, users)[:, :, : len(columns)]
-    return states.index_select(0, users).gather(
-        2, columns[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
-    )
-
-
-def widened(states, columns):
-    """``[users, heads, columns, d]``, beyond those there are of zeros: what is masked must be a number."""
-    wide = states.new_empty(*states.shape[:2], columns, states.shape[3])
-    wide[:, :, : states.shape[2]] = states
-    wide[:, :, states.shape[2] :] = 0
-    return wide
+        self.known.write(self.rows, (key_states, value_states))
+        if self.group is None:
+            return key_states, value_states
+        return tuple(torch.cat(parts, dim=2) for parts in zip(*self.known.of(self.group)))

@@ -1,0 +1,86 @@
+"""Attention where the tokens of many users stand in one row, so that no layer reads padding.
+
+All that a language model does besides attention, it does to each token alone. So the new tokens of all users go through it
+in one row; only for its attention they are laid out by users, with keys and values of the prompts before them.
+"""
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+from transformers import AttentionInterface
+
+NAME = "recbole_gr_branches"
+#: What an attention function of transformers may be given that is not known here.
+NOT_PLAIN = ("softcap", "s_aux", "position_bias")
+
+
+@dataclass
+class Group:
+    """Tokens of some users, laid out for attention.
+
+    Args:
+        users (torch.Tensor): int64 ``[users]``.
+        longest (int): positions of the longest prompt among them.
+        token (torch.Tensor): int64 ``[users, m]``, which of the pass's tokens these are; others fill up users with fewer.
+        inside (torch.Tensor): bool ``[users, m]``, whose tokens are their own.
+        rows (torch.Tensor): int64 ``[users, n]``, the rows of keys and values behind the prompts, see
+            :class:`recbole_gr.language_model.prompt_cache.Known`.
+        mask (torch.Tensor): ``[users, 1, m, longest + n]``, what each token sees: bool, or to be added to its scores.
+    """
+
+    users: torch.Tensor
+    longest: int
+    token: torch.Tensor
+    inside: torch.Tensor
+    rows: torch.Tensor
+    mask: torch.Tensor
+
+
+def takes_one_row(llm):
+    """Whether a language model lets its attention be replaced: transformers says so, and it is plain (sdpa).
+
+    Where it caps scores, for one, attention is the model's own affair.
+    """
+    return llm.config.get_text_config()._attn_implementation == "sdpa" and bool(llm._supports_attention_backend)
+
+
+@contextlib.contextmanager
+def attention_over_branches(llm):
+    """Within, the language model takes ``branches=(known, groups, place)``.
+
+    ``known`` is a list of :class:`Known` by layer, ``groups`` a list of :class:`Group`, and ``place``, int64 ``[tokens]``,
+    where in the groups' tokens laid end to end each token of the row stands.
+    """
+    config = llm.config.get_text_config()
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def _attend(module, query, key, value, attention_mask, branches, scaling, dropout=0.0, **options):
+    """As the attention functions of transformers: ``[1, heads, tokens, d]`` in, ``[1, tokens, heads, d]`` out."""
+    beyond = [name for name in NOT_PLAIN if options.get(name) is not None]
+    if beyond:
+        raise ValueError(f"attention over branches has no {', '.join(beyond)}")
+    known, groups, place = branches
+    by_token, found = (query[0] * scaling).transpose(0, 1), []
+    for group in groups:
+        (keys, values), (keys_behind, values_behind) = known[module.layer_idx].of(group)
+        queries = by_token[group.token].transpose(1, 2)
+        # query heads that share keys stand below each other, as further queries
+        shared = queries.unflatten(1, (keys.shape[1], -1)).flatten(2, 3)
+        scores = torch.cat([shared @ keys.transpose(2, 3), shared @ keys_behind.transpose(2, 3)], dim=-1)
+        scores = scores.view(*queries.shape[:3], -1).add_(group.mask)
+        weights = scores.softmax(dim=-1, dtype=torch.float32).to(values.dtype).view(*shared.shape[:3], -1)
+        weights = torch.nn.functional.dropout(weights, dropout, training=module.training)
+        longest = keys.shape[2]
+        mixed = weights[..., :longest] @ values + weights[..., longest:] @ values_behind
+        found.append(mixed.view(*queries.shape[:3], -1).transpose(1, 2).flatten(0, 1))
+    return torch.cat(found).index_select(0, place).unsqueeze(0), None
+
+
+AttentionInterface.register(NAME, _attend)
