@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from recbole_gr.language_model import prompt_reader
+from recbole_gr.language_model.branch_attention import takes_one_row
 from recbole_gr.language_model.branch_check import reads_branches
 from recbole_gr.language_model.lora import add_lora
 from recbole_gr.language_model.prompt_reader import PromptReader, logits_only_at
@@ -49,7 +50,9 @@ def new_qwen3():
 
 def new_gemma2():
     caps = {"attn_logit_softcapping": 1.0, "final_logit_softcapping": CAP, "query_pre_attn_scalar": 4}
-    config = Gemma2Config(**SIZES, **HEADS, **caps, initializer_range=SPREAD, sliding_window=32, attn_implementation="eager")
+    config = Gemma2Config(
+        **SIZES, **HEADS, **caps, initializer_range=SPREAD, sliding_window=32, attn_implementation=attention
+    )
     return Gemma2ForCausalLM(config)
 
 
@@ -60,6 +63,22 @@ def new_adapted_llama():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=SPREAD)
     return model
+
+
+#: Whose attention may be replaced, by the word of transformers and because it is plain; it has no sdpa for capped scores.
+IN_ONE_ROW = {
+    new_llama: True,
+    new_gpt2: True,
+    new_qwen3: True,
+    new_adapted_llama: True,
+    lambda: new_llama(attn_implementation="eager"): False,
+    new_gemma2: False,
+}
+
+
+@pytest.mark.parametrize("make", IN_ONE_ROW)
+def test_which_models_are_read_in_one_row(make):
+    assert takes_one_row(make()) is IN_ONE_ROW[make]
 
 
 ARCHITECTURES = {
@@ -277,7 +296,9 @@ def test_models_that_read_branches(architecture, dtype):
 def test_bfloat16_tells_rounding_from_a_wrong_reading(monkeypatch):
     """Many layers round by more than one in some log-probability, as SmolLM2-135M does; a mask that shows all is told."""
     torch.manual_seed(0)
-    config = LlamaConfig(**{**SIZES, "num_hidden_layers": 24, "hidden_size": 64}, num_attention_heads=4, initializer_range=SPREAD)
+    config = LlamaConfig(
+        **{**SIZES, "num_hidden_layers": 24, "hidden_size": 64}, num_attention_heads=4, initializer_range=SPREAD
+    )
     llm = LlamaForCausalLM(config).eval().bfloat16()
     assert reads_branches(llm)
     monkeypatch.setattr(prompt_reader, "_as_taken_by", lambda llm, mask: torch.ones_like(mask))
@@ -287,7 +308,9 @@ def test_bfloat16_tells_rounding_from_a_wrong_reading(monkeypatch):
 def test_models_that_cannot_read_branches():
     """ALiBi counts positions along the row, a state space has no attention: both read one branch after the other."""
     torch.manual_seed(0)
-    bloom = BloomForCausalLM(BloomConfig(vocab_size=VOCABULARY, hidden_size=16, n_layer=1, n_head=2, initializer_range=SPREAD))
+    bloom = BloomForCausalLM(
+        BloomConfig(vocab_size=VOCABULARY, hidden_size=16, n_layer=1, n_head=2, initializer_range=SPREAD)
+    )
     mamba = MambaForCausalLM(MambaConfig(vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=1, state_size=4))
     assert not reads_branches(bloom.eval())
     assert not reads_branches(mamba.eval())
