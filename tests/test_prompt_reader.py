@@ -51,7 +51,7 @@ def new_qwen3():
 def new_gemma2():
     caps = {"attn_logit_softcapping": 1.0, "final_logit_softcapping": CAP, "query_pre_attn_scalar": 4}
     config = Gemma2Config(
-        **SIZES, **HEADS, **caps, initializer_range=SPREAD, sliding_window=32, attn_implementation=attention
+        **SIZES, **HEADS, **caps, initializer_range=SPREAD, sliding_window=32, attn_implementation="eager"
     )
     return Gemma2ForCausalLM(config)
 
