@@ -5,7 +5,9 @@ in one row; only for its attention they are laid out by users, with keys and val
 """
 
 import contextlib
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from transformers import AttentionInterface
@@ -36,6 +38,11 @@ class Group:
     rows: torch.Tensor
     mask: torch.Tensor
 
+    @cached_property
+    def hidden(self):
+        """What each token does not see, of a bool mask."""
+        return ~self.mask
+
 
 def takes_one_row(llm):
     """Whether a language model lets its attention be replaced: transformers says so, and it is plain (sdpa).
@@ -45,28 +52,37 @@ def takes_one_row(llm):
     return llm.config.get_text_config()._attn_implementation == "sdpa" and bool(llm._supports_attention_backend)
 
 
-@contextlib.contextmanager
-def attention_over_branches(llm):
-    """Within, the language model takes ``branches=(known, groups, place)``.
+#: What the attention of the pass that is going on reads; not every model hands arguments on to its attention.
+_branches = ContextVar("branches")
 
-    ``known`` is a list of :class:`Known` by layer, ``groups`` a list of :class:`Group`, and ``place``, int64 ``[tokens]``,
-    where in the groups' tokens laid end to end each token of the row stands.
+
+@contextlib.contextmanager
+def attention_over_branches(llm, known, groups, place):
+    """Within, the tokens that the language model reads, all in one row, are those of branches.
+
+    Args:
+        llm (transformers.PreTrainedModel): a model of which :func:`takes_one_row` is true.
+        known (list): the :class:`recbole_gr.language_model.prompt_cache.Known` of each layer.
+        groups (list of Group): the tokens by users.
+        place (torch.Tensor): int64 ``[tokens]``, where in the groups' tokens laid end to end each token of the row stands.
     """
     config = llm.config.get_text_config()
     before = config._attn_implementation
-    config._attn_implementation = NAME
+    config._attn_implementation, token = NAME, _branches.set((known, groups, place))
     try:
         yield
     finally:
+        _branches.reset(token)
         config._attn_implementation = before
 
 
-def _attend(module, query, key, value, attention_mask, branches, scaling, dropout=0.0, **options):
+def _attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **options):
     """As the attention functions of transformers: ``[1, heads, tokens, d]`` in, ``[1, tokens, heads, d]`` out."""
     beyond = [name for name in NOT_PLAIN if options.get(name) is not None]
     if beyond:
         raise ValueError(f"attention over branches has no {', '.join(beyond)}")
-    known, groups, place = branches
+    known, groups, place = _branches.get()
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     by_token, found = (query[0] * scaling).transpose(0, 1), []
     for group in groups:
         (keys, values), (keys_behind, values_behind) = known[module.layer_idx].of(group)
@@ -74,7 +90,7 @@ def _attend(module, query, key, value, attention_mask, branches, scaling, dropou
         # query heads that share keys stand below each other, as further queries
         shared = queries.unflatten(1, (keys.shape[1], -1)).flatten(2, 3)
         scores = torch.cat([shared @ keys.transpose(2, 3), shared @ keys_behind.transpose(2, 3)], dim=-1)
-        scores = scores.view(*queries.shape[:3], -1).add_(group.mask)
+        scores = scores.view(*queries.shape[:3], -1).masked_fill_(group.hidden, torch.finfo(scores.dtype).min)
         weights = scores.softmax(dim=-1, dtype=torch.float32).to(values.dtype).view(*shared.shape[:3], -1)
         weights = torch.nn.functional.dropout(weights, dropout, training=module.training)
         longest = keys.shape[2]

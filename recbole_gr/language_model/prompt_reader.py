@@ -87,11 +87,9 @@ class PromptReader:
             mask = _as_taken_by(self.llm, seen)
             return self._pass({name: given[users, last].unsqueeze(1)}, mask, last.unsqueeze(1), cache)
 
-    def _pass(self, tokens, mask, position, cache, **options):
+    def _pass(self, tokens, mask, position, cache):
         """Logits of one pass of the language model that sees what the mask says."""
-        return self.llm(
-            **tokens, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True, **options
-        ).logits
+        return self.llm(**tokens, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True).logits
 
     def select(self, users):
         """The same for some of the users (int64 indices), before anything behind their prompts was read."""
@@ -136,12 +134,11 @@ class PromptReader:
         first = of_user.cumsum(0) - of_user
         position = self.lengths[user] + begin[user, r] + nth
         one_row = takes_one_row(self.llm)
-        with attention_over_branches(self.llm) if one_row else contextlib.nullcontext():
-            groups = [
-                self._group(users, of_user, first, of_token, nth)
-                for users in (_for_attention if one_row else _with_about_as_many)(of_user)
-            ]
-            following = (self._read_one_row if one_row else self._read_groups)(groups, tokens[inside], position)
+        groups = [
+            self._group(users, of_user, first, of_token, nth)
+            for users in (_for_attention if one_row else _with_about_as_many)(of_user)
+        ]
+        following = (self._read_one_row if one_row else self._read_groups)(groups, tokens[inside], position)
 
         column = torch.arange(int(of_user.max()), device=count.device)
         seen = torch.zeros(*self.visible.shape[:2], len(column), dtype=torch.bool, device=count.device)
@@ -177,7 +174,8 @@ class PromptReader:
         place = torch.empty_like(number)
         place[laid_out[inside]] = torch.nonzero(inside).squeeze(1)
         cache = cache_of(Branches(layer, self.n_rows + number.unsqueeze(0)) for layer in self.known)
-        logits = self._pass({"input_ids": token[None]}, None, position[None], cache, branches=(self.known, groups, place))
+        with attention_over_branches(self.llm, self.known, groups, place):
+            logits = self._pass({"input_ids": token[None]}, None, position[None], cache)
         return Following([logits[0]], torch.zeros_like(number), number)
 
     def _read_groups(self, groups, token, position):
