@@ -101,6 +101,7 @@ def test_config_files_of_the_board_and_of_a_row(board, tmp_path):
         ({"dataset": 5}, ["dataset=5", "must be a str"]),
         ({"colour": "red"}, ["colour='red'", "no such key", "side_by_side"]),
         ({"seeds": ["one"]}, ["seeds=['one']", "whole numbers"]),
+        ({"metrics": ["NDCG", "Recal"]}, ["metrics='Recal'", "Recall, NDCG", "ShannonEntropy"]),
         ({"main_metric": "NDCG@20"}, ["main_metric='ndcg@20'", "ndcg@10"]),
         ({"main_metric": "GiniIndex@10"}, ["main_metric='giniindex@10'", "recall@5"]),
         ({"rows": [{"model": "Pop"}, {"model": "Pop"}]}, ["name='Pop'", "row 2", "another row"]),

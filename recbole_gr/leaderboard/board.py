@@ -12,12 +12,14 @@ from pathlib import Path
 
 import yaml
 
+from recbole_gr.checks import check_choice
 from recbole_gr.errors import SettingError
 from recbole_gr.leaderboard.search import check_search
 from recbole_gr.plugin import SettingsLoader
 
 ACCURACY = ("Recall", "NDCG", "MRR", "Hit", "MAP", "Precision")
-METRICS = (*ACCURACY[:4], "ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage")
+OF_LISTS = ("ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage", "ShannonEntropy")
+METRICS = (*ACCURACY[:4], *OF_LISTS[:4])
 
 #: Models of ours, which are compared with the best of the others.
 GENERATIVE = ("TIGER", "LLMasRS")
@@ -170,6 +172,8 @@ def read_board(file, given=None):
         raise SettingError("leaderboard", file, "must hold keys and values, dataset and rows among them")
     _check_keys(asked, _BOARD_KEYS, file, ("dataset", "rows"))
     metrics, topk = asked.get("metrics", list(METRICS)), asked.get("topk", [5, 10, 20])
+    for metric in metrics:
+        check_choice("metrics", metric, (*ACCURACY, *OF_LISTS))
     effort = {"trials": 10, "algorithm": "random", "seed": 2020, **asked.get("search", {})}
     shared = {**_read_config_files(asked), **asked.get("protocol", {}), **(given or {})}
     board = Board(
