@@ -73,7 +73,7 @@ def build_record(config, dataset, loaders, model, result, stages):
         **peak_memory(),
         "dataset_statistics": dataset_statistics(dataset, loaders),
         "config": {key: plain(value) for key, value in sorted(config.final_config_dict.items())},
-        "command": sys.argv,
+        "command": [portable(argument) for argument in sys.argv],
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
         "versions": {
@@ -147,4 +147,18 @@ def plain(value):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple, set)):
         return [plain(inner) for inner in value]
-    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
+    if value is None or isinstance(value, (int, float, bool)):
+        return value
+    return portable(str(value))
+
+
+def portable(text):
+    """Text as it is, but an absolute path, also behind ``--key=``, from the current folder on or by its last part.
+
+    A record is there to be published; where on a machine something lay tells no reader anything.
+    """
+    key, equals, path = text.rpartition("=") if text.startswith("--") else ("", "", text)
+    if not os.path.isabs(path):
+        return text
+    inside = os.path.relpath(path)
+    return key + equals + (os.path.basename(os.path.normpath(path)) if inside.startswith(os.pardir) else inside)
