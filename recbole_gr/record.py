@@ -72,8 +72,8 @@ def build_record(config, dataset, loaders, model, result, stages):
         "stages": stages,
         **peak_memory(),
         "dataset_statistics": dataset_statistics(dataset, loaders),
-        "config": {key: plain(value) for key, value in sorted(config.final_config_dict.items())},
-        "command": [portable(argument) for argument in sys.argv],
+        "config": settings_told(config.final_config_dict),
+        "command": command_told(sys.argv),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
         "versions": {
@@ -147,18 +147,36 @@ def plain(value):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple, set)):
         return [plain(inner) for inner in value]
-    if value is None or isinstance(value, (int, float, bool)):
-        return value
-    return portable(str(value))
+    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
 
 
-def portable(text):
-    """Text as it is, but an absolute path, also behind ``--key=``, from the current folder on or by its last part.
+def settings_told(settings):
+    """Settings by key as json values, of paths no more than :func:`portable` tells."""
+    values = {key: plain(value) for key, value in sorted(settings.items())}
+    return {
+        key: portable(value) if _holds_a_path(key) and isinstance(value, str) else value for key, value in values.items()
+    }
 
-    A record is there to be published; where on a machine something lay tells no reader anything.
+
+def command_told(arguments):
+    """A command line, of paths no more than :func:`portable` tells."""
+    told = [portable(arguments[0])]
+    for argument in arguments[1:]:
+        key, equals, value = argument.partition("=")
+        told.append(key + equals + portable(value) if _holds_a_path(key.removeprefix("--")) else argument)
+    return told
+
+
+def portable(path):
+    """A path as it is if it is relative; else from the current folder on, or its last part alone if it lies elsewhere.
+
+    A record is there to be published; where on a machine something lay tells its reader nothing.
     """
-    key, equals, path = text.rpartition("=") if text.startswith("--") else ("", "", text)
     if not os.path.isabs(path):
-        return text
+        return path
     inside = os.path.relpath(path)
-    return key + equals + (os.path.basename(os.path.normpath(path)) if inside.startswith(os.pardir) else inside)
+    return os.path.basename(os.path.normpath(path)) if inside.startswith(os.pardir) else inside
+
+
+def _holds_a_path(key):
+    return key.endswith(("_path", "_dir", "_file", "_checkpoint")) or key in ("resume", "llm", "text_encoder")
