@@ -179,3 +179,27 @@ def kept(tmp_path_factory):
 def lora_run(kept, llm_settings):
     """What a run of LLMasRS with an adapter left behind, trained once for all tests that look at it."""
     return kept("lora", {**llm_settings, "epoch_samples": None})
+
+
+@pytest.fixture(scope="session")
+def summary():
+    """What a page of a board is made from, everything in it; not to be changed."""
+    from example_board import example_summary
+
+    return example_summary()
+
+
+@pytest.fixture(scope="session")
+def hostile():
+    """As ``summary``, with names and settings that a careless page would run or swallow."""
+    from example_board import hostile_summary
+
+    return hostile_summary()
+
+
+@pytest.fixture(scope="session")
+def board_page(summary, tmp_path_factory):
+    """The path of the page of ``summary``."""
+    from example_board import written
+
+    return written(summary, tmp_path_factory.mktemp("page"))

@@ -8,24 +8,9 @@ import time
 
 import numpy as np
 import pytest
-from example_board import ACCURACY, HOSTILE, ID_LEVEL, LISTS, example_summary, hostile_summary, written
+from example_board import ACCURACY, HOSTILE, ID_LEVEL, LISTS, example_summary, written
 
 from recbole_gr.leaderboard.table import metric_title
-
-
-@pytest.fixture(scope="module")
-def summary():
-    return example_summary()
-
-
-@pytest.fixture(scope="module")
-def page_file(summary, tmp_path_factory):
-    return written(summary, tmp_path_factory.mktemp("page"))
-
-
-@pytest.fixture(scope="module")
-def hostile():
-    return hostile_summary()
 
 
 @pytest.fixture(scope="module")
@@ -51,22 +36,22 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def opened(browser, page_file):
+def opened(browser, board_page):
     """The page in the browser, and what was logged until it had loaded."""
     browser.get_log("performance")
-    browser.get(page_file.as_uri())
+    browser.get(board_page.as_uri())
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requests = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
-    asked = [request["request"]["url"] for request in requests if request["documentURL"] == page_file.as_uri()]
+    asked = [request["request"]["url"] for request in requests if request["documentURL"] == board_page.as_uri()]
     return browser, browser.get_log("browser"), asked
 
 
 @pytest.fixture
-def page(opened, page_file):
+def page(opened, board_page):
     """The page as it first stands: light, wide, unsorted, unfiltered, with all settings closed."""
     browser = opened[0]
-    if browser.current_url != page_file.as_uri():
-        browser.get(page_file.as_uri())
+    if browser.current_url != board_page.as_uri():
+        browser.get(board_page.as_uri())
     show(browser, 1200, "light")
     browser.execute_script("""
         document.querySelector("input[value=accuracy]").click();
@@ -108,10 +93,10 @@ def sorted_rows(summary, value):
     return present, [index for index in (0, 1, 3, 4, 5, 2) if values[index] is None]
 
 
-def test_opens_in_silence_and_without_a_network(opened, page_file):
+def test_opens_in_silence_and_without_a_network(opened, board_page):
     browser, logged, asked = opened
     assert logged == []
-    assert [url for url in asked if not url.startswith("data:")] == [page_file.as_uri()]
+    assert [url for url in asked if not url.startswith("data:")] == [board_page.as_uri()]
     entries = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert [entry for entry in entries if entry.startswith("http")] == []
 

@@ -7,12 +7,11 @@ from board_files import DEPTH, make_board, make_hit_ranks, make_row, recbole_met
 
 from recbole_gr.errors import DataError
 from recbole_gr.hit_ranks import write_hit_ranks
+from recbole_gr.leaderboard.cell_files import read_cell, read_hit_ranks
 from recbole_gr.leaderboard.measures import (
     PER_USER,
     is_accuracy,
     measure_users,
-    read_cell,
-    read_hit_ranks,
     smaller_is_better,
 )
 from recbole_gr.leaderboard.slices import slice_bounds, slice_measures

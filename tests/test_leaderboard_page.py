@@ -4,7 +4,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from example_board import ACCURACY, HOSTILE, ID_LEVEL, data_of, example_summary, hostile_summary, written
+from example_board import ACCURACY, HOSTILE, ID_LEVEL, data_of, example_summary, written
 
 from recbole_gr.leaderboard.table import metric_title
 
@@ -42,23 +42,8 @@ class Tables(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def summary():
-    return example_summary()
-
-
-@pytest.fixture(scope="module")
-def page_file(summary, tmp_path_factory):
-    return written(summary, tmp_path_factory.mktemp("page"))
-
-
-@pytest.fixture(scope="module")
-def hostile():
-    return hostile_summary()
-
-
-@pytest.fixture(scope="module")
-def html(page_file):
-    return page_file.read_text(encoding="utf-8")
+def html(board_page):
+    return board_page.read_text(encoding="utf-8")
 
 
 def test_all_of_the_summary_is_in_the_page(html, summary):

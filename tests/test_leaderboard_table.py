@@ -10,7 +10,8 @@ import pytest
 from board_files import make_board, make_hit_ranks, make_row, write_cell
 
 from recbole_gr.leaderboard.summary import summarise
-from recbole_gr.leaderboard.table import NOTHING, as_csv, as_latex, as_markdown, metric_title
+from recbole_gr.leaderboard.table import NOTHING, as_markdown, metric_title
+from recbole_gr.leaderboard.table_export import as_csv, as_latex
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from recbole_gr.leaderboard.page import write_page
 from recbole_gr.leaderboard.published import read_published
 from recbole_gr.leaderboard.runner import Runner
 from recbole_gr.leaderboard.summary import summarise
-from recbole_gr.leaderboard.table import as_csv, as_latex, as_markdown
+from recbole_gr.leaderboard.table import as_markdown
+from recbole_gr.leaderboard.table_export import as_csv, as_latex
 from recbole_gr.leaderboard.time_left import TimeLeft, duration
 from recbole_gr.llm_settings import check_llm_settings
 from recbole_gr.plugin import SettingsLoader

@@ -1,21 +1,12 @@
-"""The files of a cell, and accuracy per user from where every target stood in its user's ranking.
+"""Accuracy per user, from where every target stood in its user's ranking.
 
 The definitions are those of RecBole's metrics (``recbole.evaluator.metrics``), for one target of a user or several. Where a
 user has k or more targets, the ideal ranking holds k of them.
 """
 
-import json
-import os
-from dataclasses import dataclass, replace
-
 import numpy as np
 import pandas as pd
-import pyarrow
 from recbole.evaluator.register import metrics_dict
-
-from recbole_gr.errors import DataError
-
-COLUMNS = ("user_id", "item_id", "rank", "history_length", "item_count")
 
 #: Measures that count semantic IDs bear this behind their name.
 ID_LEVEL = " (ID-level)"
@@ -31,85 +22,6 @@ def smaller_is_better(metric):
     return metrics_dict[metric.lower()].smaller
 
 
-@dataclass
-class CellFiles:
-    """What a cell left.
-
-    Args:
-        cell (recbole_gr.leaderboard.board.Cell): whose files they are.
-        record (dict): the run record; None if it did not run, failed, or left files that cannot be read.
-        hit_ranks (pandas.DataFrame): from :func:`read_hit_ranks`; None without a record.
-        found (dict): the settings that the search of its row found; None if there are none.
-        error (str): what went wrong; None if nothing did.
-    """
-
-    cell: object
-    record: dict = None
-    hit_ranks: pd.DataFrame = None
-    found: dict = None
-    error: str = None
-
-
-def read_cell(cell, folder):
-    """Read the files of a cell in the folder of records; damaged ones are its error, not the board's."""
-    files = CellFiles(cell)
-    try:
-        if cell.row.search:  # all seeds share the search of the first
-            files.found = (_read_json(folder, replace(cell, seed=cell.row.seeds[0]).key, ".search.json") or {}).get("found")
-        record = _read_json(folder, cell.key, ".json")
-        if record is None:
-            files.error = (_read_json(folder, cell.key, ".failed.json") or {}).get("error")
-        else:
-            kept = record.get("hit_ranks")
-            if kept is None:
-                raise DataError(f"the record {cell.key}.json names no hit ranks")
-            files.hit_ranks = read_hit_ranks(os.path.join(folder, kept["file"]), kept["depth"], cell.board.topk)
-            files.record = record
-    except DataError as error:
-        files.error = str(error)
-    return files
-
-
-def _read_json(folder, key, ending):
-    path = os.path.join(folder, key + ending)
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise DataError(f"[{path}] is not json: {error}") from error
-
-
-def read_hit_ranks(path, depth, topk):
-    """The hit ranks of a cell.
-
-    Args:
-        path (str): of the parquet file.
-        depth (int): how far down the rankings were looked.
-        topk (iterable of int): the k of the metrics that shall be computed.
-
-    Returns:
-        pandas.DataFrame: one row per user and target: ``user_id`` and ``item_id`` (str), ``rank`` and, for models with
-        semantic IDs, ``id_rank`` (float64, 1 is the first, NaN: not among the first ``depth``), ``history_length`` and
-        ``item_count`` (int32).
-
-    Raises:
-        DataError: the file is missing or damaged, lacks a column, or was not made for so large a k.
-    """
-    try:
-        hit_ranks = pd.read_parquet(path)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"[{path}] with hit ranks cannot be read: {' '.join(str(error).split())}") from error
-    missing = [column for column in COLUMNS if column not in hit_ranks]
-    if missing:
-        raise DataError(f"[{path}] has no column {', '.join(missing)}; it has {', '.join(hit_ranks.columns)}")
-    if max(topk) > depth:
-        raise DataError(f"[{path}] tells ranks down to {depth} only; k={max(topk)} needs more")
-    ranks = hit_ranks.columns.intersection(["rank", "id_rank"])
-    return hit_ranks.assign(**{column: hit_ranks[column].to_numpy(dtype="float64", na_value=np.nan) for column in ranks})
-
-
 def measure_users(hit_ranks, metrics, topk, rank="rank"):
     """Metrics of every user.
 
@@ -118,7 +30,7 @@ def measure_users(hit_ranks, metrics, topk, rank="rank"):
     share an ID is not known.
 
     Args:
-        hit_ranks (pandas.DataFrame): from :func:`read_hit_ranks`.
+        hit_ranks (pandas.DataFrame): from :func:`recbole_gr.leaderboard.cell_files.read_hit_ranks`.
         metrics (iterable of str): of ``recall``, ``ndcg``, ``mrr``, ``hit``, ``precision``, ``map``.
         topk (iterable of int): the k of each.
         rank (str): the column to look at.

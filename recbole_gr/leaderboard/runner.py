@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from recbole_gr.errors import RecBoleGRError
 from recbole_gr.files import written_whole
+from recbole_gr.leaderboard.cell_files import read_json
 from recbole_gr.leaderboard.cell_process import locked, write_failure
 from recbole_gr.leaderboard.search import search_settings
 from recbole_gr.leaderboard.time_left import TimeLeft
@@ -164,12 +165,3 @@ def _device(place):
     """RecBole numbers GPUs by ``gpu_id``; processes beyond their number share them."""
     gpus = torch.cuda.device_count()
     return {"gpu_id": str(place % gpus)} if gpus > 1 else {}
-
-
-def read_json(path):
-    """A json file; None if there is none."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except FileNotFoundError:
-        return None

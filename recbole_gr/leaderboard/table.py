@@ -1,8 +1,7 @@
-"""A board's summary as a markdown page, as csv and as a LaTeX table."""
+"""A board's summary as a markdown page."""
 
 import re
 
-import pandas as pd
 from recbole.evaluator.register import metrics_dict
 from tabulate import tabulate
 
@@ -18,11 +17,6 @@ COSTS = {
     "users_per_second": ("users per second", 1),
     "peak_memory_mb": ("peak memory (MB)", 0),
     "peak_gpu_memory_mb": ("peak GPU memory (MB)", 0),
-}
-_LATEX = {
-    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
 }
 
 
@@ -56,56 +50,13 @@ def as_markdown(summary):
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def as_csv(summary):
-    """One line per row of the board, with mean and standard deviation of each measure in columns; str."""
-    return pd.DataFrame([_csv_line(summary, row) for row in summary["rows"]]).to_csv(index=False, lineterminator="\n")
-
-
-def _csv_line(summary, row):
-    line = {"row": row["name"], "model": row["model"], **row["variant"], "baseline": row["baseline"], "state": row["state"]}
-    line["seeds_done"] = len(row["seeds_done"])
-    for name in summary["metrics"] + summary["list_metrics"]:
-        measure = row["measures"].get(name, {"mean": None, "std": None})
-        line.update({f"{name} mean": measure["mean"], f"{name} std": measure["std"]})
-    return {**line, **row["cost"]}
-
-
-def as_latex(summary):
-    """The accuracy table for a paper (packages booktabs and, if it is too wide, graphicx); str."""
-    metrics = summary["metrics"]
-    nothing = "" if any(row["measures"] for row in summary["rows"]) else f" {NOTHING}"
-    places = "Mean and standard deviation over seeds; best in bold, second underlined, among the rows of one protocol."
-    caption = _tex(f"{summary['name']}.{nothing} {places} {_notes(summary)}").replace("†", r"$^\dagger$")
-    lines = [
-        f"% {summary['command']}",
-        r"\begin{table}",
-        rf"\caption{{{caption}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
-        r"\toprule",
-        " & ".join(["", *(_tex(metric_title(name)) for name in metrics)]) + r" \\",
-        r"\midrule",
-        *(
-            " & ".join([_tex(_label(row)), *(_latex_cell(row, name) for name in metrics)]) + r" \\"
-            for row in summary["rows"]
-        ),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _latex_cell(row, name):
-    return _cell(row, name, r"\textbf{%s}", r"\underline{%s}", r"$^\dagger$", r" $\pm$ ", "--")
-
-
 def metric_title(name):
     """A metric as RecBole calls it: ``Recall@10 (ID-level)`` for ``recall@10 (ID-level)``."""
     metric, at, k = name.partition("@")
     return metrics_dict[metric].__name__ + at + k
 
 
-def _cell(row, name, best, second, mark, plus_minus, nothing="-"):
+def measure_cell(row, name, best, second, mark, plus_minus, nothing="-"):
     """Mean and standard deviation, with their marks."""
     measure = row["measures"].get(name)
     if measure is None:
@@ -120,7 +71,7 @@ def _cell(row, name, best, second, mark, plus_minus, nothing="-"):
     return text if measure["std"] is None else f"{text}{plus_minus}{measure['std']:.4f}"
 
 
-def _label(row):
+def row_label(row):
     """Name and variant, and what is lacking."""
     done, asked = len(row["seeds_done"]), len(row["seeds"])
     lacking = {"incomplete": f"{done} of {asked} seeds", "failed": "failed", "missing": "not run yet"}.get(row["state"])
@@ -130,11 +81,11 @@ def _label(row):
 
 def _accuracy(summary):
     places = "Mean ± standard deviation over seeds; **best** and <u>second</u>"
-    legend = f"{places} among the rows of one protocol, shared where the printed digits are equal. {_notes(summary)}"
+    legend = f"{places} among the rows of one protocol, shared where the printed digits are equal. {notes(summary)}"
     return f"{_measure_table(summary['metrics'], summary['rows'])}\n\n{legend}"
 
 
-def _notes(summary):
+def notes(summary):
     """What marks and headings mean, one sentence or two each."""
     notes = [f"† differs from the best baseline in the metric, p < {LEVEL} after Holm's correction."]
     if any(name.endswith(ID_LEVEL) for name in summary["metrics"]):
@@ -152,7 +103,10 @@ def _beyond_accuracy(summary, rows):
 
 
 def _measure_table(metrics, rows):
-    lines = [[_md(_label(row)), *(_cell(row, name, "**%s**", "<u>%s</u>", " †", " ± ") for name in metrics)] for row in rows]
+    lines = [
+        [_md(row_label(row)), *(measure_cell(row, name, "**%s**", "<u>%s</u>", " †", " ± ") for name in metrics)]
+        for row in rows
+    ]
     return _table(["", *map(metric_title, metrics)], lines)
 
 
@@ -175,7 +129,7 @@ def _test_line(row, name):
     test = row["significance"][name]
     interval = f"{test['low']:+.4f} to {test['high']:+.4f}"
     tested = [f"{test['difference']:+.4f}", interval, f"{test['p']:.4f}", f"{test['p_holm']:.4f}", number(test["users"])]
-    return [metric_title(name), _md(_label(row)), _md(test["against"]), *tested]
+    return [metric_title(name), _md(row_label(row)), _md(test["against"]), *tested]
 
 
 def _slices(summary, rows):
@@ -198,7 +152,7 @@ def _groups(row, slicing):
 def _slice_table(rows, slicing, measures):
     head = [f"{label} ({number(users)})" for label, users in _groups(rows[0], slicing)]
     lines = [
-        [_md(_label(row)), metric_title(name), *(f"{group[name]:.4f}" for group in row["slices"][slicing])]
+        [_md(row_label(row)), metric_title(name), *(f"{group[name]:.4f}" for group in row["slices"][slicing])]
         for name in measures
         for row in rows
     ]
@@ -207,7 +161,7 @@ def _slice_table(rows, slicing, measures):
 
 def _cost(rows):
     shown = [cost for cost in COSTS if any(cost in row["cost"] for row in rows)]
-    lines = [[_md(_label(row)), *(number(row["cost"].get(cost), COSTS[cost][1]) for cost in shown)] for row in rows]
+    lines = [[_md(row_label(row)), *(number(row["cost"].get(cost), COSTS[cost][1]) for cost in shown)] for row in rows]
     return _table(["", *(COSTS[cost][0] for cost in shown)], lines) + "\n\nMeans over seeds."
 
 
@@ -216,7 +170,7 @@ def _settings(rows):
 
 
 def _setting(row):
-    lines = [f"- **{_md(_label(row))}**, {_md(row['model'])}, seeds {words(row['seeds'])}: {_pairs(row['settings'])}"]
+    lines = [f"- **{_md(row_label(row))}**, {_md(row['model'])}, seeds {words(row['seeds'])}: {_pairs(row['settings'])}"]
     if row["search"]:
         lines.append(f"  - searched: {_pairs(row['search'])}")
         lines.append(f"  - chosen: {_pairs(row['chosen']) if row['chosen'] else 'nothing yet'}")
@@ -287,7 +241,3 @@ def _code(text):
     text = " ".join(text.split())
     ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{ticks} {text} {ticks}" if len(ticks) > 1 else f"`{text}`"
-
-
-def _tex(text):
-    return "".join(_LATEX.get(letter, letter) for letter in text)
