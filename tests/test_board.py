@@ -111,6 +111,15 @@ def test_config_files_of_the_board_and_of_a_row(board, tmp_path):
         ({"config_files": ["none.yaml"]}, ["config_files='none.yaml'", "no such file"]),
         ({"rows": [{"model": "BPR", "search": {"chose": {}}}]}, ["search=", "row 1", "choice, uniform"]),
         ({"rows": [{"model": "BPR", "search": {"uniform": {"reg_weight": [1]}}}]}, ["reg_weight=[1]", "2 numbers"]),
+        (
+            {"rows": [{"model": "BPR", "search": {"uniform": {"reg_weight": ["a", "b"]}}}]},
+            ["reg_weight=['a', 'b']", "2 numbers"],
+        ),
+        (
+            {"rows": [{"model": "BPR", "search": {"uniform": {"reg_weight": [2, 1]}}}]},
+            ["reg_weight=[2, 1]", "lower bound first"],
+        ),
+        ({"rows": [{"model": "BPR", "search": {"choice": {"reg_weight": 1}}}]}, ["reg_weight=1", "a list of values"]),
         ({"search": {"trials": 0}, "rows": [{"model": "BPR", "search": {}}]}, ["trials=0", "at least 1"]),
         ({"search": {"algorithm": "grid"}, "rows": [{"model": "BPR", "search": {}}]}, ["algorithm='grid'", "random, bayes"]),
     ],

@@ -210,3 +210,12 @@ def test_a_search_takes_the_best_of_its_trials_and_draws_the_same_again(shelf, a
 def test_a_search_without_one_good_trial(shelf):
     with pytest.raises(RecBoleGRError, match="all 3 trials failed"):
         search_settings(trial_board(shelf, 3), lambda trial: None)
+
+
+def test_a_search_that_fails_is_its_rows_failure(shelf):
+    """Whatever the fault, here a metric that the trial's record lacks."""
+    cell = trial_board(shelf, 2)
+    runner = Runner(CELLS)
+    runner.run_cell = lambda trial: {"valid": {}}
+    runner.run_whole(cell)
+    assert read(CELLS, f"{cell.key}.failed.json") == {"error": "KeyError: 'ndcg@10'"}

@@ -12,7 +12,6 @@ from time import sleep
 import torch
 from tqdm import tqdm
 
-from recbole_gr.errors import RecBoleGRError
 from recbole_gr.files import written_whole
 from recbole_gr.leaderboard.cell_files import read_json
 from recbole_gr.leaderboard.cell_process import locked, write_failure
@@ -94,8 +93,8 @@ class Runner:
         if cell.row.search:
             try:
                 cell = replace(cell, found=self.found(cell)["found"])
-            except RecBoleGRError as error:
-                write_failure(self.path(cell.key, ""), str(error))
+            except Exception as error:  # the other rows go on
+                write_failure(self.path(cell.key, ""), f"{type(error).__name__}: {error}")
                 return
         self.run_cell(cell)
 

@@ -33,9 +33,12 @@ def check_search(space, effort, where):
         if draw not in DRAWS or not isinstance(settings, dict):
             raise SettingError("search", space, f"in {where} must hold, under {', '.join(DRAWS)}, settings and their values")
         for key, values in settings.items():
-            if not isinstance(values, list) or not values or DRAWS[draw] not in (None, len(values)):
-                numbers = "a list of values" if DRAWS[draw] is None else f"a list of {DRAWS[draw]} numbers"
-                raise SettingError(key, values, f"{draw} takes {numbers}")
+            count = DRAWS[draw]
+            if not isinstance(values, list) or not values:
+                raise SettingError(key, values, f"{draw} takes a list of values")
+            numbers = [value for value in values if type(value) in (int, float)]
+            if count is not None and (len(values) != count or len(numbers) != count or values[0] >= values[1]):
+                raise SettingError(key, values, f"{draw} takes a list of {count} numbers, the lower bound first")
     try:
         import hyperopt  # noqa: F401
     except ImportError as error:
