@@ -20,7 +20,7 @@ def example_summary():
     pop = example_row(random, "Pop", "Pop", file, 0.035, [2020, 2021, 2022], (1, 0.4, 9120.5, 310.0))
     sasrec = example_row(random, "SASRec (CE)", "SASRec", file, 0.062, [2020, 2021, 2022], (177344, 96.25, 5230.4, 402.6))
     gru = example_row(random, "GRU4Rec", "GRU4Rec", file, 0, [], (0, 0, 0, 0))
-    gru.update(state="failed", measures={}, cost={}, learning_curves=[], slices={}, records=[])
+    gru.update(state="failed", measures={}, cost={}, learning_curves=[], slices={}, records=[], configuration={})
     gru["errors"] = [f"seed {seed}: RuntimeError: CUDA out of memory <tried 2.0 GiB>" for seed in (2020, 2021, 2022)]
     tiger = example_row(
         random, "TIGER (RK-Means)", "TIGER", file, 0.066, [2020, 2021, 2022], (304256, 329.9, 1082.7, 1180.2)
@@ -108,6 +108,7 @@ def example_row(random, name, model, variant, level, seeds, cost):
         "cost": dict(zip(("parameters", "training_seconds", "users_per_second", "peak_memory_mb"), cost)),
         "learning_curves": [example_curve(random, seed, level) for seed in seeds],
         **{"settings": {"train_batch_size": 2048}, "chosen": {}, "search": None},
+        "configuration": {"epochs": 8, "eval_args": {"order": "TO"}, "nproc": None, "train_batch_size": 2048},
         "reproduce": f"recbole-gr run --model={model} --dataset=ml-100k --seed=2020 --tie_order={variant['tie_order']}",
         "records": [f"cells/{model}-{variant['tie_order']}-seed{seed}.json" for seed in seeds],
     }

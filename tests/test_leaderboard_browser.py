@@ -160,13 +160,22 @@ def test_a_click_on_a_row_opens_its_setting(page, summary):
     assert not setting.is_displayed()
     line.find_element("css selector", "td").click()
     assert setting.is_displayed() and line.find_element("css selector", "button").get_attribute("aria-expanded") == "true"
-    texts = [part.text for part in setting.find_elements("css selector", "pre")]
+    texts = texts_of(setting)
     assert texts[0] == "tokenizer: rkmeans\ncodebook_num: 3\ncodebook_size: 64\nlearning_rate: 0.003"
     assert texts[1] == "learning_rate: 0.003\ndropout: 0.2"
     assert texts[3] == summary["rows"][3]["reproduce"]
     assert texts[4] == "\n".join(summary["rows"][3]["records"])
+    whole = setting.find_element("css selector", "details details")
+    assert not whole.find_element("css selector", "pre").is_displayed()
+    whole.find_element("css selector", "summary").click()
+    assert texts_of(whole) == ["epochs: 8\neval_args:\n  order: TO\nnproc: null\ntrain_batch_size: 2048"]
+    assert whole.text.startswith("all 4 settings of the run with seed 2020, defaults included")
     line.find_element("css selector", "button").send_keys("\ue007")  # Enter
     assert not setting.is_displayed()
+
+
+def texts_of(part):
+    return [text.text for text in part.find_elements("css selector", "pre")]
 
 
 def test_the_command_is_copied(page, summary):

@@ -86,7 +86,8 @@ def test_the_table_stands_without_a_script(html, summary):
     [tiger] = settings[2]
     assert "codebook_num: 3" in tiger and summary["rows"][3]["reproduce"] in tiger
     assert "cells/TIGER-file-seed2021.json" in tiger and "Chosen by the searchlearning_rate: 0.003\ndropout: 0.2" in tiger
-    assert "the search" not in settings[0][0]
+    assert "the search" not in settings[0][0] and "eval_args:\n  order: TO\nnproc: null" in settings[0][0]
+    assert "defaults included" not in settings[5][0]  # nothing has run
     assert "Errorsseed 2021: killed by signal 9" in settings[4][0]
 
 
@@ -133,7 +134,7 @@ def test_a_board_with_no_record_yet(tmp_path):
     summary = example_summary()
     for row in summary["rows"]:
         row.update(state="missing", errors=[], seeds_done=[], measures={}, best=[], second=[], significance={}, slices={})
-        row.update(cost={}, learning_curves=[], chosen={}, records=[])
+        row.update(cost={}, learning_curves=[], chosen={}, records=[], configuration={})
     summary.update(published=[], environment={"created": []})
     html = written(summary, tmp_path).read_text(encoding="utf-8")
     assert [line[1] for line in Tables(html).tables["measured"][1::2]] == ["missing: no record yet"] * 6

@@ -60,7 +60,8 @@ def test_two_boards_at_once_with_a_failure_and_a_search(shelf):
     ]
     arguments = shelf(rows, search={"trials": 2, "algorithm": "random", "seed": 3})
     boards = [start(*arguments, "--jobs", "2") for _ in range(2)]
-    assert [board.wait(timeout=240) for board in boards] == [0, 0], open("board.out").read()
+    assert [board.wait(timeout=240) for board in boards] == [2, 2], open("board.out").read()
+    assert open("board.out").read().count("error: 1 of 3 cells failed; the pages show their errors") == 2
 
     records = [name for name in cell_files(".json") if name.count(".") == 1]
     assert [name.split("-")[:-1] for name in records] == [

@@ -20,7 +20,8 @@ KEYS = (
 )
 ROW_KEYS = (
     *("name", "model", "variant", "baseline", "state", "errors", "seeds", "seeds_done", "measures", "best", "second"),
-    *("significance", "slices", "cost", "learning_curves", "settings", "chosen", "search", "reproduce", "records"),
+    *("significance", "slices", "cost", "learning_curves", "settings", "configuration", "chosen", "search"),
+    *("reproduce", "records"),
 )
 
 
@@ -210,8 +211,9 @@ def test_protocol_cost_curves_and_environment(folder):
     assert row["learning_curves"] == [{"seed": 1, **curve}, {"seed": 2, **curve}]
     assert row["settings"] == {"learning_rate": 0.001} and row["search"] is None and row["chosen"] == {}
     assert row["reproduce"] == board.cells()[0].command
-    assert [os.path.dirname(path) for path in row["records"]] == ["cells", "cells"]
-    assert (folder / os.path.basename(row["records"][0])).is_file()
+    assert row["configuration"] == make_record(board.cells()[0], make_hit_ranks(1))["config"]
+    assert [os.path.dirname(path) for path in row["records"]] == [f"{folder.parent.name}/cells"] * 2
+    assert all((folder.parent.parent / path).is_file() for path in row["records"])
 
 
 def test_a_gpu_is_named_and_its_memory_told(folder):

@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from recbole_gr.checks import check_whole_number
 from recbole_gr.cli import parse
-from recbole_gr.errors import SettingError
+from recbole_gr.errors import RecBoleGRError, SettingError
 from recbole_gr.files import written_whole
 from recbole_gr.leaderboard.board import Cell, read_board
 from recbole_gr.leaderboard.page import write_page
@@ -38,7 +38,7 @@ def launch_leaderboard(arguments):
         arguments (list of str): what stands behind ``recbole-gr leaderboard``.
 
     Raises:
-        RecBoleGRError: the board cannot work; one line, before any cell runs.
+        RecBoleGRError: the board cannot work, before any cell runs; or cells failed, after the pages are written.
     """
     given, settings = _parse(arguments)
     board = read_board(given.board, settings)
@@ -54,6 +54,8 @@ def launch_leaderboard(arguments):
         print(path)
     for cell in failed:
         print(f"failed: {cell.key}: see {runner.work_path(cell.key, '.log')}", file=sys.stderr)
+    if failed:
+        raise RecBoleGRError(f"{len(failed)} of {len(board.cells())} cells failed; the pages show their errors")
 
 
 def _parse(arguments):

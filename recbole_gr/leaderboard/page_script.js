@@ -80,7 +80,7 @@ document.documentElement.classList.add("script");
 document.querySelectorAll(".controls").forEach((controls) => (controls.hidden = false));
 table.querySelectorAll(".setting").forEach((setting) => {
   setting.hidden = true;
-  setting.querySelector("details").open = true;
+  setting.querySelector(".opened").open = true;
 });
 document.querySelectorAll("pre.command").forEach(addCopyButton);
 

@@ -124,9 +124,17 @@ def _setting(row):
         parts.append(("Searched", _yaml(row["search"])))
     parts.append(("Command", f'<pre class="command">{escape(row["reproduce"])}</pre>'))
     if row["records"]:
-        parts.append(("Records", f"<pre>{escape(chr(10).join(row['records']))}</pre>"))
+        parts.append(("Records, from the folder of this page", f"<pre>{escape(chr(10).join(row['records']))}</pre>"))
     inner = "".join(f"<h4>{heading}</h4>{content}" for heading, content in parts)
-    return f"<details><summary>setting and command</summary>{inner}</details>"
+    return f'<details class="opened"><summary>setting and command</summary>{inner}{_configuration(row)}</details>'
+
+
+def _configuration(row):
+    """Everything that the first run of the row was set to, RecBole's defaults included."""
+    if not row["configuration"]:
+        return ""
+    told = f"all {len(row['configuration'])} settings of the run with seed {row['seeds_done'][0]}, defaults included"
+    return f"<details><summary>{told}</summary>{_yaml(row['configuration'])}</details>"
 
 
 def _yaml(values):

@@ -1,8 +1,8 @@
 """Everything that a board's table and page print, as one dict of plain json values, from the cells' files alone."""
 
 import json
-import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -136,11 +136,17 @@ def _summarise_row(board, row, cells, per_seed, bounds, folder):
         "cost": _cost([cell.record for cell in done]),
         "learning_curves": [_learning_curve(cell) for cell in done if cell.record.get("learning_curve")],
         "settings": plain(row.settings),
+        "configuration": done[0].record["config"] if done else {},
         "chosen": chosen,
         "search": {**board.effort, "space": plain(row.search)} if row.search else None,
         "reproduce": replace(first, found=chosen or None).command,
-        "records": [f"{os.path.basename(os.path.normpath(folder))}/{cell.cell.key}.json" for cell in done],
+        "records": [f"{_from_the_pages(folder)}/{cell.cell.key}.json" for cell in done],
     }
+
+
+def _from_the_pages(folder):
+    """The way to a board's cells, ``BOARD/cells``, from the folder where its pages are."""
+    return "/".join(Path(folder).absolute().parts[-2:])
 
 
 def _state(cells):
