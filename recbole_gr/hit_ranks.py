@@ -51,7 +51,7 @@ def noted_hit_ranks(trainer, depth, semantic_ids=None):
 
 def _noted(scores, users, positive_u, positive_i, depth, semantic_ids):
     rows, items = positive_u.to(scores.device), positive_i.to(scores.device)
-    noted = {"user": users[rows], "item": items, "rank": target_ranks(scores, rows, items, depth)}
+    noted = {"row": rows, "user": users[rows], "item": items, "rank": target_ranks(scores, rows, items, depth)}
     if semantic_ids is not None:
         noted["id_rank"] = id_ranks(scores, rows, items, torch.as_tensor(semantic_ids, device=scores.device), depth)
     return {name: values.cpu().numpy() for name, values in noted.items()}
@@ -121,7 +121,9 @@ def hit_ranks_table(batches, loaders):
     Returns:
         pandas.DataFrame: ``user_id`` and ``item_id`` (tokens of the data files), ``rank`` and, where there are semantic
         IDs, ``id_rank`` (int32 from 1, missing beyond the depth), ``history_length`` (interactions of the user before
-        the test part), ``item_count`` (interactions with the item in the training part, 0 for a cold item).
+        the test part), ``item_count`` (interactions with the item in the training part, 0 for a cold item). Where users
+        have several rankings, as RecBole makes one for each test interaction of a sequential model, ``ranking`` (int32)
+        tells them apart.
     """
     training, *before_test = [interactions_of(loader._dataset) for loader in loaders[:2]]
     dataset = loaders[0]._dataset
@@ -138,9 +140,19 @@ def hit_ranks_table(batches, loaders):
         if name in noted:
             table[name] = pd.array(np.where(noted[name] > 0, noted[name], -1), dtype="Int32")
             table[name][noted[name] == 0] = pd.NA
+    ranking = _number_rankings(batches)
+    if ranking.max() >= len(np.unique(noted["user"])):
+        table["ranking"] = ranking
     table["history_length"] = history_length[noted["user"]].astype(np.int32)
     table["item_count"] = item_count[noted["item"]].astype(np.int32)
     return pd.DataFrame(table).sort_values(["user_id", "item_id"], ignore_index=True)
+
+
+def _number_rankings(batches):
+    """The ranking of every target, counted from 0: int32 ``[targets]``."""
+    batch = np.repeat(np.arange(len(batches)), [len(noted["row"]) for noted in batches])
+    places = np.stack([batch, np.concatenate([noted["row"] for noted in batches])])
+    return np.unique(places, axis=1, return_inverse=True)[1].ravel().astype(np.int32)
 
 
 def write_hit_ranks(table, path):

@@ -7,11 +7,11 @@ import shlex
 from recbole_gr.checks import check_choice, check_switch, check_whole_number
 from recbole_gr.data.sources import SOURCES
 from recbole_gr.data.sources.atomic import write_atomic_files
+from recbole_gr.data.sources.cells import CELL_CHARACTERS
 from recbole_gr.data.sources.counts import compare_with_published
-from recbole_gr.data.sources.place import choose_variant, get_file
+from recbole_gr.data.sources.place import check_raw_dir, choose_variant, get_file
 from recbole_gr.data.sources.settings_file import write_settings
-from recbole_gr.errors import DataError, SettingError
-from recbole_gr.settings import check_writable
+from recbole_gr.errors import SettingError
 
 #: On the command line; the source stands first, by itself.
 OPTIONS = ("source", "category", "raw_dir", "output_dir", "core", "text_columns", "variant", "name", "download")
@@ -73,12 +73,13 @@ def prepare_dataset(
 
     Returns:
         dict: ``name``, ``folder``, ``users``, ``items``, ``interactions``, ``titled`` (items with a title, or None),
+        ``cut_cells`` (texts that were too long for RecBole's reader and are cut, or None),
         ``tallies`` (list of :class:`~recbole_gr.data.sources.lines.Tally`, one a file of interactions),
         ``metadata_tally`` (another, or None), ``published`` (how the size compares, in words), ``settings`` (path of a
         yaml file to run with, or None), ``core``, ``data_path``.
 
     Raises:
-        SettingError: an option cannot work.
+        SettingError: an option cannot work, or a folder cannot be written.
         DataError: a file is missing, or is the wrong one; one line.
     """
     check_choice("source", source, tuple(SOURCES))
@@ -90,16 +91,18 @@ def prepare_dataset(
     columns = list(source.columns) if text_columns is None else list(dict.fromkeys(text_columns))
     _check_options(source, core, columns, variant, name, download)
 
+    check_raw_dir(raw_dir)
     variant = variant or choose_variant(source, category, raw_dir)
     files = [(raw, get_file(source, raw, category, raw_dir, download)) for raw in source.variants[variant]]
     metadata = (source.metadata, get_file(source, source.metadata, category, raw_dir, download)) if columns else None
     folder = os.path.join(output_dir, name)
-    check_writable("output_dir", folder)
     try:
+        os.makedirs(folder, exist_ok=True)
         result = write_atomic_files(source, files, metadata, folder, name, core, columns)
         settings = write_settings(folder, name, source, columns)
     except OSError as error:
-        raise DataError(f"[{folder}] cannot be written ({error.strerror or error})") from error
+        reason = f"the folder {name} in it cannot be written ({error.strerror or error})"
+        raise SettingError("output_dir", output_dir, reason) from error
     published = compare_with_published(usual_name, core, [result[key] for key in ("users", "items", "interactions")])
     return {
         **result,
@@ -151,6 +154,8 @@ def report(result):
         lines.append(f"  metadata           {of_items.lines:,} rows from {of_items.path}, {of_items.broken:,} broken")
     if result["titled"] is not None:
         lines.append(f"  items with title   {result['titled']:,} ({result['titled'] / result['items']:.1%})")
+    if result["cut_cells"] is not None:
+        lines.append(f"  texts cut          {result['cut_cells']:,} (to {CELL_CHARACTERS:,} characters)")
     cut_off = [tally.path for tally in (*of_interactions, of_items) if tally is not None and tally.damage]
     if cut_off:
         lines.append(f"  cut off            {', '.join(cut_off)}")

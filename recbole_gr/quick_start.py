@@ -124,10 +124,15 @@ def _downloadable():
         return yaml.safe_load(file)
 
 
+def known_settings(config):
+    """All settings that a model, its dataset or the protocol has a default for; a set of str."""
+    known = set(config.internal_config_dict) | set(read_properties(properties_file("", "overall")))
+    return known.union(*config.parameters.values(), ["model", "dataset", "encoding"])
+
+
 def warn_of_unknown_settings(config):
     """RecBole takes any key and ignores what nothing reads; say so for keys that have no default anywhere."""
-    known = set(config.internal_config_dict) | set(read_properties(properties_file("", "overall")))
-    known = known.union(*config.parameters.values(), ["model", "dataset", "encoding"])
+    known = known_settings(config)
     for key in config.external_config_dict:
         launches = key in LAUNCH_SETTINGS or (key in TOKENIZE_OPTIONS and key in config.cmd_config_dict)
         if key not in known and not launches:

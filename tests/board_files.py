@@ -61,7 +61,8 @@ def found(places):
 
 def recbole_metrics(hit_ranks, metrics, topk, digits=15, rank="rank"):
     """What RecBole's own metric classes make of the hit ranks; a dict by ``name@k``."""
-    users, names = pd.factorize(hit_ranks["user_id"], sort=True)
+    several = hit_ranks["ranking"].astype(str) if "ranking" in hit_ranks else ""
+    users, names = pd.factorize(hit_ranks["user_id"] + several, sort=True)
     matrix = np.zeros((len(names), DEPTH + 1), dtype="int64")
     hits = hit_ranks[rank].notna().to_numpy()
     matrix[users[hits], hit_ranks[rank][hits].to_numpy(dtype="int64") - 1] = 1

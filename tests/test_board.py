@@ -1,11 +1,13 @@
 """Boards: what a yaml file asks for, cell by cell, and what it may not ask for."""
 
+import datetime
 import json
 
 import pytest
 import yaml
 
 from recbole_gr.errors import RecBoleGRError
+from recbole_gr.leaderboard.arguments import as_argument, read_argument
 from recbole_gr.leaderboard.board import read_board
 
 ASKED = {
@@ -41,6 +43,7 @@ def test_cells_and_their_settings(board):
     shared = {"metrics": metrics, "topk": [5, 10], "valid_metric": "ndcg@10"}
     assert cells[2].settings == {"mask_seen": True, "epochs": 3, **shared, "seed": 2}  # a row's setting wins
     assert cells[0].settings == {"mask_seen": False, **shared, "seed": 1}
+    assert {cell.settings["epochs"] for cell in board({"epochs": 9}).cells()} == {9}  # the command line wins over all
     assert [row.baseline for row in board().rows] == [True, True, False]
     assert board().name == "shelf" and board().command == "recbole-gr leaderboard shelf.yaml"
 
@@ -85,6 +88,54 @@ def test_the_command_of_a_cell_is_read_back_by_recbole(board, small_part, monkey
     }
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            "text",
+            "10",
+            "1e-3",
+            "None",
+            "True",
+            "true",
+            "a=b",
+            "it's",
+            "{title}, {brand}",
+            "1+1",
+            "-x",
+            "",
+            "path/to file.yaml",
+        ),
+        *(
+            10,
+            1e-3,
+            -1.5,
+            True,
+            None,
+            [5, 10],
+            ["it's", "a, b"],
+            {"LS": "valid_and_test"},
+            {"a": [1, {"b": None}], "c": "x = y"},
+        ),
+    ],
+)
+def test_arguments_are_read_back_by_recbole(value, monkeypatch):
+    """RecBole's own reading of its command line is the referee."""
+    from recbole.config import Config
+
+    monkeypatch.setattr("sys.argv", ["recbole-gr", f"--key={as_argument(value)}"])
+    read = Config._load_cmd_line(object.__new__(Config))["key"]
+    assert read == value and type(read) is type(value)
+    assert read_argument(as_argument(value)) == value
+
+
+def test_another_first_seed_is_another_search(board):
+    rows = [{"model": "BPR", "search": {"choice": {"reg_weight": [0, 1]}}}]
+    keys = {cell.seed: cell.key for cell in board(rows=rows, seeds=[1, 2]).cells()}
+    assert {cell.seed: cell.key for cell in board(rows=rows, seeds=[1, 2, 3]).cells()}.items() > keys.items()
+    assert not keys.items() & {cell.seed: cell.key for cell in board(rows=rows, seeds=[2, 1]).cells()}.items()
+
+
 def test_config_files_of_the_board_and_of_a_row(board, tmp_path):
     (tmp_path / "all.yaml").write_text("epochs: 4\nlearning_rate: 1e-3\n")
     (tmp_path / "one.yaml").write_text("epochs: 5\n")
@@ -94,6 +145,31 @@ def test_config_files_of_the_board_and_of_a_row(board, tmp_path):
     assert second.settings["epochs"] == 5 and second.settings["learning_rate"] == 0.001
 
 
+def test_of_a_config_file_for_runs_the_boards_own_keys_hold(board, tmp_path):
+    (tmp_path / "one.yaml").write_text("epochs: 5\nvalid_metric: Recall@5\nseed: 7\ntopk: [1]\n")
+    (cell,) = board(rows=[{"model": "BPR", "config_files": ["one.yaml"]}], seeds=[3]).cells()
+    assert cell.row.settings == {"epochs": 5}
+    assert (cell.settings["valid_metric"], cell.settings["seed"], cell.settings["topk"]) == ("ndcg@10", 3, [5, 10])
+
+
+@pytest.mark.parametrize(
+    "text, words", [("a: [", "is not yaml"), ("- a", "must hold keys"), ("record_dir: x", "every cell has its own")]
+)
+def test_config_files_that_cannot_be_used(board, tmp_path, text, words):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(RecBoleGRError, match=words) as caught:
+        board(rows=[{"model": "BPR", "config_files": ["bad.yaml"]}])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key, value", [("seed", 7), ("topk", [3]), ("config_files", "x.yaml"), ("nproc", 2), ("tie_order", "file")]
+)
+def test_what_the_command_line_may_not_set(board, key, value):
+    with pytest.raises(RecBoleGRError, match=f"{key}=.*command line"):
+        board({key: value}, side_by_side=[{"tie_order": "file"}, {"tie_order": "shuffled"}])
+
+
 @pytest.mark.parametrize(
     "changed, words",
     [
@@ -101,6 +177,14 @@ def test_config_files_of_the_board_and_of_a_row(board, tmp_path):
         ({"dataset": 5}, ["dataset=5", "must be a str"]),
         ({"colour": "red"}, ["colour='red'", "no such key", "side_by_side"]),
         ({"seeds": ["one"]}, ["seeds=['one']", "whole numbers"]),
+        ({"seeds": [1, 2, 1]}, ["seeds=[1, 2, 1]", "twice"]),
+        ({"topk": [0, 10]}, ["topk=[0, 10]", "at least 1"]),
+        ({"metrics": ["NDCG", "NDCG"]}, ["metrics=", "twice"]),
+        ({"side_by_side": ["tie_order"]}, ["side_by_side='tie_order'", "settings and their values"]),
+        ({"protocol": {"seed": 3}}, ["seed=3", "key seeds", "protocol of shelf.yaml"]),
+        ({"protocol": {"since": datetime.date(2020, 1, 1)}}, ["since=datetime.date", "must be text"]),
+        ({"rows": [{"model": "BPR", "settings": {"checkpoint_dir": "x"}}]}, ["checkpoint_dir='x'", "every cell", "row 1"]),
+        ({"rows": [{"model": "BPR", "search": {"choice": {"seed": [1]}}}]}, ["seed=[1]", "cannot be searched", "row 1"]),
         ({"metrics": ["NDCG", "Recal"]}, ["metrics='Recal'", "Recall, NDCG", "ShannonEntropy"]),
         ({"main_metric": "NDCG@20"}, ["main_metric='ndcg@20'", "ndcg@10"]),
         ({"main_metric": "GiniIndex@10"}, ["main_metric='giniindex@10'", "recall@5"]),

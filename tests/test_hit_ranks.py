@@ -13,6 +13,7 @@ from recbole_gr.quick_start import run
 METRICS = ["Recall", "NDCG", "MRR", "Hit", "Precision", "ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage"]
 SAMPLED = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "uni50"}
 BY_RATIO = {"split": {"RS": [0.6, 0.2, 0.2]}, "group_by": "user", "order": "RO", "mode": "full"}
+BY_TIME = {**BY_RATIO, "order": "TO"}
 
 
 @pytest.fixture
@@ -30,9 +31,9 @@ def measured(small_part, tiny_settings):
 
 
 def recompute(table, k):
-    """The metrics at k, user by user in plain Python."""
+    """The metrics at k, ranking by ranking in plain Python."""
     values = {"recall": [], "mrr": [], "ndcg": [], "hit": [], "precision": []}
-    for _, targets in table.groupby("user_id"):
+    for _, targets in table.groupby(["user_id", "ranking"] if "ranking" in table else "user_id"):
         hits = sorted(rank for rank in targets["rank"].fillna(0) if 0 < rank <= k)
         ideal = sum(1 / np.log2(place + 1) for place in range(1, min(len(targets), k) + 1))
         values["recall"].append(len(hits) / len(targets))
@@ -47,10 +48,15 @@ def recompute(table, k):
     "model, settings",
     [
         ("Pop", {}),
-        ("BPR", {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1, "dynamic": False, "candidate_num": 0}}),
+        (
+            "BPR",
+            {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1, "dynamic": False, "candidate_num": 0}},
+        ),
         ("BPR", {"eval_args": BY_RATIO}),
         ("SASRec", {}),
         ("SASRec", {"eval_args": SAMPLED}),
+        ("SASRec", {"eval_args": BY_TIME}),
+        ("SASRec", {"eval_args": {**BY_TIME, "mode": "uni50"}}),
         ("TIGER", {}),
         ("TIGER", {"collision": "none", "codebook_size": 4, "eval_args": SAMPLED}),
     ],
@@ -58,6 +64,8 @@ def recompute(table, k):
 def test_equal_to_recboles_evaluator(measured, model, settings):
     settings.setdefault("train_neg_sample_args", None) if model != "BPR" else settings.setdefault("epochs", 1)
     record, table = measured(model, **settings)
+    # RecBole ranks all items once per test interaction of a sequential model, and sampled ones once per user
+    assert ("ranking" in table) == (settings.get("eval_args") == BY_TIME)
     assert record["hit_ranks"]["depth"] == 20 and table["rank"].dropna().between(1, 20).all()
     for k in (3, 10, 20):
         for name, value in recompute(table, k).items():

@@ -9,9 +9,9 @@ from recbole_gr.errors import DataError
 from recbole_gr.hit_ranks import write_hit_ranks
 from recbole_gr.leaderboard.cell_files import read_cell, read_hit_ranks
 from recbole_gr.leaderboard.measures import (
-    PER_USER,
+    PER_RANKING,
     is_accuracy,
-    measure_users,
+    measure_rankings,
     smaller_is_better,
 )
 from recbole_gr.leaderboard.slices import slice_bounds, slice_measures
@@ -29,21 +29,34 @@ def targets(user_id, rank, **columns):
 @pytest.mark.parametrize("per_user", [1, 3, 8])
 def test_means_are_those_of_recboles_metrics(per_user):
     hit_ranks = make_hit_ranks(7, users=200, targets=per_user)
-    ours = measure_users(hit_ranks, PER_USER, TOPK).mean()
-    theirs = recbole_metrics(hit_ranks, PER_USER, TOPK)
+    ours = measure_rankings(hit_ranks, PER_RANKING, TOPK).mean()
+    theirs = recbole_metrics(hit_ranks, PER_RANKING, TOPK)
     assert ours.to_dict() == pytest.approx(theirs, abs=1e-12)
     assert 0 < ours["recall@1"] < ours["recall@20"] < 1
 
 
 def test_each_user_has_recboles_value():
     hit_ranks = make_hit_ranks(8, users=30, targets=6)
-    users = measure_users(hit_ranks, PER_USER, TOPK)
+    users = measure_rankings(hit_ranks, PER_RANKING, TOPK)
     for user, own in hit_ranks.groupby("user_id"):
-        assert users.loc[user].to_dict() == pytest.approx(recbole_metrics(own, PER_USER, TOPK), abs=1e-12)
+        assert users.loc[user].to_dict() == pytest.approx(recbole_metrics(own, PER_RANKING, TOPK), abs=1e-12)
+
+
+def test_each_ranking_of_a_user_has_recboles_value():
+    """As for sequential models with several test interactions of a user: one ranking each."""
+    hit_ranks = make_hit_ranks(8, users=30, targets=6)
+    hit_ranks["ranking"] = np.random.default_rng(5).permutation(len(hit_ranks)).astype("int32")
+    hit_ranks["id_rank"] = hit_ranks["rank"]
+    rankings = measure_rankings(hit_ranks, PER_RANKING, TOPK)
+    assert rankings.index.tolist() == sorted(hit_ranks["user_id"])
+    alone = hit_ranks.assign(user_id=hit_ranks["ranking"].map("r{:03d}".format))
+    assert rankings.mean().to_dict() == pytest.approx(recbole_metrics(alone, PER_RANKING, TOPK), abs=1e-12)
+    by_id = measure_rankings(hit_ranks, ["recall"], [10], rank="id_rank")["recall@10 (ID-level)"]
+    assert by_id.tolist() == rankings["recall@10"].tolist()  # equal ranks in two rankings are two targets
 
 
 def test_a_user_by_hand():
-    users = measure_users(targets(["a", "a", "a", "b"], [2, 5, 0, 0]), PER_USER, [1, 5])
+    users = measure_rankings(targets(["a", "a", "a", "b"], [2, 5, 0, 0]), PER_RANKING, [1, 5])
     a, b = users.loc["a"], users.loc["b"]
     ideal = 1 + 1 / np.log2(3) + 1 / np.log2(4)
     assert a["recall@5"] == pytest.approx(2 / 3) and a["mrr@5"] == 0.5 and a["hit@5"] == 1 and a["precision@5"] == 0.4
@@ -55,25 +68,25 @@ def test_a_user_by_hand():
 def test_the_order_of_rows_plays_no_part():
     hit_ranks = make_hit_ranks(9, targets=4)
     mixed = hit_ranks.sample(frac=1, random_state=3)
-    pd.testing.assert_frame_equal(measure_users(hit_ranks, PER_USER, TOPK), measure_users(mixed, PER_USER, TOPK))
+    pd.testing.assert_frame_equal(measure_rankings(hit_ranks, PER_RANKING, TOPK), measure_rankings(mixed, PER_RANKING, TOPK))
 
 
 def test_id_level_reads_the_ranks_of_ids():
     hit_ranks = make_hit_ranks(10, semantic_ids=True)
-    by_id = measure_users(hit_ranks, ["recall", "ndcg"], [10], rank="id_rank")
+    by_id = measure_rankings(hit_ranks, ["recall", "ndcg"], [10], rank="id_rank")
     assert list(by_id) == ["recall@10 (ID-level)", "ndcg@10 (ID-level)"]
     theirs = recbole_metrics(hit_ranks, ["recall", "ndcg"], [10], rank="id_rank")
     assert by_id.mean().tolist() == pytest.approx(list(theirs.values()), abs=1e-12)
-    assert by_id["recall@10 (ID-level)"].mean() > measure_users(hit_ranks, ["recall"], [10])["recall@10"].mean()
+    assert by_id["recall@10 (ID-level)"].mean() > measure_rankings(hit_ranks, ["recall"], [10])["recall@10"].mean()
 
 
 def test_targets_that_share_an_id_are_one_target_of_the_ranking_of_ids():
     hit_ranks = targets(["a", "a", "a"], [4, 9, 0], id_rank=pd.Series([1, 1, None], dtype="Int32"))
-    by_id = measure_users(hit_ranks, ["recall", "ndcg"], [5], rank="id_rank").loc["a"]
+    by_id = measure_rankings(hit_ranks, ["recall", "ndcg"], [5], rank="id_rank").loc["a"]
     assert by_id["recall@5 (ID-level)"] == 0.5
     assert by_id["ndcg@5 (ID-level)"] == pytest.approx(1 / (1 + 1 / np.log2(3)))
     hit_ranks = targets(["a"] * 4, [0] * 4, id_rank=pd.Series([1, 1, None, None], dtype="Int32"))
-    assert measure_users(hit_ranks, ["recall"], [5], rank="id_rank").loc["a"].tolist() == pytest.approx([1 / 3])
+    assert measure_rankings(hit_ranks, ["recall"], [5], rank="id_rank").loc["a"].tolist() == pytest.approx([1 / 3])
 
 
 def test_kinds_of_metrics():

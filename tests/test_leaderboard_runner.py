@@ -18,6 +18,7 @@ from recbole_gr.leaderboard.command import plan
 from recbole_gr.leaderboard.runner import Runner
 from recbole_gr.leaderboard.search import search_settings
 from recbole_gr.leaderboard.summary import summarise
+from recbole_gr.leaderboard.time_left import TimeLeft
 
 COMMAND = [sys.executable, "-c", "import sys; from recbole_gr.cli import main; sys.exit(main())", "leaderboard"]
 CELLS = os.path.join("results", "shelf", "cells")
@@ -104,7 +105,7 @@ def compare_with_recboles_evaluator(arguments):
 
 def test_a_board_killed_in_the_middle_of_a_cell(shelf):
     """Nothing of the cell is left but its log, and the next start runs it and no other."""
-    rows = [{"model": "Pop"}, {"name": "slow", "model": "BPR", "settings": {"epochs": 120, "stopping_step": 1000}}]
+    rows = [{"model": "Pop"}, {"name": "slow", "model": "BPR", "settings": {"epochs": 30, "stopping_step": 1000}}]
     arguments = shelf(rows)
     board = start(*arguments)
     wait_for(lambda: "epoch 3 training" in work_log("slow"))
@@ -117,7 +118,7 @@ def test_a_board_killed_in_the_middle_of_a_cell(shelf):
     assert start(*arguments).wait(timeout=120) == 0
     assert [name.split("-")[0] for name in cell_files(".json")] == ["Pop", "slow"]
     assert os.stat(os.path.join(CELLS, first)).st_mtime_ns == before
-    assert read(CELLS, cell_files(".json")[1])["learning_curve"][-1]["epoch"] == 119
+    assert read(CELLS, cell_files(".json")[1])["learning_curve"][-1]["epoch"] == 29
 
 
 def work_log(name):
@@ -135,6 +136,66 @@ def wait_for(happened, seconds=60):
     while not happened():
         assert time.monotonic() < end, open("board.out").read()
         time.sleep(0.05)
+
+
+def test_a_search_that_is_killed_or_stopped_is_no_search(shelf):
+    """Its row fails or waits, and the next start goes on; a trial that did not end is not a trial that failed."""
+    space = {"choice": {"epochs": [30, 31]}, "loguniform": {"learning_rate": [-9, -2]}}
+    arguments = shelf([{"model": "BPR", "search": space}], search={"trials": 2, "seed": 4})
+    board = start(*arguments)
+    wait_for(lambda: "epoch 0 training" in work_log("BPR-trial"))
+    (child,) = children_of(board.pid)
+    os.kill(child, signal.SIGKILL)
+    assert board.wait(timeout=60) == 2 and cell_files(".search.json") == []
+    (failure,) = cell_files(".failed.json")
+    assert failure.startswith("BPR-seed1-") and "BPR-trial" in read(CELLS, failure)["error"]
+    assert "ended by signal 9" in read(CELLS, failure)["error"]
+
+    logged = len(work_log("BPR-trial"))
+    board = start(*arguments)
+    wait_for(lambda: "epoch 0 training" in work_log("BPR-trial")[logged:])
+    os.killpg(board.pid, signal.SIGINT)
+    assert board.wait(timeout=60) != 0 and cell_files(".search.json") == []
+
+    assert start(*arguments).wait(timeout=120) == 0
+    (search,) = cell_files(".search.json")
+    assert [trial["score"] is None for trial in read(CELLS, search)["trials"]] == [False, False]
+
+
+def children_of(pid):
+    """Processes that any thread of a process started."""
+    threads = [f"/proc/{pid}/task/{thread}/children" for thread in os.listdir(f"/proc/{pid}/task")]
+    return [int(child) for thread in threads for child in open(thread).read().split()]
+
+
+def test_a_cell_with_damaged_files_runs_again(shelf):
+    shelf([{"model": "Pop"}])
+    (cell,) = read_board("shelf.yaml").cells()
+    runner = Runner(CELLS)
+    for text, kept, whole in (
+        ("", True, False),
+        ('{"hit_ranks": {"file": "ranks.parquet"}}', False, False),
+        ('{"hit_ranks": {"file": "ranks.parquet"}}', True, True),
+    ):
+        with open(runner.path(cell.key, ".json"), "w") as record:
+            record.write(text)
+        if kept:
+            open(os.path.join(CELLS, "ranks.parquet"), "w").close()
+        elif os.path.exists(os.path.join(CELLS, "ranks.parquet")):
+            os.remove(os.path.join(CELLS, "ranks.parquet"))
+        assert (runner.record(cell.key) is not None) == whole
+
+
+def test_the_time_left_counts_the_trials_of_a_search(shelf):
+    rows = [{"model": "BPR"}, {"name": "sought", "model": "BPR", "search": {"choice": {"epochs": [1]}}}]
+    shelf(rows, search={"trials": 4}, seeds=[1, 2])
+    board, runner = read_board("shelf.yaml"), Runner(CELLS)
+    for cell in board.cells()[:2]:
+        with open(runner.path(cell.key, ".json"), "w") as file:
+            json.dump({"stages": {"whole": {"seconds": 600.0}}}, file)
+    assert TimeLeft(runner, board.cells()).words(1) == "1 h 00 min"  # four trials and two seeds
+    open(runner.path(board.cells()[2].key, ".search.json"), "w").close()
+    assert TimeLeft(runner, board.cells()).words(1) == "20 min"
 
 
 def test_plan(shelf):
@@ -168,6 +229,20 @@ def test_errors_before_any_cell_runs(shelf, capsys):
         ),
         ([{"model": "TIGER", "settings": {"tokenizer": "kmeans"}}], ["tokenizer='kmeans'", "row 'TIGER' of shelf.yaml"], []),
         ([{"model": "SASREC"}], ["model='SASREC'", "SASRec"], []),
+        (
+            [{"model": "Pop"}, {"model": "BPR", "settings": {"mask_seen": False}}],
+            ["mask_seen=False", "row 'BPR' of shelf.yaml leaves the protocol", "row 'Pop' has True"],
+            [],
+        ),
+        (
+            [{"model": "GRU4Rec"}, {"model": "Pop"}, {"model": "TIGER"}],
+            ["MAX_ITEM_LIST_LENGTH=20", "row 'GRU4Rec' has 50"],
+            [],
+        ),
+        ([{"model": "BPR", "search": {"choice": {"learnin_rate": [1]}}}], ["search='learnin_rate'", "row 'BPR'"], []),
+        ([{"model": "Pop", "settings": {"eval_args": "full"}}], ["row 'Pop' of shelf.yaml"], []),
+        ([{"model": "Pop"}], ["results_dir='shelf.yaml/x/shelf/cells/work'"], ["--results_dir", "shelf.yaml/x"]),
+        ([{"model": "Pop"}], ["seed='7'"], ["--seed='7'"]),
         ([{"model": "Pop"}], ["--jobs", "0"], ["--jobs", "0"]),
         ([{"model": "Pop"}], ["--format"], ["--format", "word"]),
     ):

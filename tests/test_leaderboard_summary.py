@@ -9,7 +9,7 @@ import pytest
 from board_files import make_board, make_hit_ranks, make_record, make_row, recbole_metrics, write_all, write_cell
 
 from recbole_gr.errors import SettingError
-from recbole_gr.leaderboard.measures import measure_users
+from recbole_gr.leaderboard.measures import measure_rankings
 from recbole_gr.leaderboard.published import published_blocks, read_published
 from recbole_gr.leaderboard.significance import NOTHING_TESTED
 from recbole_gr.leaderboard.summary import summarise
@@ -111,7 +111,8 @@ def test_significance_pairs_means_over_seeds(folder):
     means = {row["name"]: row["measures"]["ndcg@10"]["mean"] for row in (pop, sasrec)}
     assert test["against"] == max(means, key=means.get) == "SASRec (CE)"
     per_user = {
-        number: (measure_users(written[number, 1], ["ndcg"], [10]) + measure_users(written[number, 2], ["ndcg"], [10])) / 2
+        number: (measure_rankings(written[number, 1], ["ndcg"], [10]) + measure_rankings(written[number, 2], ["ndcg"], [10]))
+        / 2
         for number in (1, 2)
     }
     difference = (per_user[2] - per_user[1])["ndcg@10"]
@@ -120,6 +121,40 @@ def test_significance_pairs_means_over_seeds(folder):
     assert test["high"] - test["low"] == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
     assert "ndcg@10" in pop["significance"] and "ndcg@10" not in sasrec["significance"]
     assert set(test) == {"against", "difference", "low", "high", "p", "p_holm", "users"}
+
+
+def test_rankings_by_interaction_and_by_user_are_compared_apart(folder):
+    """RecBole ranks a sequential model once per test interaction, the others once per user."""
+    names = ("Pop", "ItemKNN", "SASRec", "GRU4Rec")
+    board = make_board([make_row(name, name) for name in names], metrics=("Recall", "NDCG"))
+    written = {}
+    for cell in board.cells():
+        hit_ranks = make_hit_ranks(len(cell.row.name), targets=5)
+        if cell.row.name in names[2:]:
+            hit_ranks["ranking"] = np.arange(len(hit_ranks), dtype="int32")
+        written[cell.row.name] = hit_ranks
+        write_cell(folder, cell, hit_ranks)
+    summary = summarise(board, str(folder))
+    rows = {row["name"]: row for row in summary["rows"]}
+    assert [row["errors"] for row in rows.values()] == [[]] * 4
+    sasrec, gru = ((written[name]["rank"] <= 10).fillna(False).astype(float) for name in ("SASRec", "GRU4Rec"))
+    assert rows["SASRec"]["measures"]["recall@10"]["mean"] == pytest.approx(sasrec.mean())
+    against = {name: {test["against"] for test in row["significance"].values()} for name, row in rows.items()}
+    assert against["Pop"] | against["ItemKNN"] <= {"Pop", "ItemKNN"}
+    assert against["SASRec"] | against["GRU4Rec"] <= {"SASRec", "GRU4Rec"}
+    (test,) = (
+        rows[name]["significance"].get("recall@10") for name in names[2:] if "recall@10" in rows[name]["significance"]
+    )
+    by_user = (sasrec - gru).groupby(written["SASRec"]["user_id"]).mean().mean()
+    assert abs(test["difference"]) == pytest.approx(abs(by_user)) and test["users"] == 60
+    assert [sum("recall@10" in row["best"] for row in list(rows.values())[part]) for part in (slice(2), slice(2, 4))] == [
+        1,
+        1,
+    ]
+    assert summary["protocol"]["rankings"] == (
+        "one per test interaction for SASRec, GRU4Rec, paired by the user's mean; "
+        "one per user for the others, which are compared apart"
+    )
 
 
 def test_users_that_one_row_lacks_are_not_compared(folder):
@@ -238,6 +273,46 @@ def test_protocols_that_differ_are_all_told(folder):
     protocol = summarise(board, str(folder))["protocol"]
     assert protocol["history length"] == "20 or 50"
     assert protocol["seen items"] == "masked for general models only, as in RecBole"
+
+
+@pytest.mark.parametrize(
+    ("per_cell", "told"),
+    [
+        ([{"tie_interval": 86400, "tie_seed": 7}], {}),  # the order of the file depends on neither
+        ([{"tie_order": "shuffled", "tie_interval": 0, "tie_seed": 7}], {"tie seed": "7"}),
+        (
+            [{"tie_order": "shuffled", "tie_interval": 86400, "tie_seed": 7}],
+            {"tie interval": "86,400 seconds", "tie seed": "7"},
+        ),
+        (
+            [{"tie_order": "shuffled", "tie_interval": length, "tie_seed": 7 + length} for length in (0, 60)],
+            {"tie interval": "equal timestamps only or 60 seconds", "tie seed": "7 or 67"},
+        ),
+        (
+            [{"user_inter_num_interval": "[5,inf)", "item_inter_num_interval": "[3,9]", "rm_dup_inter": "last"}],
+            {
+                **{"users kept": "those with [5,inf) interactions", "items kept": "those with [3,9] interactions"},
+                "repeated interactions": "last kept",
+            },
+        ),
+        (
+            [{"rm_dup_inter": None, "val_interval": None}, {"rm_dup_inter": False}],
+            {"repeated interactions": "all or none kept"},
+        ),
+        (
+            [{"val_interval": {"rating": "(3,inf)", "class": ["Drama", "War"]}}],
+            {"values kept": "rating in (3,inf); class in Drama, War"},
+        ),
+    ],
+)
+def test_filters_and_ties_are_told_where_they_are_set(folder, per_cell, told):
+    board = make_board([make_row("A", seeds=tuple(range(len(per_cell))))])
+    for cell, settings in zip(board.cells(), per_cell, strict=True):
+        config = make_record(cell, make_hit_ranks(1))["config"]
+        write_cell(folder, cell, make_hit_ranks(1), config={**config, **settings})
+    protocol = summarise(board, str(folder))["protocol"]
+    always = {"split", "order", "ranking", "history length", "seen items", "timestamps", "tie order"}
+    assert {name: protocol[name] for name in protocol if name not in always} == told
 
 
 def test_what_a_search_found(folder):

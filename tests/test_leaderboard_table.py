@@ -74,11 +74,21 @@ def test_a_whole_cell():
     row = {
         **{"name": "A", "variant": {"tie_order": "shuffled"}, "state": "complete", "seeds": [1, 2], "seeds_done": [1, 2]},
         **{"measures": {"recall@5": {"mean": 0.12344, "std": 0.00126}}, "best": ["recall@5"], "second": []},
-        "significance": {"recall@5": {"p_holm": 0.0499}},
+        "significance": {
+            "recall@5": {
+                **{"against": "B_1", "difference": -0.01, "low": -0.02, "high": 0.00004},
+                **{"p": 0.02, "p_holm": 0.0499, "users": 22363},
+            }
+        },
+        "cost": {"parameters": 1234567, "users_per_second": None},
     }
-    summary = {"name": "b", "command": "c", "metrics": ["recall@5"], "rows": [row]}
+    summary = {"name": "b", "command": "c", "metrics": ["recall@5"], "list_metrics": [], "rows": [row]}
+    summary.update(main_metric="recall@5", significance_note="At 95%.")
     line = r"A (tie order: shuffled) & \textbf{0.1234}$^\dagger$ $\pm$ 0.0013 \\"
     assert line in as_latex(summary).splitlines()
+    line = r"A (tie order: shuffled) & B\_1 & $-0.0100$ & $-0.0200$ to $+0.0000$ & 0.0200 & 0.0499 & 22,363 \\"
+    assert line in as_latex(summary).splitlines()
+    assert r"A (tie order: shuffled) & 1,234,567 & -- \\" in as_latex(summary).splitlines()
     row["significance"]["recall@5"]["p_holm"] = 0.05
     row["best"], row["second"] = [], ["recall@5"]
     assert r"A (tie order: shuffled) & \underline{0.1234} $\pm$ 0.0013 \\" in as_latex(summary).splitlines()
@@ -188,23 +198,136 @@ def test_csv_read_back_is_the_summary(summary):
     assert table["parameters"].tolist()[:3] == [1000, 1000, 1000]
 
 
-def test_latex_is_escaped_and_whole(summary):
-    text = as_latex(summary)
-    lines = text.splitlines()
-    body = lines[lines.index(r"\midrule") + 1 : lines.index(r"\bottomrule")]
-    assert [line.partition(" & ")[0] for line in body] == [
-        "Pop",
-        "SASRec (CE) (1 of 2 seeds)",
-        r"TIGER\textbar{}A\_\&",
-        "Broken (failed)",
+def csv_lines(summary):
+    """The lines of the csv file, each a dict of texts by column; an empty cell is an empty text."""
+    return pd.read_csv(io.StringIO(as_csv(summary)), dtype=str, keep_default_na=False).to_dict("records")
+
+
+def is_written(cell, value):
+    """Whether the cell is the value to its last digit, or empty for a missing one."""
+    return cell == ("" if value is None else str(value))
+
+
+def test_csv_has_the_tests_of_the_summary(summary):
+    columns = {
+        **{"compared with": "against", "difference": "difference", "difference lower bound": "low"},
+        **{"difference upper bound": "high", "p": "p", "p_holm": "p_holm", "compared users": "users"},
+    }
+    tested = [name for name in summary["metrics"] if "ID-level" not in name]
+    lines = csv_lines(summary)
+    for line, row in zip(lines, summary["rows"], strict=True):
+        for name in tested:
+            for column, key in columns.items():
+                assert is_written(line[f"{name} {column}"], row["significance"].get(name, {}).get(key))
+    # the best baseline is compared with nothing, nor is a row without a record
+    best = lines[2]["ndcg@10 compared with"]
+    assert {line["row"] for line in lines if not line["ndcg@10 p"]} == {best, "Broken"}
+    assert float(lines[2]["ndcg@10 difference"]) > 0 and lines[2]["ndcg@10 compared users"] == "120"
+    assert not [column for column in lines[0] if "ID-level" in column and not column.endswith((" mean", " std"))]
+
+
+def test_csv_has_the_slices_of_the_summary(summary):
+    other = copy.deepcopy(summary)
+    other["rows"][1]["slices"]["history length"][0]["label"] = "0 to 2"  # as under another protocol
+    lines = csv_lines(other)
+    there = [
+        {
+            f"{measure} {slicing}: {group['label']}": group[measure]
+            for slicing in row["slices"]
+            for group in row["slices"][slicing]
+            for measure in ("users", "recall@10", "ndcg@10")
+        }
+        for row in other["rows"]
     ]
-    for line, row in zip(body, summary["rows"], strict=True):
-        cells = line.removesuffix(r" \\").split(" & ")[1:]
-        assert len(cells) == len(summary["metrics"])
-        printed = [re.search(r"\d\.\d{4}|--", cell).group() for cell in cells]
+    columns = dict.fromkeys(column for row in there for column in row)
+    assert list(lines[0])[-len(columns) :] == list(columns)
+    for line, row in zip(lines, there, strict=True):
+        assert all(is_written(line[column], row.get(column)) for column in columns)
+    assert int(lines[0]["users item popularity: never seen in training"]) > 0
+    assert [bool(line["recall@10 history length: 0 to 2"]) for line in lines] == [False, True, False, False]
+
+
+def latex_tables(text):
+    """The tables in a text, by caption, each a list of lists of cells, the head first; what is no LaTeX fails."""
+    opened = []
+    for kind, environment in re.findall(r"\\(begin|end)\{(\w+)\}", text):
+        if kind == "begin":
+            opened.append(environment)
+        else:
+            assert opened.pop() == environment
+    assert not opened
+    found = {}
+    for block in re.findall(r"\\begin\{table\}\n(.*?)\n\\end\{table\}", text, flags=re.DOTALL):
+        caption, tabular, *lines, end = block.splitlines()
+        alignment = re.fullmatch(r"\\begin\{tabular\}\{(l+r*)\}", tabular).group(1)
+        assert [lines[0], lines[2], lines[-1], end] == [r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}"]
+        cells = [re.split(r" (?<!\\)& ", line.removesuffix(r" \\")) for line in [lines[1], *lines[3:-1]]]
+        assert {len(line) for line in cells} == {len(alignment)}
+        for part in (caption, *(cell for line in cells for cell in line)):
+            plain = re.sub(r"\$[-+.\d]+\$|\$\\(dagger|pm|downarrow)\$|\$\^\\dagger\$|\\[&%$#_{}]", "", part)
+            assert plain.isascii() and not set(plain) & set("&%$#_~^<>|") and plain.count("{") == plain.count("}")
+        found[caption.removeprefix(r"\caption{").removesuffix("}")] = cells
+    return found
+
+
+def test_latex_is_escaped_and_whole(summary):
+    tables = latex_tables(as_latex(summary))
+    assert [caption.partition(". ")[0] for caption in tables] == [
+        "small",
+        "small: beyond accuracy",
+        "small: significance in NDCG@10",
+        "small: cost, means over seeds.",
+    ]
+    accuracy = next(iter(tables.values()))
+    names = ["Pop", "SASRec (CE) (1 of 2 seeds)", r"TIGER\textbar{}A\_\&", "Broken (failed)"]
+    assert accuracy[0] == ["", *map(metric_title, summary["metrics"])]
+    assert [line[0] for line in accuracy[1:]] == names
+    for line, row in zip(accuracy[1:], summary["rows"], strict=True):
+        printed = [re.search(r"\d\.\d{4}|--", cell).group() for cell in line[1:]]
         measures = row["measures"]
         assert printed == [f"{measures[name]['mean']:.4f}" if name in measures else "--" for name in summary["metrics"]]
-    assert text.count("{") == text.count("}") and "†" not in text and "±" not in text and "p < " not in text
+
+
+def test_latex_tables_behind_the_first_are_those_of_the_summary(summary):
+    _, lists, significance, cost = latex_tables(as_latex(summary)).values()
+    measured = summary["rows"][:3]
+    head = ["", "ItemCoverage@5", r"GiniIndex@5 $\downarrow$", "ItemCoverage@10", r"GiniIndex@10 $\downarrow$"]
+    assert lists[0] == head and len(lists) == 4
+    for line, row in zip(lists[1:], measured, strict=True):
+        printed = [re.search(r"\d\.\d{4}", cell).group() for cell in line[1:]]
+        assert printed == [f"{row['measures'][name]['mean']:.4f}" for name in summary["list_metrics"]]
+    assert significance[0] == ["", "against", "difference", r"95\% interval", "p", "p (Holm)", "users"]
+    tests = [row["significance"]["ndcg@10"] for row in measured if row["significance"]]
+    assert len(tests) == 2
+    assert [line[1:] for line in significance[1:]] == [
+        [
+            *(test["against"], f"${test['difference']:+.4f}$", f"${test['low']:+.4f}$ to ${test['high']:+.4f}$"),
+            *(f"{test['p']:.4f}", f"{test['p_holm']:.4f}", "120"),
+        ]
+        for test in tests
+    ]
+    assert cost[0] == ["", "parameters", "training (s)", "users per second", "peak memory (MB)"]
+    assert cost[1] == ["Pop", "1,000", "15.0", "60.0", "502"] and len(cost) == 4
+
+
+def test_latex_without_lists_and_tests(summary):
+    without = copy.deepcopy(summary)
+    without.update(list_metrics=[], significance_note="Nothing is tested: why.")
+    for row in without["rows"]:
+        row["significance"] = {}
+    text = as_latex(without)
+    assert [caption.partition(". ")[0] for caption in latex_tables(text)] == ["small", "small: cost, means over seeds."]
+    assert "% Nothing is tested: why." in text.splitlines()
+
+
+def test_latex_takes_names_of_any_letters(summary):
+    named = copy.deepcopy(summary)
+    named["rows"][0]["name"] = "[a]*\n\n50% ~x^2 {\\$#"
+    named["rows"][1]["name"] = "* b"
+    accuracy = next(iter(latex_tables(as_latex(named)).values()))
+    # a bracket or star at the beginning of a line would belong to the end of the line before
+    assert accuracy[1][0] == r"{[}a]{*} 50\% \textasciitilde{}x\textasciicircum{}2 \{\textbackslash{}\$\#"
+    assert accuracy[2][0] == "{*} b (1 of 2 seeds)"
 
 
 def test_nothing_measured_is_said(tmp_path):
@@ -212,5 +335,6 @@ def test_nothing_measured_is_said(tmp_path):
     page = as_markdown(summary)
     assert section(page, "Accuracy").strip() == NOTHING and not tables(page) and "## Slices" not in page
     assert "A (not run yet)" in section(page, "Settings")
-    assert NOTHING in as_latex(summary) and "A (not run yet) & -- & --" in as_latex(summary)
+    assert len(latex_tables(as_latex(summary))) == 1 and NOTHING in as_latex(summary)
+    assert "A (not run yet) & -- & --" in as_latex(summary)
     assert as_csv(summary).splitlines()[1].startswith("A,SASRec,True,missing,0,")

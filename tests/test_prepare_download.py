@@ -1,8 +1,12 @@
 """Downloads from a server on this machine."""
 
+import errno
 import hashlib
+import http.client
+import itertools
 import os
 import re
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -11,6 +15,7 @@ import pytest
 import raw_sources as raw
 from raw_sources import prepare_dataset
 
+from recbole_gr import cli
 from recbole_gr.data.sources import place
 from recbole_gr.data.sources.download import DownloadFailed, download
 from recbole_gr.errors import DataError
@@ -138,3 +143,46 @@ def test_without_a_network_one_line_says_what_to_do(server, monkeypatch):
     server.server_close()
     with pytest.raises(DataError, match="reviews_Beauty_5.json.gz could not be downloaded .*refused.* get reviews_Beauty"):
         prepare_dataset("amazon-2014", "Beauty")
+
+
+def break_off(monkeypatch, error, at):
+    """The network raises an error in place of the blocks with these numbers, counted from 1 over all attempts."""
+    read, numbers = http.client.HTTPResponse.read, itertools.count(1)
+
+    def breaking(answer, amount=None):
+        if next(numbers) in at:
+            raise error
+        return read(answer, amount)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", breaking)
+
+
+NETWORK_ERRORS = [
+    (ssl.SSLError(1, "[SSL] record layer failure"), "[SSL] record layer failure"),
+    (OSError(errno.EHOSTUNREACH, "No route to host"), "No route to host"),
+    (TimeoutError(), "TimeoutError"),
+]
+
+
+@pytest.mark.parametrize("error, reason", NETWORK_ERRORS)
+def test_every_error_of_the_network_is_tried_again_and_then_said(server, monkeypatch, error, reason):
+    break_off(monkeypatch, error, at=(1, 2, 3))
+    with pytest.raises(DownloadFailed, match=re.escape(reason)):
+        download(server.address("file"), "here")
+    assert server.ranges == [None] * 3
+
+
+def test_an_error_of_ssl_is_gone_on_after(server, monkeypatch):
+    break_off(monkeypatch, ssl.SSLError(1, "record layer failure"), at=(2,))
+    download(server.address("file"), "here")
+    assert content_of("here") == CONTENT and server.ranges == [None, f"bytes={1 << 18}-"]
+
+
+@pytest.mark.parametrize("in_its_place", ["reviews_Beauty_5.json.gz.part", "reviews_Beauty_5.json.gz"])
+def test_a_download_that_cannot_be_written_names_the_folder(server, monkeypatch, capsys, in_its_place):
+    server.files = {"/reviews_Beauty_5.json.gz": CONTENT}
+    monkeypatch.setattr(place, "FOLDERS", {"amazon-2014": {"reviews_{category}_5.json.gz": server.address()}})
+    os.makedirs(f"raw/{in_its_place}")
+    assert cli.main(["prepare", "amazon-2014", "--category=Beauty", "--raw_dir=raw"]) == 2
+    said = capsys.readouterr().err
+    assert said == "error: raw_dir='raw': reviews_Beauty_5.json.gz cannot be written there (Is a directory)\n"

@@ -14,6 +14,7 @@ import yaml
 
 from recbole_gr.checks import check_choice
 from recbole_gr.errors import SettingError
+from recbole_gr.leaderboard.arguments import as_argument
 from recbole_gr.leaderboard.search import check_search
 from recbole_gr.plugin import SettingsLoader
 
@@ -29,6 +30,18 @@ WHEREABOUTS = (
     *("data_path", "cache_dir", "checkpoint_dir", "record_dir", "record_name", "resume", "show_progress", "state"),
     *("use_gpu", "gpu_id", "worker", "log_wandb", "wandb_project", "eval_batch_size"),
 )
+
+#: Settings that follow from keys of the board. A file that is meant for ``recbole-gr run`` may hold them; the board's hold.
+BY_KEYS = {"seed": "seeds", "metrics": "metrics", "topk": "topk", "valid_metric": "main_metric"}
+
+#: Settings that a board may not hold, and why.
+REFUSED = {
+    **{key: f"is said by the key {word} of the board" for key, word in BY_KEYS.items()},
+    **{key: f"is said by the key {key} of the board" for key in ("dataset", "config_files")},
+    "model": "is said by the rows of the board",
+    **{key: "every cell has its own" for key in ("checkpoint_dir", "record_dir", "record_name", "resume")},
+    **{key: "a cell runs in one process" for key in ("nproc", "ip", "port", "world_size", "group_offset")},
+}
 
 _BOARD_KEYS = {
     **{"name": str, "dataset": str, "description": str, "main_metric": str, "config_files": list, "protocol": dict},
@@ -48,7 +61,7 @@ class Row:
     Args:
         name (str): as printed.
         model (str): as in ``--model``.
-        settings (dict): what differs from the model's defaults, config files read.
+        settings (dict): what differs from the model's defaults, config files read, without what keys of the board say.
         seeds (tuple of int): one cell each.
         baseline (bool): whether it is one of those that the others are tested against.
         search (dict): the space of RecBole's HyperTuning; None: settings as they are.
@@ -85,7 +98,7 @@ class Board:
     @property
     def command(self):
         """What makes the page anew."""
-        given = [f"--{key}={_as_argument(value)}" for key, value in self.given.items() if key not in WHEREABOUTS]
+        given = [f"--{key}={as_argument(value)}" for key, value in self.given.items() if key not in WHEREABOUTS]
         return shlex.join(["recbole-gr", "leaderboard", self.file, *given])
 
     def cells(self):
@@ -116,7 +129,7 @@ class Cell:
 
     @property
     def _asked(self):
-        row = {**self.board.protocol, **self.row.settings, **(self.row.variant or {})}
+        row = {**self.board.protocol, **self.row.settings, **(self.row.variant or {}), **self.board.given}
         protocol = {
             "metrics": list(self.board.metrics),
             "topk": list(self.board.topk),
@@ -130,7 +143,7 @@ class Cell:
         # what a search finds follows from its space and effort, and is not known before
         settings = self._asked if self.row.search else self.settings
         shaping = {key: value for key, value in settings.items() if key not in WHEREABOUTS}
-        searched = [self.row.search, self.board.effort] if self.row.search else []
+        searched = [self.row.search, self.board.effort, self.row.seeds[0]] if self.row.search else []
         what = json.dumps([self.board.dataset, self.row.model, shaping, *searched], sort_keys=True)
         digest = hashlib.sha256(what.encode()).hexdigest()[:10]
         words = [self.row.name, *map(str, (self.row.variant or {}).values())]
@@ -139,14 +152,9 @@ class Cell:
     @property
     def command(self):
         """The command that repeats the run."""
-        written = [f"--{key}={_as_argument(value)}" for key, value in self.settings.items() if key not in WHEREABOUTS]
+        written = [f"--{key}={as_argument(value)}" for key, value in self.settings.items() if key not in WHEREABOUTS]
         what = [f"--model={self.row.model}", f"--dataset={self.board.dataset}"]
         return shlex.join(["recbole-gr", "run", *what, *written])
-
-
-def _as_argument(value):
-    """As RecBole's Config reads it from the command line, a Python literal; blanks within it would part it."""
-    return value if isinstance(value, str) else re.sub(r"(?<=[,:]) ", "", repr(value).replace("'", '"'))
 
 
 def read_board(file, given=None):
@@ -162,34 +170,28 @@ def read_board(file, given=None):
     Raises:
         SettingError: names the file's key, its value and what is allowed.
     """
-    if not os.path.isfile(file):
-        raise SettingError("leaderboard", file, "no such file")
-    try:
-        asked = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=SettingsLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingError("leaderboard", file, f"is not yaml: {' '.join(str(error).split())}") from error
-    if not isinstance(asked, dict):
-        raise SettingError("leaderboard", file, "must hold keys and values, dataset and rows among them")
+    asked = _read_yaml("leaderboard", file)
     _check_keys(asked, _BOARD_KEYS, file, ("dataset", "rows"))
     metrics, topk = asked.get("metrics", list(METRICS)), asked.get("topk", [5, 10, 20])
     for metric in metrics:
         check_choice("metrics", metric, (*ACCURACY, *OF_LISTS))
+    _check_distinct("metrics", metrics)
     effort = {"trials": 10, "algorithm": "random", "seed": 2020, **asked.get("search", {})}
-    shared = {**_read_config_files(asked), **asked.get("protocol", {}), **(given or {})}
+    given = _checked(given or {}, "the command line")
     board = Board(
         name=asked.get("name", Path(file).stem),
         dataset=asked["dataset"],
         description=asked.get("description", ""),
-        protocol=shared,
+        protocol={**_read_config_files(asked), **_checked(asked.get("protocol", {}), f"protocol of {file}")},
         metrics=tuple(metrics),
-        topk=tuple(_check_numbers("topk", topk)),
+        topk=tuple(_check_numbers("topk", topk, 1)),
         main_metric=asked.get("main_metric", "NDCG@10").lower(),
-        rows=tuple(_rows(asked, effort, file)),
+        rows=tuple(_rows(asked, effort, file, given)),
         published=tuple(asked.get("published", ())),
         id_level=asked.get("id_level", False),
         effort=effort,
         file=file,
-        given=given or {},
+        given=given,
     )
     ranked = [f"{metric.lower()}@{k}" for metric in metrics if metric in ACCURACY for k in topk]
     if board.main_metric not in ranked:
@@ -208,25 +210,64 @@ def _check_keys(asked, kinds, where, needed):
             raise SettingError(key, value, f"must be a {kinds[key].__name__} in {where}")
 
 
-def _check_numbers(key, values):
-    if not values or any(not isinstance(value, int) or isinstance(value, bool) or value < 0 for value in values):
-        raise SettingError(key, values, "must be a list of whole numbers")
+def _check_numbers(key, values, least):
+    if not values or any(type(value) is not int or value < least for value in values):
+        raise SettingError(key, values, f"must be a list of whole numbers of at least {least}")
+    _check_distinct(key, values)
     return values
+
+
+def _check_distinct(key, values):
+    if len(set(values)) < len(values):
+        raise SettingError(key, values, "must not hold the same twice")
+
+
+def _read_yaml(key, file):
+    if not os.path.isfile(file):
+        raise SettingError(key, file, "no such file")
+    try:
+        read = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=SettingsLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(key, file, f"is not yaml: {' '.join(str(error).split())}") from error
+    if not isinstance(read, dict):
+        raise SettingError(key, file, "must hold keys and values")
+    return read
 
 
 def _read_config_files(asked):
     settings = {}
     for file in asked.get("config_files", ()):
-        if not os.path.isfile(file):
-            raise SettingError("config_files", file, "no such file")
-        settings.update(yaml.load(Path(file).read_text(encoding="utf-8"), Loader=SettingsLoader) or {})
+        read = {key: value for key, value in _read_yaml("config_files", file).items() if key not in BY_KEYS}
+        settings.update(_checked(read, file))
     return settings
 
 
-def _rows(asked, effort, file):
-    names = set()
+def _checked(settings, where):
+    """Settings of a cell, which must be plain, for they travel as json, and not be the board's to say."""
+    for key, value in settings.items():
+        if key in REFUSED:
+            raise SettingError(key, value, f"{REFUSED[key]}, it cannot be a setting in {where}")
+        try:
+            json.dumps(value)
+        except TypeError as error:
+            raise SettingError(key, value, f"must be text, number, switch, list or mapping in {where}") from error
+    return settings
+
+
+def _variants(asked, file, given):
+    """What the board varies side by side."""
     variants = asked.get("side_by_side") or [{}]
-    for variant, number in itertools.product(variants, range(len(asked["rows"]))):
+    for variant in variants:
+        if not isinstance(variant, dict):
+            raise SettingError("side_by_side", variant, f"must hold settings and their values in {file}")
+        for key in _checked(variant, f"side_by_side of {file}").keys() & given.keys():
+            raise SettingError(key, given[key], f"{file} varies it side by side, it cannot be set on the command line")
+    return variants
+
+
+def _rows(asked, effort, file, given):
+    names = set()
+    for variant, number in itertools.product(_variants(asked, file, given), range(len(asked["rows"]))):
         row = asked["rows"][number]
         where = f"row {number + 1} of {file}"
         if not isinstance(row, dict):
@@ -237,12 +278,12 @@ def _rows(asked, effort, file):
             raise SettingError("name", name, f"{where} has the name of another row")
         names.add((name, str(variant)))
         if "search" in row:
-            check_search(row["search"], effort, where)
+            check_search(row["search"], effort, where, {**REFUSED, **{key: "is set on the command line" for key in given}})
         yield Row(
             name=name,
             model=row["model"],
-            settings={**_read_config_files(row), **row.get("settings", {})},
-            seeds=tuple(_check_numbers("seeds", row.get("seeds", asked.get("seeds", [2020])))),
+            settings={**_read_config_files(row), **_checked(row.get("settings", {}), f"settings of {where}")},
+            seeds=tuple(_check_numbers("seeds", row.get("seeds", asked.get("seeds", [2020])), 0)),
             baseline=row.get("baseline", row["model"] not in GENERATIVE),
             search=row.get("search"),
             variant=variant,

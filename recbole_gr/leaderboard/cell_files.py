@@ -54,6 +54,16 @@ def read_cell(cell, folder):
     return files
 
 
+def read_record(folder, key):
+    """The record of a cell; None if the cell has to run: there is no record, it is damaged, or its hit ranks are gone."""
+    try:
+        record = read_json(os.path.join(folder, f"{key}.json"))
+    except DataError:
+        return None
+    kept = (record or {}).get("hit_ranks")
+    return None if kept and not os.path.exists(os.path.join(folder, kept["file"])) else record
+
+
 def read_json(path):
     """A json file; None if there is none.
 
@@ -80,7 +90,7 @@ def read_hit_ranks(path, depth, topk):
     Returns:
         pandas.DataFrame: one row per user and target: ``user_id`` and ``item_id`` (str), ``rank`` and, for models with
         semantic IDs, ``id_rank`` (float64, 1 is the first, NaN: not among the first ``depth``), ``history_length`` and
-        ``item_count`` (int32).
+        ``item_count`` (int32); ``ranking`` (int32) where users have several rankings.
 
     Raises:
         DataError: the file is missing or damaged, lacks a column, or was not made for so large a k.

@@ -13,6 +13,7 @@ import tempfile
 import traceback
 
 from recbole_gr.files import written_whole
+from recbole_gr.leaderboard.cell_files import read_record
 
 
 @contextlib.contextmanager
@@ -45,7 +46,7 @@ def run_cell(job):
     """
     own = os.path.join(job["folder"], job["key"])
     with locked(job["lock"], wait=True):
-        if os.path.exists(f"{own}.json"):
+        if read_record(job["folder"], job["key"]) is not None:
             return 0
         with contextlib.suppress(FileNotFoundError):
             os.remove(f"{own}.failed.json")
@@ -62,8 +63,8 @@ def run_cell(job):
 def _run(job, checkpoints):
     from recbole_gr.quick_start import run
 
-    own = {"record_dir": job["folder"], "record_name": job["key"]}
-    run(job["model"], job["dataset"], config_dict={"checkpoint_dir": checkpoints, **job["settings"], **own})
+    own = {"checkpoint_dir": checkpoints, "record_dir": job["folder"], "record_name": job["key"]}
+    run(job["model"], job["dataset"], config_dict={**job["settings"], **own})
 
 
 def write_failure(own, error):

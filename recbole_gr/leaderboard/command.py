@@ -4,31 +4,25 @@ import argparse
 import os
 import sys
 
-import yaml
 from tabulate import tabulate
 
 from recbole_gr.checks import check_whole_number
 from recbole_gr.cli import parse
-from recbole_gr.errors import RecBoleGRError, SettingError
+from recbole_gr.errors import RecBoleGRError
 from recbole_gr.files import written_whole
-from recbole_gr.leaderboard.board import Cell, read_board
+from recbole_gr.leaderboard.arguments import read_argument
+from recbole_gr.leaderboard.board import read_board
 from recbole_gr.leaderboard.page import write_page
 from recbole_gr.leaderboard.published import read_published
+from recbole_gr.leaderboard.row_check import check_rows
 from recbole_gr.leaderboard.runner import Runner
 from recbole_gr.leaderboard.summary import summarise
 from recbole_gr.leaderboard.table import as_markdown
 from recbole_gr.leaderboard.table_export import as_csv, as_latex
 from recbole_gr.leaderboard.time_left import TimeLeft, duration
-from recbole_gr.llm_settings import check_llm_settings
-from recbole_gr.plugin import SettingsLoader
-from recbole_gr.quick_start import make_config
-from recbole_gr.settings import check_settings
 
 #: Besides the markdown page and the html page.
 FORMATS = {"csv": (".csv", as_csv), "latex": (".tex", as_latex)}
-
-#: What our models' datasets check when they are made, which is after the rows before them have run.
-CHECKS = {"TIGER": check_settings, "LLMasRS": check_llm_settings}
 
 
 def launch_leaderboard(arguments):
@@ -44,8 +38,7 @@ def launch_leaderboard(arguments):
     board = read_board(given.board, settings)
     read_published(board.published, board.dataset)
     sys.argv = sys.argv[:1]  # RecBole's Config would read the command line
-    for row in board.rows:
-        check_row(board, row)
+    check_rows(board)
     runner = Runner(os.path.join(given.results_dir, board.name, "cells"), given.jobs)
     if given.dry_run:
         return print(plan(runner, board, given.jobs))
@@ -69,21 +62,7 @@ def _parse(arguments):
     parser.add_argument("--results_dir", default="results", help="where the pages go; records lie below")
     known, others = parser.parse_known_args(arguments)
     check_whole_number("jobs", known.jobs, 1)
-    return known, {key: yaml.load(value, Loader=SettingsLoader) for key, value in parse(others).items()}
-
-
-def check_row(board, row):
-    """Check the settings of a row as its run would, so that a typing error shows before hours of other rows.
-
-    Raises:
-        RecBoleGRError
-    """
-    try:
-        config = make_config(row.model, board.dataset, None, Cell(board, row, row.seeds[0]).settings)
-        if row.model in CHECKS:
-            CHECKS[row.model](config)
-    except SettingError as error:
-        raise SettingError(error.key, error.value, f"{error.allowed} (row {row.name!r} of {board.file})") from error
+    return known, {key: read_argument(value) for key, value in parse(others).items()}
 
 
 def plan(runner, board, jobs):

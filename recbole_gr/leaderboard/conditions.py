@@ -1,5 +1,7 @@
 """Under what a board was measured, in words: its protocol and its environment."""
 
+from recbole_gr.leaderboard.page_words import words
+
 #: What the pages tell of the protocol: the words, the setting, and words for its values.
 PROTOCOL = {
     "split": (
@@ -20,25 +22,77 @@ PROTOCOL = {
     "tie order": ("tie_order", {"file": "as in the file", "shuffled": "shuffled"}),
 }
 
+#: What leaves a part of the data out: the words, the setting, and a form for its values.
+FILTERS = {
+    "users kept": ("user_inter_num_interval", "those with {} interactions"),
+    "items kept": ("item_inter_num_interval", "those with {} interactions"),
+    "values kept": ("val_interval", "{}"),
+    "repeated interactions": ("rm_dup_inter", "{} kept"),
+}
+
 
 def protocol_words(records):
     """What the records were measured under, as their settings tell; where cells differ, all that there is.
+
+    Filters and the settings of ties are told where they are set and play a part.
 
     Args:
         records (list of dict): run records.
 
     Returns:
-        dict: text by what it tells, :data:`PROTOCOL`; empty without records.
+        dict: text by what it tells, :data:`FILTERS`, :data:`PROTOCOL` and ``tie interval`` and ``tie seed``; empty
+        without records.
     """
+    settings = [{**record["config"]["eval_args"], **record["config"]} for record in records]
+    return {**_filter_words(settings), **_setting_words(settings), **_tie_words(settings)}
+
+
+def _filter_words(settings):
     told = {}
-    for name, (key, words) in PROTOCOL.items():
-        settings = [{**record["config"]["eval_args"], **record["config"]} for record in records]
-        if name == "history length":  # other models read no histories, whatever the setting
-            settings = [setting for setting in settings if setting["MODEL_TYPE"] == "ModelType.SEQUENTIAL"]
-        values = dict.fromkeys(str(setting[key]) for setting in settings if setting.get(key) is not None)
-        if values:
-            told[name] = " or ".join(words.get(value, value) for value in values)
+    for name, (key, form) in FILTERS.items():
+        values = [setting.get(key) for setting in settings]
+        if any(value is not None for value in values):
+            told[name] = _either("all" if value is None else form.format(_kept(value)) for value in values)
     return told
+
+
+def _kept(value):
+    """An interval as RecBole writes it; of ``val_interval``, the fields with their intervals or values."""
+    if isinstance(value, dict):
+        return "; ".join(f"{field} in {words(values)}" for field, values in value.items())
+    return "none" if value is False else str(value)  # rm_dup_inter: False keeps none of them
+
+
+def _setting_words(settings):
+    told = {}
+    for name, (key, named) in PROTOCOL.items():
+        # other models read no histories, whatever the setting
+        readers = [setting for setting in settings if name != "history length" or _is_sequential(setting)]
+        values = [str(setting[key]) for setting in readers if setting.get(key) is not None]
+        if values:
+            told[name] = _either(named.get(value, value) for value in values)
+    return told
+
+
+def _is_sequential(setting):
+    return setting["MODEL_TYPE"] == "ModelType.SEQUENTIAL"
+
+
+def _tie_words(settings):
+    """Of shuffled ties, for those as in the file depend on neither."""
+    shuffled = [setting for setting in settings if setting.get("tie_order") == "shuffled"]
+    intervals = [setting.get("tie_interval") or 0 for setting in shuffled]
+    seeds = [str(setting["tie_seed"]) for setting in shuffled if setting.get("tie_seed") is not None]
+    told = {}
+    if any(intervals):
+        told["tie interval"] = _either(f"{length:,} seconds" if length else "equal timestamps only" for length in intervals)
+    if seeds:
+        told["tie seed"] = _either(seeds)
+    return told
+
+
+def _either(values):
+    return " or ".join(dict.fromkeys(values))
 
 
 def environment_words(records):

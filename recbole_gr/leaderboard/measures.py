@@ -1,7 +1,8 @@
-"""Accuracy per user, from where every target stood in its user's ranking.
+"""Accuracy per ranking, from where every target stood in it.
 
-The definitions are those of RecBole's metrics (``recbole.evaluator.metrics``), for one target of a user or several. Where a
-user has k or more targets, the ideal ranking holds k of them.
+A ranking is what RecBole measures: one for each user, but one for each test interaction of a user where a sequential model is
+tested on several. The definitions are those of RecBole's metrics (``recbole.evaluator.metrics``), for one target of a ranking
+or several. Where a ranking has k or more targets, the ideal one holds k of them.
 """
 
 import numpy as np
@@ -13,8 +14,8 @@ ID_LEVEL = " (ID-level)"
 
 
 def is_accuracy(metric):
-    """Whether a metric of RecBole, by name, is computed user by user from the ranks of the targets."""
-    return metric.lower() in PER_USER
+    """Whether a metric of RecBole, by name, is computed ranking by ranking from the ranks of the targets."""
+    return metric.lower() in PER_RANKING
 
 
 def smaller_is_better(metric):
@@ -22,10 +23,10 @@ def smaller_is_better(metric):
     return metrics_dict[metric.lower()].smaller
 
 
-def measure_users(hit_ranks, metrics, topk, rank="rank"):
-    """Metrics of every user.
+def measure_rankings(hit_ranks, metrics, topk, rank="rank"):
+    """Metrics of every ranking.
 
-    With ``rank="id_rank"`` a hit is a hit of the target's semantic ID. Targets of one user that share an ID stand at one
+    With ``rank="id_rank"`` a hit is a hit of the target's semantic ID. Targets of one ranking that share an ID stand at one
     place of the ranking of IDs and count as one target; those that were not found count one by one, for which of them
     share an ID is not known.
 
@@ -36,19 +37,23 @@ def measure_users(hit_ranks, metrics, topk, rank="rank"):
         rank (str): the column to look at.
 
     Returns:
-        pandas.DataFrame: float64, one row per user, in the order of ``user_id``, which is the index; columns
+        pandas.DataFrame: float64, one row per ranking, in the order of ``user_id``, which is the index; columns
         ``recall@5``, ..., with ``" (ID-level)"`` behind them for ``id_rank``.
     """
     if rank == "id_rank":
-        hit_ranks = hit_ranks[hit_ranks[rank].isna() | ~hit_ranks.duplicated(["user_id", rank])]
+        hit_ranks = hit_ranks[hit_ranks[rank].isna() | ~hit_ranks.duplicated([*_ranking_keys(hit_ranks), rank])]
     targets = _Targets(hit_ranks, rank)
     suffix = ID_LEVEL if rank == "id_rank" else ""
-    values = {f"{metric}@{k}{suffix}": PER_USER[metric](targets, k) for k in topk for metric in metrics}
-    return pd.DataFrame(values, index=pd.Index(targets.names, name="user_id"), dtype="float64")
+    values = {f"{metric}@{k}{suffix}": PER_RANKING[metric](targets, k) for k in topk for metric in metrics}
+    return pd.DataFrame(values, index=pd.Index(targets.users, name="user_id"), dtype="float64")
+
+
+def _ranking_keys(hit_ranks):
+    return [key for key in ("user_id", "ranking") if key in hit_ranks]
 
 
 class _Targets:
-    """The targets that were found, by user and rank, and how many targets each user has.
+    """The targets that were found, by ranking and rank, and how many targets each ranking has.
 
     Args:
         hit_ranks (pandas.DataFrame): as above.
@@ -56,21 +61,22 @@ class _Targets:
     """
 
     def __init__(self, hit_ranks, rank):
-        user, self.names = pd.factorize(hit_ranks["user_id"], sort=True)
-        self.counts = np.bincount(user, minlength=len(self.names))
+        ranking = hit_ranks.groupby(_ranking_keys(hit_ranks)).ngroup().to_numpy()
+        self.users = hit_ranks["user_id"].to_numpy()[np.unique(ranking, return_index=True)[1]]
+        self.counts = np.bincount(ranking, minlength=len(self.users))
         found = np.flatnonzero(hit_ranks[rank].notna())
         ranks = hit_ranks[rank].to_numpy()[found].astype("int64")
-        order = np.lexsort((ranks, user[found]))
-        self.user, self.rank = user[found][order], ranks[order]
+        order = np.lexsort((ranks, ranking[found]))
+        self.ranking, self.rank = ranking[found][order], ranks[order]
 
     def total(self, worth, k):
-        """What the targets among the first k are worth together: float64 ``[users]``."""
-        return np.bincount(self.user, np.where(self.rank <= k, worth, 0.0), minlength=len(self.names))
+        """What the targets among the first k are worth together: float64 ``[rankings]``."""
+        return np.bincount(self.ranking, np.where(self.rank <= k, worth, 0.0), minlength=len(self.users))
 
     def nth(self):
-        """Of each found target, which of its user's found targets it is, counted from 1."""
-        first = np.searchsorted(self.user, self.user)
-        return np.arange(len(self.user)) - first + 1
+        """Of each found target, which of its ranking's found targets it is, counted from 1."""
+        first = np.searchsorted(self.ranking, self.ranking)
+        return np.arange(len(self.ranking)) - first + 1
 
 
 def _hits(targets, k):
@@ -102,4 +108,4 @@ def _map(targets, k):
     return targets.total(targets.nth() / targets.rank, k) / np.minimum(targets.counts, k)
 
 
-PER_USER = {"recall": _recall, "ndcg": _ndcg, "mrr": _mrr, "hit": _hit, "precision": _precision, "map": _map}
+PER_RANKING = {"recall": _recall, "ndcg": _ndcg, "mrr": _mrr, "hit": _hit, "precision": _precision, "map": _map}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,10 +14,11 @@ import torch
 from tqdm import tqdm
 
 from recbole_gr.files import written_whole
-from recbole_gr.leaderboard.cell_files import read_json
+from recbole_gr.leaderboard.cell_files import read_json, read_record
 from recbole_gr.leaderboard.cell_process import locked, write_failure
-from recbole_gr.leaderboard.search import search_settings
+from recbole_gr.leaderboard.search import BoardStopped, CellKilled, search_settings
 from recbole_gr.leaderboard.time_left import TimeLeft
+from recbole_gr.settings import check_writable
 
 #: Seconds between two looks at a cell that another board runs.
 LOOK_AGAIN = 2.0
@@ -28,6 +30,9 @@ class Runner:
     Args:
         folder (str): where records and hit ranks are, and below it in ``work`` logs and locks; boards may share it.
         jobs (int): how many processes run at once.
+
+    Raises:
+        SettingError: the folder cannot be made or written.
     """
 
     def __init__(self, folder, jobs=1):
@@ -35,7 +40,7 @@ class Runner:
         self.processes, self.stopped = set(), False
         self.places = list(range(jobs))  # which of the GPUs a process gets
         self.lock = threading.Lock()
-        os.makedirs(os.path.join(folder, "work"), exist_ok=True)
+        check_writable("results_dir", os.path.join(folder, "work"))
 
     def path(self, key, ending):
         """Of a file of a cell that is kept."""
@@ -46,8 +51,8 @@ class Runner:
         return os.path.join(self.folder, "work", key + ending)
 
     def record(self, key):
-        """The record of a cell; None if there is none."""
-        return read_json(self.path(key, ".json"))
+        """The record of a cell; None if it has to run: there is none, or its files are damaged."""
+        return read_record(self.folder, key)
 
     def run_board(self, board):
         """Run what is missing; a cell that fails does not stop the others.
@@ -90,13 +95,13 @@ class Runner:
         """Run a cell, the search of its row before it."""
         if self.record(cell.key) is not None:
             return
-        if cell.row.search:
-            try:
-                cell = replace(cell, found=self.found(cell)["found"])
-            except Exception as error:  # the other rows go on
-                write_failure(self.path(cell.key, ""), f"{type(error).__name__}: {error}")
-                return
-        self.run_cell(cell)
+        try:
+            found = self.found(cell)["found"] if cell.row.search else None
+            self.run_cell(replace(cell, found=found))
+        except BoardStopped:
+            return
+        except Exception as error:  # the other rows go on
+            write_failure(self.path(cell.key, ""), f"{type(error).__name__}: {error}")
 
     def found(self, cell):
         """What the search of a row found; all its seeds share the search with the first one."""
@@ -110,13 +115,21 @@ class Runner:
                     json.dump(result, file, indent=1)
         return result
 
+    def searched(self, cell):
+        """Whether the search of a row is done."""
+        return os.path.exists(self.path(replace(cell, seed=cell.row.seeds[0]).key, ".search.json"))
+
     def run_cell(self, cell):
         """Run one cell in a process of its own, and wait for it.
 
         Returns:
             dict: its record; None if it failed.
+
+        Raises:
+            BoardStopped: before it ended.
+            CellKilled: it was ended from outside.
         """
-        if self.record(cell.key) is None and not self.stopped:
+        if self.record(cell.key) is None:
             with self.lock:
                 place = self.places.pop(0)
             try:
@@ -132,22 +145,38 @@ class Runner:
             **{"model": cell.row.model, "dataset": cell.board.dataset},
             "settings": {"show_progress": False, **_device(place), **cell.settings},
         }
-        job_path = self.work_path(cell.key, ".job.json")
+        job_path = self.work_path(cell.key, f".{os.getpid()}.job.json")  # another board has jobs of its own
         with written_whole(job_path) as file:
             json.dump(job, file)
-        command = [sys.executable, "-m", "recbole_gr.leaderboard.cell_process", job_path]
-        with open(self.work_path(cell.key, ".log"), "a", encoding="utf-8") as log:
-            process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=self._environment()
-            )
-            self.processes.add(process)
-            status = process.wait()
-            self.processes.discard(process)
+        try:
+            status = self._wait_for(job_path, self.work_path(cell.key, ".log"))
+        finally:
+            os.remove(job_path)
         while self.is_running(cell):  # killed from outside, and another board has taken the cell
             sleep(LOOK_AGAIN)
-        failed = status != 0 and self.record(cell.key) is None and not self.stopped
-        if failed and not os.path.exists(self.path(cell.key, ".failed.json")):
+        if self.record(cell.key) is not None:
+            return
+        if self.stopped or status == -signal.SIGINT:  # Ctrl-C reaches the processes too, and may reach them first
+            raise BoardStopped
+        if status < 0:
+            raise CellKilled(f"the process of {cell.key} was ended by signal {-status}")
+        if not os.path.exists(self.path(cell.key, ".failed.json")):
             write_failure(self.path(cell.key, ""), f"the process ended with status {status}")
+
+    def _wait_for(self, job_path, log_path):
+        """Start the process of a cell and wait for its exit status."""
+        command = [sys.executable, "-m", "recbole_gr.leaderboard.cell_process", job_path]
+        with open(log_path, "a", encoding="utf-8") as log:
+            with self.lock:
+                if self.stopped:
+                    raise BoardStopped
+                process = subprocess.Popen(
+                    command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=self._environment()
+                )
+                self.processes.add(process)
+            status = process.wait()
+            self.processes.discard(process)
+        return status
 
     def _environment(self):
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
@@ -155,12 +184,15 @@ class Runner:
 
     def stop(self):
         """End all processes; what they had not finished has no record."""
-        self.stopped = True
-        for process in list(self.processes):
-            process.terminate()
+        with self.lock:
+            self.stopped = True
+            for process in self.processes:
+                process.terminate()
 
 
 def _device(place):
-    """RecBole numbers GPUs by ``gpu_id``; processes beyond their number share them."""
+    """Of the GPUs that this process may use, the one for a cell; cells beyond their number share them."""
     gpus = torch.cuda.device_count()
-    return {"gpu_id": str(place % gpus)} if gpus > 1 else {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")  # RecBole replaces it by gpu_id
+    names = visible if len(visible) == gpus else range(gpus)
+    return {"gpu_id": str(names[place % gpus])} if gpus > 1 else {}

@@ -17,8 +17,22 @@ ALGORITHMS = ("random", "bayes")
 DRAWS = {"choice": None, "uniform": 2, "quniform": 3, "loguniform": 2}
 
 
-def check_search(space, effort, where):
+class CellKilled(RecBoleGRError):
+    """A process was ended from outside, which says nothing of its settings."""
+
+
+class BoardStopped(Exception):
+    """The user stopped the board while the cell was waiting or running."""
+
+
+def check_search(space, effort, where, refused):
     """Check a row's space, as RecBole's ``HyperTuning(params_dict=...)`` takes it, and the board's effort.
+
+    Args:
+        space (dict): the row's.
+        effort (dict): the board's.
+        where (str): the row, in words.
+        refused (dict): settings that cannot be searched, and why.
 
     Raises:
         SettingError
@@ -33,6 +47,8 @@ def check_search(space, effort, where):
         if draw not in DRAWS or not isinstance(settings, dict):
             raise SettingError("search", space, f"in {where} must hold, under {', '.join(DRAWS)}, settings and their values")
         for key, values in settings.items():
+            if key in refused:
+                raise SettingError(key, values, f"{refused[key]}, it cannot be searched in {where}")
             count = DRAWS[draw]
             if not isinstance(values, list) or not values:
                 raise SettingError(key, values, f"{draw} takes a list of values")
@@ -50,7 +66,8 @@ def search_settings(cell, run_trial):
 
     Args:
         cell (Cell): the row's first cell.
-        run_trial (callable): takes the cell of a trial, returns its record, or None if it failed.
+        run_trial (callable): takes the cell of a trial, returns its record, or None if it failed of itself. What it
+            raises ends the search: a trial that was stopped or killed is not one that failed.
 
     Returns:
         dict: ``found``, the settings; ``trials``, of each its settings, key and score; ``effort``, the board's.

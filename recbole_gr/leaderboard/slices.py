@@ -5,7 +5,7 @@ The groups are the same for all rows of a protocol, so that their numbers can be
 
 import numpy as np
 
-from recbole_gr.leaderboard.measures import measure_users
+from recbole_gr.leaderboard.measures import measure_rankings
 
 GROUPS = 4
 NEVER_SEEN = "never seen in training"
@@ -57,11 +57,11 @@ def _groups(tables, slicing, upper, metrics, k):
     numbers = [_group_numbers(table[SLICINGS[slicing]].to_numpy(), upper, cold) for table in tables]
     labels = ([NEVER_SEEN] if cold else []) + _labels(upper, cold)
     for number, label in enumerate(labels, start=-1 if cold else 0):
-        measured = [measure_users(table[own == number], metrics, [k]) for table, own in zip(tables, numbers)]
-        measured = [users for users in measured if len(users)]
+        measured = [measure_rankings(table[own == number], metrics, [k]) for table, own in zip(tables, numbers)]
+        measured = [rankings for rankings in measured if len(rankings)]
         if measured:
-            means = np.mean([users.mean() for users in measured], axis=0)
-            users = round(float(np.mean([len(users) for users in measured])))
+            means = np.mean([rankings.mean() for rankings in measured], axis=0)
+            users = round(float(np.mean([rankings.index.nunique() for rankings in measured])))
             yield {"label": label, "users": users, **dict(zip(measured[0], means.tolist()))}
 
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from recbole_gr.leaderboard.cell_files import read_cell
 from recbole_gr.leaderboard.conditions import environment_words, protocol_words
-from recbole_gr.leaderboard.measures import ID_LEVEL, is_accuracy, measure_users, smaller_is_better
+from recbole_gr.leaderboard.measures import ID_LEVEL, is_accuracy, measure_rankings, smaller_is_better
 from recbole_gr.leaderboard.published import read_published
 from recbole_gr.leaderboard.significance import NOTE, NOTHING_TESTED, compare_with_best_baseline
 from recbole_gr.leaderboard.slices import slice_bounds, slice_measures
@@ -39,7 +40,7 @@ def summarise(board, records_folder):
     """
     metrics, list_metrics = _metric_names(board)
     published = read_published(board.published, board.dataset)
-    rows, users, bounds, records = [], [], {}, []
+    rows, users, bounds, records, by_interaction = [], [], {}, [], []
     for row in board.rows:
         cells = [read_cell(cell, records_folder) for cell in board.cells() if cell.row is row]
         done = [cell for cell in cells if cell.record]
@@ -47,11 +48,12 @@ def summarise(board, records_folder):
             bounds.setdefault(_variant(row), slice_bounds(done[0].hit_ranks))
         per_seed = [_measure_cell(board, cell) for cell in done]
         rows.append(_summarise_row(board, row, cells, per_seed, bounds.get(_variant(row)), records_folder))
-        users.append(_mean_over_seeds(per_seed) if done else None)
+        users.append(_mean_over_seeds([_by_user(rankings) for rankings in per_seed]) if done else None)
+        by_interaction.append(bool(done) and "ranking" in done[0].hit_ranks)
         records += [cell.record for cell in done]
     tested = [name for name in metrics if not name.endswith(ID_LEVEL)]
     smaller = [name for name in tested + list_metrics if smaller_is_better(name.partition("@")[0])]
-    for members in _rows_by_variant(board):
+    for members in _comparable_rows(board, by_interaction):
         _add_significance(rows, users, members, tested)
         _add_places([rows[number] for number in members], tested + list_metrics, smaller)
     return {
@@ -59,7 +61,7 @@ def summarise(board, records_folder):
         "dataset": board.dataset,
         "description": board.description,
         "command": board.command,
-        "protocol": protocol_words(records),
+        "protocol": {**protocol_words(records), **_rankings_words(board, by_interaction)},
         "statistics": {key: records[0]["dataset_statistics"][key] for key in STATISTICS} if records else {},
         "environment": environment_words(records),
         "metrics": metrics,
@@ -90,21 +92,36 @@ def _variant(row):
     return json.dumps(row.variant or {}, sort_keys=True)
 
 
-def _rows_by_variant(board):
-    """The numbers of the rows that stand under one protocol, list by list."""
+def _comparable_rows(board, by_interaction):
+    """The numbers of the rows that stand under one protocol, and are measured by like rankings, list by list."""
     members = {}
     for number, row in enumerate(board.rows):
-        members.setdefault(_variant(row), []).append(number)
+        members.setdefault((_variant(row), by_interaction[number]), []).append(number)
     return members.values()
 
 
+def _rankings_words(board, by_interaction):
+    """What the pages tell where a user has several test interactions, which RecBole ranks by kind of model."""
+    if not any(by_interaction):
+        return {}
+    names = list(dict.fromkeys(row.name for row, several in zip(board.rows, by_interaction) if several))
+    told = f"one per test interaction for {', '.join(names)}, paired by the user's mean"
+    return {"rankings": told if all(by_interaction) else f"{told}; one per user for the others, which are compared apart"}
+
+
 def _measure_cell(board, cell):
-    """A table of users by metrics, those that count semantic IDs included where the model has such."""
+    """A table of rankings by metrics, those that count semantic IDs included where the model has such."""
     accuracy = [metric.lower() for metric in board.metrics if is_accuracy(metric)]
-    users = measure_users(cell.hit_ranks, accuracy, board.topk)
+    rankings = measure_rankings(cell.hit_ranks, accuracy, board.topk)
     if board.id_level and "id_rank" in cell.hit_ranks:
-        users = users.join(measure_users(cell.hit_ranks, SHOWN_BY, [_main_k(board)], rank="id_rank"))
-    return users
+        by_id = measure_rankings(cell.hit_ranks, SHOWN_BY, [_main_k(board)], rank="id_rank")
+        rankings = pd.concat([rankings, by_id], axis=1)
+    return rankings
+
+
+def _by_user(rankings):
+    """A table of users by metrics."""
+    return rankings if rankings.index.is_unique else rankings.groupby(level=0).mean()
 
 
 def _mean_over_seeds(per_seed):
@@ -158,15 +175,15 @@ def _state(cells):
 
 def _errors(cells, per_seed):
     errors = [f"seed {cell.cell.seed}: {cell.error}" for cell in cells if cell.error]
-    for cell, users in zip([cell for cell in cells if cell.record], per_seed):
-        errors += [f"seed {cell.cell.seed}: {words}" for words in _disagreements(cell.record, users)]
+    for cell, rankings in zip([cell for cell in cells if cell.record], per_seed):
+        errors += [f"seed {cell.cell.seed}: {words}" for words in _disagreements(cell.record, rankings)]
     return errors
 
 
-def _disagreements(record, users):
+def _disagreements(record, rankings):
     """Where hit ranks and RecBole's evaluator differ, in what the latter printed."""
     digits = record["config"]["metric_decimal_place"]
-    for name, value in users.mean().items():
+    for name, value in rankings.mean().items():
         told = record["test"].get(name, value)
         if abs(told - value) > 0.5 * 10**-digits + 1e-9:
             yield f"{name} is {value:.{digits}f} by the hit ranks, {told:.{digits}f} by RecBole's evaluator"
@@ -174,7 +191,7 @@ def _disagreements(record, users):
 
 def _measures(board, done, per_seed):
     _, list_metrics = _metric_names(board)
-    values = {name: [float(users[name].mean()) for users in per_seed] for name in (per_seed[0] if done else ())}
+    values = {name: [float(seed[name].mean()) for seed in per_seed] for name in (per_seed[0] if done else ())}
     for name in list_metrics:
         told = [cell.record["test"][name] for cell in done if name in cell.record["test"]]
         values.update({name: told} if told else {})

@@ -27,10 +27,16 @@ class TimeLeft:
                 return mean(like)
         return None
 
+    def _with_search(self, cell, measured):
+        """Seconds of a cell, and of the trials of its row's search if it comes first."""
+        seconds = self.expected(cell, measured)
+        searches = cell.row.search and cell.seed == cell.row.seeds[0] and not self.runner.searched(cell)
+        return seconds * (1 + cell.board.effort["trials"]) if seconds is not None and searches else seconds
+
     def words(self, jobs):
         """The time left with so many processes, in words."""
         measured = self.measured()
-        expected = [self.expected(cell, measured) for cell in self.cells if cell.key not in measured]
+        expected = [self._with_search(cell, measured) for cell in self.cells if cell.key not in measured]
         unknown = expected.count(None)
         known = duration(sum(seconds for seconds in expected if seconds is not None) / jobs)
         if not unknown:

@@ -1,8 +1,11 @@
 """Writing RecBole's atomic files."""
 
+import operator
 import os
 from contextlib import ExitStack
+from logging import getLogger
 
+from recbole_gr.data.sources.cells import CELL_CHARACTERS, cut
 from recbole_gr.data.sources.interactions import Interactions
 from recbole_gr.data.sources.lines import parsed_lines
 from recbole_gr.errors import DataError
@@ -26,7 +29,8 @@ def write_atomic_files(source, files, metadata, folder, name, core, columns):
 
     Returns:
         dict: ``tallies`` (list of Tally, of interactions), ``metadata_tally`` (None without metadata), ``users``,
-        ``items``, ``interactions``, and ``titled``, the number of items with a title, None without titles.
+        ``items``, ``interactions``, ``titled``, the number of items with a title, None without titles, and
+        ``cut_cells``, the number of cells of text that were too long and are cut, None without metadata.
 
     Raises:
         DataError: a file is the wrong one, or nothing is left.
@@ -42,16 +46,18 @@ def write_atomic_files(source, files, metadata, folder, name, core, columns):
         n_users, n_items = interactions.keep_core(core)
         if not n_users:
             raise DataError(f"no interactions are left of {interactions.rows:,} with core={core}; set a smaller core")
-        counts = {"users": n_users, "items": n_items, "titled": None, "metadata_tally": None}
+        counts = {"users": n_users, "items": n_items, "titled": None, "metadata_tally": None, "cut_cells": None}
         inter = whole.enter_context(written_whole(os.path.join(folder, f"{name}.inter")))
         wanted, counts["interactions"] = _write_interactions(inter, interactions, source.value)
         if metadata is not None:
             raw, place = metadata
             item = whole.enter_context(written_whole(os.path.join(folder, f"{name}.item")))
             tally, rows = parsed_lines(place.path, lambda first: raw.begin(first, wanted), raw.encoding, place.member)
-            titled = _write_items(item, rows, wanted, {column: source.columns[column] for column in columns})
-            counts.update(titled=titled if "title" in columns else None, metadata_tally=tally)
+            types = {column: source.columns[column] for column in columns}
+            titled, cut_cells = _write_items(item, rows, wanted, types)
+            counts.update(titled=titled if "title" in columns else None, metadata_tally=tally, cut_cells=cut_cells)
             tally.warn()
+            _warn_of_cut_cells(tally.path, cut_cells)
     return {"tallies": tallies, **counts}
 
 
@@ -66,14 +72,22 @@ def _write_interactions(file, interactions, value):
 
 
 def _write_items(file, rows, wanted, columns):
-    """Returns how many have a title."""
+    """Returns how many items have a title, and how many cells are cut."""
     file.write("\t".join(["item_id:token", *(f"{name}:{kind}" for name, kind in columns.items())]) + "\n")
-    missing, titled = dict.fromkeys(wanted), 0
+    missing, titled, cut_cells = dict.fromkeys(wanted), 0, 0
     for item, cells in rows:
         if item in missing:
             del missing[item]
             titled += bool(cells.get("title"))
-            file.write("\t".join([item, *(cells[name] for name in columns)]) + "\n")
+            whole = [cells[name] for name in columns]
+            fitting = [cut(cell) for cell in whole]
+            cut_cells += sum(map(operator.ne, whole, fitting))
+            file.write("\t".join([item, *fitting]) + "\n")
     for item in missing:
         file.write(item + "\t" * len(columns) + "\n")
-    return titled
+    return titled, cut_cells
+
+
+def _warn_of_cut_cells(path, n):
+    if n:
+        getLogger().warning(f"[{path}] has {n:,} texts that are too long for RecBole; cut to {CELL_CHARACTERS:,} characters")

@@ -4,6 +4,10 @@ import math
 import re
 from datetime import datetime, timezone
 
+#: The longest cell that RecBole's reader takes: Python's csv module, which pandas reads with there, has this limit.
+CELL_CHARACTERS = 131_072
+_LONGEST_WORD = 100
+
 _PRICE = re.compile(r"\$?\s*(\d[\d,]*(?:\.\d+)?|\.\d+)\s*$")
 _UNFIT_FOR_TOKENS = str.maketrans(dict.fromkeys("\t\n\r\0", " "))
 # pandas, which RecBole reads with, takes these words for missing values
@@ -21,7 +25,7 @@ def token(value):
     double quotation marks become single ones.
 
     Raises:
-        ValueError: it is empty.
+        ValueError: it is empty, or longer than a cell; cut it could be another's.
         TypeError: it is no text and no whole number.
     """
     if type(value) is int:
@@ -32,6 +36,8 @@ def token(value):
         value = _unquoted(_writable(value).translate(_UNFIT_FOR_TOKENS))
         if not value or value.isspace():
             raise ValueError("an empty token")
+    if len(value) > CELL_CHARACTERS:
+        raise ValueError("a token longer than a cell")
     return f"{value}_" if value in _MISSING else value
 
 
@@ -51,10 +57,18 @@ def _parts(value):
         yield " ".join(_writable(str(value)).replace("\0", " ").split())
 
 
+def cut(cell):
+    """As much of a text as a cell holds, :data:`CELL_CHARACTERS`; it ends before a blank, unless the last word is long."""
+    if len(cell) <= CELL_CHARACTERS:
+        return cell
+    end = cell.rfind(" ", CELL_CHARACTERS - _LONGEST_WORD, CELL_CHARACTERS + 1)
+    return cell[: CELL_CHARACTERS if end < 0 else end]
+
+
 def price(value):
-    """A price as a number; ``""`` where there is none, or a range, or words."""
+    """A price as a number; ``""`` where there is none, or a range, or words, or more digits than a cell holds."""
     if isinstance(value, str):
-        found = _PRICE.match(value.strip())
+        found = _PRICE.match(value.strip()) if len(value) <= CELL_CHARACTERS else None
         return found[1].replace(",", "") if found else ""
     return number(value) if type(value) in (int, float) and math.isfinite(value) else ""
 

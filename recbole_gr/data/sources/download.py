@@ -7,7 +7,7 @@ import os
 import re
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
@@ -18,6 +18,10 @@ _ATTEMPTS = 3
 
 class DownloadFailed(Exception):
     """A file could not be fetched; the message is the reason in a few words."""
+
+
+class _BrokenOff(Exception):
+    """The network failed; the message is the reason in a few words."""
 
 
 def download(url, path, md5=None):
@@ -39,9 +43,9 @@ def download(url, path, md5=None):
             break
         except urllib.error.HTTPError as error:
             raise DownloadFailed(f"the server answers {error.code} {error.reason}") from error
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        except _BrokenOff as error:
             if attempt == _ATTEMPTS:
-                raise DownloadFailed(" ".join(str(getattr(error, "reason", error)).split())) from error
+                raise DownloadFailed(str(error)) from error
     size = os.path.getsize(part)
     if total is not None and size != total:
         if size > total:
@@ -58,7 +62,8 @@ def _fetch_rest(url, part):
     have = os.path.getsize(part) if os.path.exists(part) else 0
     headers = {"User-Agent": "recbole-gr", **({"Range": f"bytes={have}-"} if have else {})}
     try:
-        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_SECONDS_WITHOUT_DATA)
+        with _network():
+            answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_SECONDS_WITHOUT_DATA)
     except urllib.error.HTTPError as error:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
             raise
@@ -75,12 +80,29 @@ def _fetch_rest(url, part):
         total = have + int(length) if length is not None else None
         bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=os.path.basename(part[:-5]), disable=None)
         with bar, open(part, "ab" if goes_on else "wb") as file:
-            while block := answer.read(_BLOCK):
+            while block := _next_block(answer):
                 file.write(block)
                 bar.update(len(block))
     if total is not None and os.path.getsize(part) < total:
-        raise ConnectionError("the connection broke off")
+        raise _BrokenOff("the connection broke off")
     return total
+
+
+def _next_block(answer):
+    with _network():
+        return answer.read(_BLOCK)
+
+
+@contextmanager
+def _network():
+    """What the network raises is an OSError too (of ssl, of an unreachable host); told apart here from the disk's."""
+    try:
+        yield
+    except urllib.error.HTTPError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise _BrokenOff(" ".join(str(reason).split()) or type(error).__name__) from error
 
 
 def _number_after(sign, header):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from recbole_gr.data.sources.download import DownloadFailed, download
 from recbole_gr.data.sources.urls import FOLDERS, MD5
-from recbole_gr.errors import DataError
+from recbole_gr.errors import DataError, SettingError
+from recbole_gr.settings import check_writable
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,20 @@ def find_file(raw, raw_dir):
     return None
 
 
+def check_raw_dir(raw_dir):
+    """The folder of raw files may be missing, as a download makes it, but nothing else may be in its place.
+
+    Raises:
+        SettingError: it is no folder, or cannot be reached.
+    """
+    try:
+        os.stat(os.path.join(raw_dir, ""))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise SettingError("raw_dir", raw_dir, f"the folder cannot be read ({error.strerror})") from error
+
+
 def choose_variant(source, category, raw_dir):
     """Of the sets of files that interactions can be read from, the first that is there, wholly or at least in part.
 
@@ -75,6 +90,7 @@ def get_file(source, raw, category, raw_dir, may_download=True):
 
     Raises:
         DataError: it is not there; says which file to put where.
+        SettingError: it cannot be written into the folder.
     """
     named = raw.named(category)
     place = find_file(named, raw_dir)
@@ -85,9 +101,12 @@ def get_file(source, raw, category, raw_dir, may_download=True):
     if not may_download or address is None:
         reason = "download=False" if address else "it cannot be downloaded by a program"
         raise DataError(f"there is no file {named.shipped_as} in [{raw_dir}] ({reason}): {what_to_do}")
-    os.makedirs(raw_dir, exist_ok=True)
+    check_writable("raw_dir", raw_dir)
     try:
         download(address + named.shipped_as, os.path.join(raw_dir, named.shipped_as), MD5.get(named.shipped_as))
     except DownloadFailed as error:
         raise DataError(f"{named.shipped_as} could not be downloaded ({error}): {what_to_do}") from error
+    except OSError as error:
+        reason = f"{named.shipped_as} cannot be written there ({error.strerror or error})"
+        raise SettingError("raw_dir", raw_dir, reason) from error
     return find_file(named, raw_dir)
