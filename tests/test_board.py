@@ -8,7 +8,7 @@ import yaml
 
 from recbole_gr.errors import RecBoleGRError
 from recbole_gr.leaderboard.arguments import as_argument, read_argument
-from recbole_gr.leaderboard.board import read_board
+from recbole_gr.leaderboard.board_file import read_board
 
 ASKED = {
     "dataset": "small",

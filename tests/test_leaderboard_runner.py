@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from recbole_gr.errors import RecBoleGRError
-from recbole_gr.leaderboard.board import read_board
+from recbole_gr.leaderboard.board_file import read_board
 from recbole_gr.leaderboard.cell_process import locked
 from recbole_gr.leaderboard.command import plan
 from recbole_gr.leaderboard.runner import Runner

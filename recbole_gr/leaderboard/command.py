@@ -11,7 +11,7 @@ from recbole_gr.cli import parse
 from recbole_gr.errors import RecBoleGRError
 from recbole_gr.files import written_whole
 from recbole_gr.leaderboard.arguments import read_argument
-from recbole_gr.leaderboard.board import read_board
+from recbole_gr.leaderboard.board_file import read_board
 from recbole_gr.leaderboard.page import write_page
 from recbole_gr.leaderboard.published import read_published
 from recbole_gr.leaderboard.row_check import check_rows
