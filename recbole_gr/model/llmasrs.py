@@ -17,10 +17,8 @@ from recbole_gr.decoding.title_trie import TitleTrie
 from recbole_gr.errors import DataError, SettingError
 from recbole_gr.gpu_memory import memory_suffices
 from recbole_gr.language_model import base_digest, load_model, parameter_counts
-from recbole_gr.language_model.branch_check import reads_branches
 from recbole_gr.language_model.cf_injection import CFInjection
 from recbole_gr.language_model.prompt import PromptLayout
-from recbole_gr.language_model.prompt_reader import PromptReader, logits_only_at
 from recbole_gr.language_model.source import SCRATCH
 from recbole_gr.language_model.tuning import tuned, tuning_of
 from recbole_gr.llm_settings import check_llm_settings
@@ -80,6 +78,9 @@ class LLMasRS(BeamSearchRecommender):
 
     def _load_base(self, config, tokenizer, longest):
         """The language model as it comes, fit for what is asked of it."""
+        # these modules need transformers, whose import takes as long as that of all else: not for other models' runs
+        from recbole_gr.language_model.branch_check import reads_branches
+
         low = self.precision == "bfloat16" and self.tuning != "full" and self.device.type == "cuda"
         keep_in = torch.bfloat16 if low else torch.float32
         llm = load_model(config["llm"], config["cache_dir"], tokenizer, config["scratch_size"], config["seed"], keep_in)
@@ -167,6 +168,8 @@ class LLMasRS(BeamSearchRecommender):
         return self._summed_loss(history[rows], lengths[rows], target[rows]) / tokens + before
 
     def _summed_loss(self, history, lengths, target):
+        from recbole_gr.language_model.prompt_reader import logits_only_at
+
         laid = self.layout(history[:, : int(lengths.max())], lengths, target)
         self.tokens_trained += int((laid.prompt_lengths + laid.target_lengths).sum())
         within = torch.arange(int(laid.target_lengths.max()), device=target.device)
@@ -206,6 +209,8 @@ class LLMasRS(BeamSearchRecommender):
         self.prompts["users"] += len(lengths)
         self.prompts["tokens"] += int(laid.prompt_lengths.sum())
         embedded = self._inputs(laid).get("inputs_embeds")
+        from recbole_gr.language_model.prompt_reader import PromptReader
+
         return PromptReader(self.llm, laid.tokens, laid.prompt_lengths, embedded, self.tokens_decoded)
 
     def log_likelihood(self, interaction, rows, items):
