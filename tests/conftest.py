@@ -11,6 +11,8 @@ import pytest
 import recbole_gr  # noqa: F401  mends RecBole before any test imports it
 import torch
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start; two tests run at once
+
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
