@@ -315,6 +315,13 @@ def test_filters_and_ties_are_told_where_they_are_set(folder, per_cell, told):
     assert {name: protocol[name] for name in protocol if name not in always} == told
 
 
+def test_a_split_in_files_is_told(folder):
+    (cell,) = (board := make_board([make_row("A", seeds=(1,))])).cells()
+    config = {**make_record(cell, make_hit_ranks(1))["config"], "benchmark_filename": ["train", "valid", "test"]}
+    write_cell(folder, cell, make_hit_ranks(1), config=config)
+    assert summarise(board, str(folder))["protocol"]["split"] == "as the data's files give it: train, valid, test"
+
+
 def test_what_a_search_found(folder):
     space = {"choice": {"learning_rate": [0.01, 0.1]}}
     board = make_board([make_row("A", search=space)])

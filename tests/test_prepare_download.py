@@ -24,13 +24,14 @@ CONTENT = np.random.default_rng(0).bytes(300_000)
 
 
 class Server(ThreadingHTTPServer):
-    """Serves ``files``; keeps the Range of each request; breaks off after ``bytes_until_break``."""
+    """Serves ``files``; keeps the Range of each request; breaks off after ``bytes_until_break``; tells ``length``, or the true one."""
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.ranges, self.knows_ranges, self.bytes_until_break = {"/file": CONTENT}, [], True, None
+        self.length = None
 
     def address(self, name=""):
         return f"http://127.0.0.1:{self.server_port}/{name}"
@@ -49,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             return self.end_headers()
         self.send_response(206 if begin else 200)
-        self.send_header("Content-Length", str(len(content) - begin))
+        self.send_header("Content-Length", server.length or str(len(content) - begin))
         self.end_headers()
         self.wfile.write(content[begin : begin + (server.bytes_until_break or len(content))])
 
@@ -69,6 +70,12 @@ def server(monkeypatch):
 def content_of(path):
     with open(path, "rb") as file:
         return file.read()
+
+
+def test_a_length_that_is_no_number_is_none(server):
+    server.length = "long"
+    download(server.address("file"), "here", hashlib.md5(CONTENT).hexdigest())
+    assert content_of("here") == CONTENT
 
 
 def test_a_file_comes_whole(server):

@@ -43,8 +43,14 @@ def protocol_words(records):
         dict: text by what it tells, :data:`FILTERS`, :data:`PROTOCOL` and ``tie interval`` and ``tie seed``; empty
         without records.
     """
-    settings = [{**record["config"]["eval_args"], **record["config"]} for record in records]
+    settings = [{**record["config"]["eval_args"], **record["config"], **_split_in_files(record)} for record in records]
     return {**_filter_words(settings), **_setting_words(settings), **_tie_words(settings)}
+
+
+def _split_in_files(record):
+    """Where the parts come as files of their own, these are the split."""
+    parts = record["config"].get("benchmark_filename")
+    return {"split": f"as the data's files give it: {words(parts)}"} if parts else {}
 
 
 def _filter_words(settings):

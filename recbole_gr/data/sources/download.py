@@ -77,7 +77,7 @@ def _fetch_rest(url, part):
         goes_on = answer.status == http.HTTPStatus.PARTIAL_CONTENT
         have = have if goes_on else 0  # a server without ranges sends all again
         length = answer.headers.get("Content-Length")
-        total = have + int(length) if length is not None else None
+        total = have + int(length) if length is not None and length.isdecimal() else None
         bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=os.path.basename(part[:-5]), disable=None)
         with bar, open(part, "ab" if goes_on else "wb") as file:
             while block := _next_block(answer):
