@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from recbole_gr.leaderboard.arguments import as_argument
@@ -110,6 +110,11 @@ class Cell:
         digest = hashlib.sha256(what.encode()).hexdigest()[:10]
         words = [self.row.name, *map(str, (self.row.variant or {}).values())]
         return f"{re.sub('[^A-Za-z0-9]+', '-', ' '.join(words)).strip('-')}-seed{self.seed}-{digest}"
+
+    @property
+    def first(self):
+        """The first cell of its row, whose search all seeds share."""
+        return replace(self, seed=self.row.seeds[0])
 
     @property
     def command(self):

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -36,10 +36,8 @@ def read_cell(cell, folder):
     """Read the files of a cell in the folder of records; damaged ones are its error, not the board's."""
     files = CellFiles(cell)
     try:
-        if cell.row.search:  # all seeds share the search of the first
-            files.found = (
-                read_json(os.path.join(folder, replace(cell, seed=cell.row.seeds[0]).key + ".search.json")) or {}
-            ).get("found")
+        if cell.row.search:
+            files.found = (read_json(os.path.join(folder, f"{cell.first.key}.search.json")) or {}).get("found")
         record = read_json(os.path.join(folder, f"{cell.key}.json"))
         if record is None:
             files.error = (read_json(os.path.join(folder, f"{cell.key}.failed.json")) or {}).get("error")

@@ -105,19 +105,18 @@ class Runner:
 
     def found(self, cell):
         """What the search of a row found; all its seeds share the search with the first one."""
-        first = replace(cell, seed=cell.row.seeds[0])
-        path = self.path(first.key, ".search.json")
-        with locked(self.work_path(first.key, ".search.lock"), wait=True):
+        path = self.path(cell.first.key, ".search.json")
+        with locked(self.work_path(cell.first.key, ".search.lock"), wait=True):
             result = read_json(path)
             if result is None:
-                result = search_settings(first, self.run_cell)
+                result = search_settings(cell.first, self.run_cell)
                 with written_whole(path) as file:
                     json.dump(result, file, indent=1)
         return result
 
     def searched(self, cell):
         """Whether the search of a row is done."""
-        return os.path.exists(self.path(replace(cell, seed=cell.row.seeds[0]).key, ".search.json"))
+        return os.path.exists(self.path(cell.first.key, ".search.json"))
 
     def run_cell(self, cell):
         """Run one cell in a process of its own, and wait for it.
