@@ -34,8 +34,8 @@ from transformers.generation.logits_process import LogitsProcessor, PrefixConstr
 
 from recbole_gr.decoding.beam_search import beam_search
 from recbole_gr.decoding.trie import Trie
-from recbole_gr.model.sequence_model import MODEL_SIZES, SequenceModel
-from recbole_gr.tokenizer.collision import append_digit
+from recbole_gr.models.tiger.network import MODEL_SIZES, SequenceModel
+from recbole_gr.tokenizers.collision import append_digit
 
 MODEL_SIZE, FEED_FORWARD = MODEL_SIZES["336K"], "relu"
 #: Fresh heads are near uniform; wider ones set scores as far apart as training does, so that there are no ties.
@@ -80,7 +80,7 @@ class Rival:
 
     def __init__(self, model, codes):
         sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
-        from test_sequence_model import t5_with_weights_of
+        from models.test_tiger_network import t5_with_weights_of
 
         self.n_levels = model.n_levels
         self.offset = model.level_offset

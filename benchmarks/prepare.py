@@ -27,7 +27,7 @@ REVIEWS_OF_A_USER, REVIEWS_OF_AN_ITEM = 6, 20
 WORDS = ("great", "product", "the", "colour", "and", "smell", "was", "not", "what", "I", "expected", "but", "works")
 
 OURS = """
-from recbole_gr.prepare import prepare_dataset
+from recbole_gr.prepare.command import prepare_dataset
 {measure}
 begin()
 result = prepare_dataset("amazon-2014", "Beauty", raw_dir={folder!r}, output_dir={folder!r}, name="ours", download=False)

@@ -2,7 +2,7 @@
 
 import sys
 
-from recbole_gr.errors import RecBoleGRError
+from recbole_gr.utils.errors import RecBoleGRError
 
 USAGE = """usage: recbole-gr run [--model=NAME] [--dataset=NAME] [--config_files="A.yaml B.yaml"] [--key=value ...]
        recbole-gr tokenize [--dataset=NAME] [--tokenizer=NAME] [--config_files="A.yaml B.yaml"] [--key=value ...]
@@ -103,8 +103,8 @@ def parse(arguments):
 
 def launch_run(arguments):
     """Run in this process, or in ``nproc`` spawned ones that form one ``torch.distributed`` group, as RecBole does."""
-    from recbole_gr.quick_start import TOKENIZE_OPTIONS, run
-    from recbole_gr.workers import spawn_runs
+    from recbole_gr.experiment.run import TOKENIZE_OPTIONS, run
+    from recbole_gr.integration.workers import spawn_runs
 
     given = parse_settings(arguments)
     _refuse(given, TOKENIZE_OPTIONS, "run")
@@ -123,7 +123,7 @@ def launch_run(arguments):
 
 def launch_tokenize(arguments):
     """Make semantic IDs and a report on them."""
-    from recbole_gr.tokenize_dataset import tokenize_dataset
+    from recbole_gr.experiment.tokenize_dataset import tokenize_dataset
 
     given = parse_settings(arguments)
     _refuse(given, ("model", "nproc", "world_size", "group_offset", "ip", "port"), "tokenize")
@@ -139,7 +139,7 @@ def launch_tokenize(arguments):
 
 def launch_prepare(arguments):
     """Make atomic files from a source's raw files."""
-    from recbole_gr.prepare import prepare
+    from recbole_gr.prepare.command import prepare
 
     named = bool(arguments) and not arguments[0].startswith("-")
     source = {"source": arguments[0]} if named else {}

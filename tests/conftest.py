@@ -146,7 +146,7 @@ def llm_settings(llama_folder, smaller_part, tmp_path_factory):
 @pytest.fixture(scope="session")
 def bert(tmp_path_factory):
     """The folder of a small BERT of random weights; for the whole session, not to be changed."""
-    from encoders import new_bert, save_with_tokenizer
+    from support.encoders import new_bert, save_with_tokenizer
 
     return save_with_tokenizer(new_bert(), tmp_path_factory.mktemp("bert"))
 
@@ -154,7 +154,7 @@ def bert(tmp_path_factory):
 @pytest.fixture(scope="session")
 def t5(tmp_path_factory):
     """As ``bert``, of a T5 with its decoder."""
-    from encoders import new_t5, save_with_tokenizer
+    from support.encoders import new_t5, save_with_tokenizer
 
     return save_with_tokenizer(new_t5(), tmp_path_factory.mktemp("t5"))
 
@@ -162,9 +162,9 @@ def t5(tmp_path_factory):
 @pytest.fixture(scope="session")
 def kept(tmp_path_factory):
     """Runs a model in a folder of its own, which stays for the whole session."""
-    from llm_referee import outcome
+    from support.llm_reference import outcome
 
-    from recbole_gr.quick_start import run
+    from recbole_gr.experiment.run import run
 
     def run_in(name, settings, model="LLMasRS"):
         folder = tmp_path_factory.mktemp(name)
@@ -186,7 +186,7 @@ def lora_run(kept, llm_settings):
 @pytest.fixture(scope="session")
 def summary():
     """What a page of a board is made from, everything in it; not to be changed."""
-    from example_board import example_summary
+    from support.example_board import example_summary
 
     return example_summary()
 
@@ -194,7 +194,7 @@ def summary():
 @pytest.fixture(scope="session")
 def hostile():
     """As ``summary``, with names and settings that a careless page would run or swallow."""
-    from example_board import hostile_summary
+    from support.example_board import hostile_summary
 
     return hostile_summary()
 
@@ -202,6 +202,6 @@ def hostile():
 @pytest.fixture(scope="session")
 def board_page(summary, tmp_path_factory):
     """The path of the page of ``summary``."""
-    from example_board import written
+    from support.example_board import written
 
     return written(summary, tmp_path_factory.mktemp("page"))

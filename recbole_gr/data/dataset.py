@@ -10,13 +10,13 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_gr.data.item_words import read_titles, tokens_of_titles
 from recbole_gr.data.semantic_id_source import make_semantic_ids
-from recbole_gr.embedding.checkpoint_vectors import read_checkpoint_vectors
+from recbole_gr.vectors.trained_model import read_checkpoint_vectors
 from recbole_gr.language_model import load_tokenizer
 from recbole_gr.language_model.item_tokens import codes_as_tokens
 from recbole_gr.language_model.prompt import template_tokens
-from recbole_gr.llm_settings import check_llm_settings, idle_llm_settings
-from recbole_gr.settings import check_settings, warn_of_idle_settings
-from recbole_gr.stopwatch import stopwatch
+from recbole_gr.settings.llm import check_llm_settings, idle_llm_settings
+from recbole_gr.settings.general import check_settings, warn_of_idle_settings
+from recbole_gr.experiment.stopwatch import stopwatch
 
 
 class HistoryDataset(SequentialDataset):
@@ -83,7 +83,7 @@ class TIGERDataset(HistoryDataset):
 
     Attributes:
         semantic_ids (SemanticIDs): codes by item id.
-        semantic_id_measures (dict): how good they are, see :func:`recbole_gr.tokenizer.diagnostics.diagnose`.
+        semantic_id_measures (dict): how good they are, see :func:`recbole_gr.tokenizers.diagnostics.diagnose`.
         stages (dict): what making them cost, for the run record.
 
     Raises:

@@ -11,7 +11,7 @@ import re
 
 import pandas as pd
 
-from recbole_gr.errors import DataError, SettingError
+from recbole_gr.utils.errors import DataError, SettingError
 
 #: Names of the columns that data sets keep categories in.
 CATEGORY_COLUMNS = ("categories", "category", "class", "genres", "genre")

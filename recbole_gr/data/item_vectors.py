@@ -3,10 +3,10 @@
 import os
 from logging import getLogger
 
-from recbole_gr.cache import digest
-from recbole_gr.embedding import item_vectors
-from recbole_gr.embedding.checkpoint_vectors import read_checkpoint_vectors
-from recbole_gr.embedding.preparation import join_vectors, reduce_vectors
+from recbole_gr.utils.cache import digest
+from recbole_gr.vectors import item_vectors
+from recbole_gr.vectors.trained_model import read_checkpoint_vectors
+from recbole_gr.vectors.preparation import join_vectors, reduce_vectors
 
 
 def make_item_vectors(config, item_tokens):
@@ -22,8 +22,8 @@ def make_item_vectors(config, item_tokens):
 
     Returns:
         tuple: float32 array ``[n_items x d]`` with row 0 zeros, and the provenance, a dict that JSON can hold: what
-        each part says of itself (:func:`recbole_gr.embedding.item_vectors`,
-        :func:`recbole_gr.embedding.checkpoint_vectors.read_checkpoint_vectors`), ``item_vectors``, the weights where
+        each part says of itself (:func:`recbole_gr.vectors.item_vectors`,
+        :func:`recbole_gr.vectors.trained_model.read_checkpoint_vectors`), ``item_vectors``, the weights where
         both parts are used, ``pca_dimension``, ``whiten``, and ``dimension`` and ``vector_digest`` of the result.
 
     Raises:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from recbole_gr.ragged import ragged
+from recbole_gr.utils.arrays import ragged
 
 WIDENING = 16
 #: Batches of other shapes round differently; what is this close to the k-th score is kept.

@@ -9,7 +9,7 @@ is given up without loss.
 import torch
 
 from recbole_gr.decoding.beam_search import Beams, kth_score
-from recbole_gr.ragged import nth_of, ragged
+from recbole_gr.utils.arrays import nth_of, ragged
 
 #: Most tokens of a stretch that one pass reads: a beam may be given up before it needs them all.
 STRETCH = 8

@@ -5,8 +5,8 @@
 
 import copy
 
-from recbole_gr.checks import check_number
-from recbole_gr.errors import SettingError
+from recbole_gr.settings.checks import check_number
+from recbole_gr.utils.errors import SettingError
 
 ALL_LINEAR = "all-linear"
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from recbole_gr.ragged import nth_of, ragged
+from recbole_gr.utils.arrays import nth_of, ragged
 
 
 @dataclass

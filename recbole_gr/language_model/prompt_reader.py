@@ -13,7 +13,7 @@ import torch
 
 from recbole_gr.language_model.branch_attention import Group, attention_over_branches, takes_one_row
 from recbole_gr.language_model.prompt_cache import Branches, Known, Prompts, cache_of, keys_and_values_of
-from recbole_gr.ragged import nth_of
+from recbole_gr.utils.arrays import nth_of
 
 #: What one pass costs besides its tokens, in tokens: less padding than that is not worth another pass.
 PASS_COST = 64

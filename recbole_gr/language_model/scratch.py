@@ -5,7 +5,7 @@ It needs no download and knows nothing but the interactions: the yardstick for w
 
 from dataclasses import dataclass
 
-from recbole_gr.checks import check_choice, check_whole_number
+from recbole_gr.settings.checks import check_choice, check_whole_number
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>")  # ids 0, 1, 2
 MAX_POSITIONS = 4096

@@ -15,10 +15,10 @@ import time
 import uuid
 from pathlib import Path
 
-from recbole_gr.cache import digest
-from recbole_gr.embedding.hub import in_short
-from recbole_gr.embedding.quiet import quiet_loading
-from recbole_gr.errors import SettingError
+from recbole_gr.utils.cache import digest
+from recbole_gr.vectors.hub import in_short
+from recbole_gr.vectors.quiet import quiet_loading
+from recbole_gr.utils.errors import SettingError
 
 BUNDLED = "SmolLM2-135M"
 

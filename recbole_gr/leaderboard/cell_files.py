@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
-from recbole_gr.errors import DataError
+from recbole_gr.utils.errors import DataError
 
 COLUMNS = ("user_id", "item_id", "rank", "history_length", "item_count")
 

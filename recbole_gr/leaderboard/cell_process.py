@@ -12,7 +12,7 @@ import sys
 import tempfile
 import traceback
 
-from recbole_gr.files import written_whole
+from recbole_gr.utils.atomic_files import written_whole
 from recbole_gr.leaderboard.cell_files import read_record
 
 
@@ -61,7 +61,7 @@ def run_cell(job):
 
 
 def _run(job, checkpoints):
-    from recbole_gr.quick_start import run
+    from recbole_gr.experiment.run import run
 
     own = {"checkpoint_dir": checkpoints, "record_dir": job["folder"], "record_name": job["key"]}
     run(job["model"], job["dataset"], config_dict={**job["settings"], **own})

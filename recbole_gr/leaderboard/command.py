@@ -6,10 +6,10 @@ import sys
 
 from tabulate import tabulate
 
-from recbole_gr.checks import check_whole_number
+from recbole_gr.settings.checks import check_whole_number
 from recbole_gr.cli import parse
-from recbole_gr.errors import RecBoleGRError
-from recbole_gr.files import written_whole
+from recbole_gr.utils.errors import RecBoleGRError
+from recbole_gr.utils.atomic_files import written_whole
 from recbole_gr.leaderboard.arguments import read_argument
 from recbole_gr.leaderboard.board_file import read_board
 from recbole_gr.leaderboard.page import write_page

@@ -6,12 +6,12 @@ from importlib.resources import files
 
 from plotly.offline import get_plotlyjs
 
-from recbole_gr.files import written_whole
+from recbole_gr.utils.atomic_files import written_whole
 from recbole_gr.leaderboard.measures import ID_LEVEL
 from recbole_gr.leaderboard.page_table import measured_table
 from recbole_gr.leaderboard.page_words import definitions, label, number, words
 from recbole_gr.leaderboard.table import COSTS, metric_title
-from recbole_gr.page_look import STYLE
+from recbole_gr.utils.page_look import STYLE
 
 # the browser itself refuses to load anything
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"

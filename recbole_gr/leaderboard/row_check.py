@@ -6,11 +6,11 @@ is refused; what a board varies on purpose it names under ``side_by_side``.
 
 from recbole.utils import ModelType
 
-from recbole_gr.errors import RecBoleGRError, SettingError
+from recbole_gr.utils.errors import RecBoleGRError, SettingError
 from recbole_gr.leaderboard.board import Cell
-from recbole_gr.llm_settings import check_llm_settings
-from recbole_gr.quick_start import known_settings, make_config
-from recbole_gr.settings import check_settings
+from recbole_gr.settings.llm import check_llm_settings
+from recbole_gr.experiment.run import known_settings, make_config
+from recbole_gr.settings.general import check_settings
 
 #: What our models' datasets check when they are made, which is after the rows before them have run.
 CHECKS = {"TIGER": check_settings, "LLMasRS": check_llm_settings}

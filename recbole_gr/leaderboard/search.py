@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from recbole_gr.checks import check_choice, check_whole_number
-from recbole_gr.errors import RecBoleGRError, SettingError
+from recbole_gr.settings.checks import check_choice, check_whole_number
+from recbole_gr.utils.errors import RecBoleGRError, SettingError
 
 ALGORITHMS = ("random", "bayes")
 

@@ -13,7 +13,7 @@ from recbole_gr.leaderboard.measures import ID_LEVEL, is_accuracy, measure_ranki
 from recbole_gr.leaderboard.published import read_published
 from recbole_gr.leaderboard.significance import NOTE, NOTHING_TESTED, compare_with_best_baseline
 from recbole_gr.leaderboard.slices import slice_bounds, slice_measures
-from recbole_gr.record import plain
+from recbole_gr.experiment.record import plain
 
 #: What slices and semantic IDs are measured by, at the k of the main metric.
 SHOWN_BY = ("recall", "ndcg")

@@ -1,0 +1,182 @@
+"""The run record: one json file with everything that is needed to trust and to repeat a run."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from recbole_gr.utils.atomic_files import written_whole
+from recbole_gr.experiment.target_ranks import write_hit_ranks
+from recbole_gr.experiment.peak_memory import peak_memory
+from recbole_gr.version import __version__
+
+VERSIONS = (
+    *("recbole", "torch", "numpy", "scipy", "pandas"),
+    *("transformers", "peft", "sentence-transformers", "faiss-cpu"),
+)
+
+
+def write_record(record, folder, name=None, hit_ranks=None):
+    """Write a record and, under the same name before it, the ranks of the test's targets.
+
+    Args:
+        record (dict): from :func:`build_record`.
+        folder (str): made if it is not there.
+        name (str): without ending; None: one of model, dataset, time and content.
+        hit_ranks (pandas.DataFrame): from :func:`recbole_gr.experiment.target_ranks.hit_ranks_table`; None: there are none.
+
+    Returns:
+        str: the path of the record.
+    """
+    os.makedirs(folder, exist_ok=True)
+    if name is None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        content = hashlib.sha256(json.dumps(record).encode()).hexdigest()[:8]
+        name = f"{record['model']}-{record['dataset']}-{stamp}-{content}"
+    if hit_ranks is not None:
+        write_hit_ranks(hit_ranks, os.path.join(folder, f"{name}.parquet"))
+        record = {**record, "hit_ranks": {"file": f"{name}.parquet", "depth": max(record["config"]["topk"])}}
+    path = os.path.join(folder, f"{name}.json")
+    with written_whole(path) as file:
+        file.write(json.dumps(record, indent=1) + "\n")
+    return path
+
+
+def build_record(config, dataset, loaders, model, result, stages):
+    """Gather what :func:`write_record` writes.
+
+    Args:
+        config (recbole.config.Config): the merged settings.
+        dataset (recbole.data.dataset.Dataset): the whole dataset.
+        loaders (tuple): training, validation and test data.
+        model (torch.nn.Module): the trained model.
+        result (dict): what RecBole's ``run_recbole`` returns.
+        stages (dict): per stage its seconds and rates.
+
+    Returns:
+        dict: plain json values.
+    """
+    record = {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "seed": config["seed"],
+        "valid": _floats(result["best_valid_result"]),
+        "test": _floats(result["test_result"]),
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "stages": stages,
+        **peak_memory(),
+        "dataset_statistics": dataset_statistics(dataset, loaders),
+        "config": settings_told(config.final_config_dict),
+        "command": command_told(sys.argv),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "git_revision": git_revision(),
+        "versions": {
+            # an editable install keeps the version of the day it was made
+            **{"recbole_gr": __version__, "python": platform.python_version()},
+            **{name: _version(name) for name in VERSIONS},
+        },
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "device": torch.cuda.get_device_name() if config["device"].type == "cuda" else "cpu",
+            "torch_threads": torch.get_num_threads(),
+        },
+    }
+    if hasattr(model, "certificates"):
+        record["test_rankings"] = {**model.certificates, "precision": model.precision}
+    if hasattr(model, "describe"):
+        record["language_model"] = model.describe(dataset, stages)
+    if hasattr(dataset, "semantic_ids"):
+        ids = dataset.semantic_ids
+        record["semantic_ids"] = {**dataset.semantic_id_measures, "digest": ids.digest(), "source": ids.source}
+        if dataset.semantic_id_measures["largest_collision"] > 1:
+            record["semantic_ids"]["leaf_order"] = config["leaf_order"]
+    return record
+
+
+def dataset_statistics(dataset, loaders):
+    """Users, items and interactions as counted without padding, and the samples of each split."""
+    # a sequential dataset turns every interaction but a user's first into a sample
+    interactions = len(dataset) + (dataset.user_num - 1 if hasattr(dataset, "item_list_length_field") else 0)
+    return {
+        "users": dataset.user_num - 1,
+        "items": dataset.item_num - 1,
+        "interactions": interactions,
+        "mean_length": round(interactions / (dataset.user_num - 1), 4),
+        "sparsity": round(1 - interactions / (dataset.user_num - 1) / (dataset.item_num - 1), 6),
+        "samples": dict(zip(("train", "valid", "test"), (len(loader._dataset) for loader in loaders))),
+    }
+
+
+def git_revision():
+    """Commit of the checkout the package runs from, with ``+changes`` if it was edited; None outside a checkout."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    try:
+        tracked = subprocess.run(["git", "ls-files", "--error-unmatch", __file__], cwd=folder, capture_output=True)
+        if tracked.returncode:
+            return None
+        revision = _git(folder, "rev-parse", "HEAD")
+        return revision + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder, *arguments):
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _version(package):
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _floats(result):
+    return {key: float(value) for key, value in (result or {}).items()}
+
+
+def plain(value):
+    """A setting as a json value; what json does not know becomes its text."""
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(inner) for inner in value]
+    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
+
+
+def settings_told(settings):
+    """Settings by key as json values, of paths no more than :func:`portable` tells."""
+    values = {key: plain(value) for key, value in sorted(settings.items())}
+    return {
+        key: portable(value) if _holds_a_path(key) and isinstance(value, str) else value for key, value in values.items()
+    }
+
+
+def command_told(arguments):
+    """A command line, of paths no more than :func:`portable` tells."""
+    told = [portable(arguments[0])]
+    for argument in arguments[1:]:
+        key, equals, value = argument.partition("=")
+        told.append(key + equals + portable(value) if _holds_a_path(key.removeprefix("--")) else argument)
+    return told
+
+
+def portable(path):
+    """A path as it is if it is relative; else from the current folder on, or its last part alone if it lies elsewhere.
+
+    A record is there to be published; where on a machine something lay tells its reader nothing.
+    """
+    if not os.path.isabs(path):
+        return path
+    inside = os.path.relpath(path)
+    return os.path.basename(os.path.normpath(path)) if inside.startswith(os.pardir) else inside
+
+
+def _holds_a_path(key):
+    return key.endswith(("_path", "_dir", "_file", "_checkpoint")) or key in ("resume", "llm", "text_encoder")

@@ -1,0 +1,161 @@
+"""Where every target of the test stood in its user's ranking: all that accuracy metrics can be computed from."""
+
+import contextlib
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+import torch
+import torch.distributed as dist
+
+from recbole_gr.data.seen import interactions_of
+from recbole_gr.utils.atomic_files import written_whole
+from recbole_gr.tokenizers.diagnostics import quantised_levels
+from recbole_gr.tokenizers.groups import number_groups
+
+#: Scores below it are not log-probabilities; the trainer gives the smallest float32 to items that no beam reached.
+LEAST_LOG_PROBABILITY = float(np.finfo(np.float32).min) / 2
+
+
+@contextlib.contextmanager
+def noted_hit_ranks(trainer, depth, semantic_ids=None):
+    """Note, while a trainer evaluates, what its collector is given.
+
+    Args:
+        trainer (recbole.trainer.Trainer): its ``evaluate`` is called inside.
+        depth (int): how far down a ranking is looked, the largest k of the metrics.
+        semantic_ids (np.ndarray): int ``[n_items]``, equal where items share an ID; None: there are no IDs.
+
+    Yields:
+        list: per batch a dict of int64 arrays of equal length, one entry per target.
+    """
+    collector, batches = trainer.eval_collector, []
+    collect = collector.eval_batch_collect
+    user_field = trainer.config["USER_ID_FIELD"]
+
+    def collect_and_note(scores, interaction, positive_u, positive_i):
+        if positive_u is not None:
+            users = interaction[user_field].to(scores.device)
+            if len(users) != len(scores):  # a sampled ranking: a user's candidates one behind the other
+                users = users.unique_consecutive()
+            batches.append(_noted(scores, users, positive_u, positive_i, depth, semantic_ids))
+        return collect(scores, interaction, positive_u, positive_i)
+
+    collector.eval_batch_collect = collect_and_note
+    try:
+        yield batches
+    finally:
+        del collector.eval_batch_collect
+
+
+def _noted(scores, users, positive_u, positive_i, depth, semantic_ids):
+    rows, items = positive_u.to(scores.device), positive_i.to(scores.device)
+    noted = {"row": rows, "user": users[rows], "item": items, "rank": target_ranks(scores, rows, items, depth)}
+    if semantic_ids is not None:
+        noted["id_rank"] = id_ranks(scores, rows, items, torch.as_tensor(semantic_ids, device=scores.device), depth)
+    return {name: values.cpu().numpy() for name, values in noted.items()}
+
+
+def target_ranks(scores, rows, items, depth):
+    """Place of targets in the rankings that RecBole takes its metrics from, counted from 1.
+
+    RecBole's collector calls ``torch.topk``, whose order of equal scores is its own; so it is called here too, with the
+    same arguments, and every rank is the one that was measured.
+
+    Args:
+        scores (torch.Tensor): float ``[users, n_items]``.
+        rows, items (torch.Tensor): int64 ``[targets]``.
+        depth (int): the largest k.
+
+    Returns:
+        torch.Tensor: int64 ``[targets]``; 0 for a target beyond ``depth``.
+    """
+    ranking = scores.topk(depth, dim=-1).indices[rows]
+    return _first_place(ranking == items.unsqueeze(1))
+
+
+def id_ranks(scores, rows, items, semantic_ids, depth):
+    """Place of the targets' semantic IDs among the distinct IDs of a ranking, as papers count that compare codes.
+
+    An ID stands where its best item does. Items that were masked lead to no place for their ID.
+
+    Returns:
+        torch.Tensor: int64 ``[targets]``; 0 for an ID beyond ``depth``, and where no beam reached it.
+    """
+    n_ids = int(semantic_ids.max()) + 1
+    best = scores.new_full((len(scores), n_ids), -torch.inf)
+    best.scatter_reduce_(1, semantic_ids.expand(len(scores), -1), scores, reduce="amax")
+    found = best[rows]
+    own = found.gather(1, semantic_ids[items].unsqueeze(1))
+    ranks = (found > own).sum(dim=1) + 1
+    return torch.where((ranks > depth) | (own.squeeze(1) < LEAST_LOG_PROBABILITY), 0, ranks)
+
+
+def _first_place(hits):
+    return torch.where(hits.any(dim=1), hits.int().argmax(dim=1) + 1, 0)
+
+
+def quantised_ids(dataset):
+    """Which items a tokenizer gave one ID, an appended digit left out: int64 ``[n_items]``, or None without IDs."""
+    ids = getattr(dataset, "semantic_ids", None)
+    return None if ids is None else np.append(0, 1 + number_groups(ids.codes[1:, : quantised_levels(ids)]))
+
+
+def gathered_batches(batches, config):
+    """With several processes, what all of them noted; RecBole gives each its share of the users."""
+    if config["single_spec"]:
+        return batches
+    shares = [None] * dist.get_world_size()
+    dist.all_gather_object(shares, batches)
+    return [batch for share in shares for batch in share]
+
+
+def hit_ranks_table(batches, loaders):
+    """What was noted, with all that slices need, one row per target.
+
+    Args:
+        batches (list): from :func:`noted_hit_ranks`.
+        loaders (tuple): training, validation and test data.
+
+    Returns:
+        pandas.DataFrame: ``user_id`` and ``item_id`` (tokens of the data files), ``rank`` and, where there are semantic
+        IDs, ``id_rank`` (int32 from 1, missing beyond the depth), ``history_length`` (interactions of the user before
+        the test part), ``item_count`` (interactions with the item in the training part, 0 for a cold item). Where users
+        have several rankings, as RecBole makes one for each test interaction of a sequential model, ``ranking`` (int32)
+        tells them apart.
+    """
+    training, *before_test = [interactions_of(loader._dataset) for loader in loaders[:2]]
+    dataset = loaders[0]._dataset
+    noted = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    history_length = np.bincount(
+        np.concatenate([training[0], *(users for users, _ in before_test)]), minlength=dataset.user_num
+    )
+    item_count = np.bincount(training[1], minlength=dataset.item_num)
+    table = {
+        "user_id": dataset.id2token(dataset.uid_field, noted["user"]).astype(str),
+        "item_id": dataset.id2token(dataset.iid_field, noted["item"]).astype(str),
+    }
+    for name in ("rank", "id_rank"):
+        if name in noted:
+            table[name] = pd.array(np.where(noted[name] > 0, noted[name], -1), dtype="Int32")
+            table[name][noted[name] == 0] = pd.NA
+    ranking = _number_rankings(batches)
+    if ranking.max() >= len(np.unique(noted["user"])):
+        table["ranking"] = ranking
+    table["history_length"] = history_length[noted["user"]].astype(np.int32)
+    table["item_count"] = item_count[noted["item"]].astype(np.int32)
+    return pd.DataFrame(table).sort_values(["user_id", "item_id"], ignore_index=True)
+
+
+def _number_rankings(batches):
+    """The ranking of every target, counted from 0: int32 ``[targets]``."""
+    batch = np.repeat(np.arange(len(batches)), [len(noted["row"]) for noted in batches])
+    places = np.stack([batch, np.concatenate([noted["row"] for noted in batches])])
+    return np.unique(places, axis=1, return_inverse=True)[1].ravel().astype(np.int32)
+
+
+def write_hit_ranks(table, path):
+    """Write :func:`hit_ranks_table` as parquet; there whole or not at all."""
+    with written_whole(path, "wb") as file:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pandas(table, preserve_index=False), file, compression="zstd")

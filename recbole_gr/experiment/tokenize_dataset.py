@@ -1,0 +1,119 @@
+"""The semantic IDs of a dataset without any training: codes, measures and a report in a folder."""
+
+import json
+import os
+from logging import getLogger
+
+from recbole.data import create_dataset
+from recbole.utils import init_logger, init_seed
+
+from recbole_gr.settings.checks import check_choice, check_switch
+from recbole_gr.data.item_text import read_item_text
+from recbole_gr.data.item_vectors import item_file, make_item_vectors, reading
+from recbole_gr.utils.errors import DataError, SettingError
+from recbole_gr.utils.atomic_files import written_whole
+from recbole_gr.experiment.run import errors_say_where, make_config
+from recbole_gr.settings.general import check_item_vectors, check_writable
+from recbole_gr.tokenizers.diagnostics import compare_with_vectors, describe, quantised_levels
+from recbole_gr.tokenizers.report import write_report
+from recbole_gr.tokenizers.sid_export import write_sid_file
+from recbole_gr.tokenizers.sid_formats import LEVEL_LETTERS, import_pyarrow
+
+#: Formats by name: the ending of the file, and how it writes a code.
+SID_FORMATS = {
+    "json": (".json", "numbers"),
+    "tokens": (".json", "tokens"),
+    "pt": (".pt", "numbers"),
+    "parquet": (".parquet", "numbers"),
+    "npz": (".npz", "numbers"),
+}
+
+
+def tokenize_dataset(
+    dataset="ml-100k",
+    config_file_list=None,
+    config_dict=None,
+    output_dir=None,
+    sid_format="json",
+    compare_vectors=True,
+):
+    """Make the semantic IDs that TIGER would use, or read them from ``sid_file``, and show how good they are.
+
+    Args:
+        dataset (str): name of a folder under ``data_path`` with atomic files.
+        config_file_list (list of str): yaml files.
+        config_dict (dict): settings.
+        output_dir (str): where ``semantic_ids.*``, ``measures.json`` and ``report.html`` go; None:
+            ``results/tokenizers/<dataset>-<tokenizer>``.
+        sid_format (str): one of :data:`SID_FORMATS`.
+        compare_vectors (bool): with ``sid_file``, also make the item vectors and compare the codes with them.
+
+    Returns:
+        dict: ``measures``, and the paths ``semantic_ids``, ``measures_file``, ``report``.
+
+    Raises:
+        RecBoleGRError: a setting or a file cannot work; one line.
+    """
+    check_choice("sid_format", sid_format, tuple(SID_FORMATS))
+    check_switch("compare_vectors", compare_vectors)
+    config = make_config("TIGER", dataset, config_file_list, config_dict)
+    kind = "file" if config["sid_file"] else config["tokenizer"]
+    folder = output_dir or os.path.join("results", "tokenizers", f"{dataset}-{kind}")
+    _check_format(sid_format, config)
+    check_writable("output_dir", folder)
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    with errors_say_where(config, config_file_list):
+        tokens, ids, measures = _tokenize(config, compare_vectors)
+        names = _item_names(config, tokens, compare_vectors)
+
+    ending, style = SID_FORMATS[sid_format]
+    paths = {
+        "semantic_ids": os.path.join(folder, f"semantic_ids{ending}"),
+        "measures_file": os.path.join(folder, "measures.json"),
+        "report": os.path.join(folder, "report.html"),
+    }
+    write_sid_file(ids, paths["semantic_ids"], tokens, style)
+    with written_whole(paths["measures_file"]) as file:
+        file.write(json.dumps({"dataset": dataset, **measures, "digest": ids.digest(), "source": ids.source}, indent=1) + "\n")
+    write_report(paths["report"], dataset, ids, measures, names)
+    for name, path in paths.items():
+        getLogger().info(f"{name.removesuffix('_file')}: {path}")
+    return {"measures": measures, **paths}
+
+
+def _tokenize(config, compare_vectors):
+    from_file = bool(config["sid_file"])
+    if from_file and compare_vectors:
+        check_item_vectors(config)
+    made = create_dataset(config)
+    tokens, ids, measures = made.field2id_token[made.iid_field].astype(str), made.semantic_ids, made.semantic_id_measures
+    if from_file and compare_vectors:
+        vectors, _ = make_item_vectors(config, tokens)
+        measures = {**measures, **compare_with_vectors(ids.codes[1:, : quantised_levels(ids)], vectors[1:])}
+        getLogger().info(describe(measures))
+    return tokens, ids, measures
+
+
+def _check_format(sid_format, config):
+    """What the format cannot hold shall show before any long work."""
+    if sid_format == "parquet":
+        import_pyarrow("semantic_ids.parquet")
+    n_levels = config["codebook_num"] + (config["collision"] == "digit")
+    if sid_format == "tokens" and not config["sid_file"] and n_levels > len(LEVEL_LETTERS):
+        limit = f"has a letter for each of {len(LEVEL_LETTERS)} levels at most, but the semantic IDs will have {n_levels}"
+        raise SettingError("sid_format", sid_format, limit)
+
+
+def _item_names(config, tokens, compare_vectors):
+    """The text of each item for people to read, its token where it has none."""
+    needs_text = config["item_vectors"] != "cf" and not config["item_vector_file"]
+    needs_text = needs_text and (compare_vectors or not config["sid_file"])
+    try:
+        texts = read_item_text(item_file(config), tokens, config["text_template"], **reading(config))
+    except DataError as error:
+        if needs_text:
+            raise
+        getLogger().info(f"The report calls items by their tokens: {error}")
+        return tokens
+    return [text or token for text, token in zip(texts, tokens)]

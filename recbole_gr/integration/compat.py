@@ -1,0 +1,311 @@
+"""What RecBole 1.2.1 needs on today's numpy, torch, scipy, pandas and ray.
+
+One function mends one fault and says in its docstring what breaks, where, and since which version of the library.
+``apply`` calls them all; ``import recbole_gr`` calls ``apply``. File and line numbers are those of RecBole 1.2.1.
+
+Where the fault lies in one RecBole module, that module is mended as it is imported (or at once, if it already was):
+so ``apply`` imports nothing slow, and nobody but that module sees a difference.
+"""
+
+import builtins
+import contextlib
+import functools
+import importlib
+import importlib.abc
+import inspect
+import re
+import sys
+import types
+import warnings
+
+from recbole_gr.utils.errors import RecBoleGRError
+
+
+class RayMissingError(RecBoleGRError):
+    """More of ray than ``tune.report`` was asked for through RecBole, and ray cannot be imported."""
+
+
+def apply():
+    """Mends all that RecBole 1.2.1 needs. Cheap; calling it again changes nothing."""
+    if _MENDED_IMPORTS in sys.meta_path:
+        return
+    sys.meta_path.insert(0, _MENDED_IMPORTS)
+    mend_numpy_names()
+    mend_ray_import()
+    mend_checkpoint_loading()
+    mend_dok_matrix()
+    mend_list_metrics()
+    mend_popularity()
+    quiet_recbole_warnings()
+
+
+def mend_numpy_names():
+    """RecBole needs ``np.float`` and ``np.str``, gone since numpy 1.24; since numpy 2.0 no Config can be built at all.
+
+    It uses ``np.float``, ``np.bool``, ``np.long`` and ``np.str`` (data/interaction.py:31, evaluator/metrics.py:90, 287,
+    model/layers.py:932, trainer/hyper_tuning.py:386, ...). Every Config sets them (config/configurator.py:625-635), but
+    by way of ``np.float_``, ``np.complex_`` and ``np.unicode_``, which numpy 2.0 dropped. Here those of the four that
+    numpy lacks are set once, so that they are there without a Config too: one that comes out of a checkpoint is never
+    initialised. numpy 2's own ``np.bool`` and ``np.long`` mean what RecBole needs and stay.
+
+    Issues: https://github.com/RUCAIBox/RecBole/issues/1604, https://github.com/RUCAIBox/RecBole/issues/2174 (numpy 2).
+    """
+    import numpy as np
+
+    for name, meaning in {"float": np.float64, "bool": np.bool_, "long": np.int_, "str": np.str_}.items():
+        vars(np).setdefault(name, meaning)  # hasattr() would make numpy warn about some of its old names
+
+    @contextlib.contextmanager
+    def mended(configurator):
+        yield
+        configurator.Config.compatibility_settings = lambda config: None
+
+    _mend_on_import("recbole.config.configurator", mended)
+
+
+def mend_ray_import():
+    """``import recbole.quick_start`` fails without ray, and with the ray that RecBole allows on today's libraries.
+
+    recbole/quick_start/quick_start.py:20 imports ``ray.tune`` for one call, ``tune.report`` at line 223. RecBole allows
+    ray <= 2.6.3, which cannot be imported with setuptools >= 82 (no ``pkg_resources``) or numpy >= 2 (no ``np.bool8``).
+    That module, and no other, is given ``ray_tune_stand_in()`` instead, whether or not ray works: to find out would
+    take an import, which costs seconds where it works and leaves half of ray in sys.modules where it fails.
+
+    Issues: https://github.com/RUCAIBox/RecBole/issues/1518 (no ray), https://github.com/RUCAIBox/RecBole/issues/2215.
+    """
+
+    @contextlib.contextmanager
+    def mended(quick_start):
+        # The import statements of a module, and of the functions in it, call the __import__ of its own __builtins__.
+        # A stand-in in sys.modules would be seen by whatever else is imported meanwhile, in every thread.
+        quick_start.__builtins__ = {**vars(builtins), "__import__": _import_for_quick_start}
+        yield
+        quick_start.tune = ray_tune_stand_in()  # for a module that was imported before us
+
+    _mend_on_import("recbole.quick_start.quick_start", mended)
+
+
+def _import_for_quick_start(name, *args):
+    if name == "ray":
+        return types.SimpleNamespace(tune=ray_tune_stand_in())
+    if name == "torch":
+        return _torch_with(_load_checkpoint_anywhere)
+    return builtins.__import__(name, *args)
+
+
+def ray_tune_stand_in():
+    """What ``recbole.quick_start`` sees as ``ray.tune``.
+
+    Its ``report`` does nothing outside a ray search; RecBole calls it from every ``objective_function``, also from
+    HyperTuning, which knows nothing of ray. Everything else is looked up in the real ``ray.tune``.
+
+    Raises:
+        RayMissingError: when anything but ``report`` is asked for and ray cannot be imported.
+    """
+
+    def report(**metrics):
+        tune = sys.modules.get("ray.tune")  # a process that runs a ray search has imported it
+        if tune is None:
+            return
+        parameters = inspect.signature(tune.report).parameters.values()
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            tune.report(**metrics)
+        else:  # a ray newer than RecBole knows takes one dict
+            tune.report(metrics)
+
+    def look_up(name):
+        if name.startswith("__"):  # hasattr(tune, "__wrapped__") and the like mean the stand-in and must not import ray
+            raise AttributeError(name)
+        try:
+            tune = importlib.import_module("ray.tune")
+        except Exception as error:  # a ray too old for numpy or setuptools fails with whatever its first fault raises
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise RayMissingError(
+                f"ray.tune.{name}: a ray search was asked for, but ray cannot be imported ({reason}); "
+                "RecBole's HyperTuning works without ray"
+            ) from error
+        return getattr(tune, name)
+
+    stand_in = types.ModuleType("ray.tune")
+    stand_in.report, stand_in.__getattr__ = report, look_up
+    return stand_in
+
+
+def mend_checkpoint_loading():
+    """RecBole cannot read its own checkpoints with torch >= 2.6, where ``torch.load`` refuses all but tensors.
+
+    A checkpoint holds the pickled Config. The calls at recbole/trainer/trainer.py:323 (resume_checkpoint) and 583
+    (evaluate) and recbole/quick_start/quick_start.py:250 (load_data_and_model), and no others, read with
+    ``weights_only=False``: like every pickle a checkpoint runs the code it holds, so load only your own. The last one
+    also reads what a GPU saved on a machine without one, which RecBole left out.
+
+    Issue: https://github.com/RUCAIBox/RecBole/issues/2215.
+    """
+
+    @contextlib.contextmanager
+    def mended_trainer(trainer_package):
+        yield
+        # After the package has run, so that its "from recbole.trainer.trainer import *" does not pass this torch on.
+        sys.modules["recbole.trainer.trainer"].torch = _torch_with(_load_checkpoint)
+
+    @contextlib.contextmanager
+    def mended_quick_start(quick_start):
+        yield
+        load = quick_start.load_data_and_model
+        if load.__builtins__ is not quick_start.__builtins__:
+            # Imported before us: a function keeps the builtins it was made with. A copy takes ours, and the old one,
+            # which others may hold by "from recbole.quick_start import load_data_and_model", calls the copy.
+            quick_start._load_data_and_model = types.FunctionType(load.__code__, vars(quick_start))
+            load.__code__ = _call_the_copy.__code__
+
+    _mend_on_import("recbole.trainer", mended_trainer)
+    _mend_on_import("recbole.quick_start.quick_start", mended_quick_start)
+
+
+def _call_the_copy(model_file):
+    return _load_data_and_model(model_file)  # noqa: F821  a name of quick_start, whose globals this code is given
+
+
+def _torch_with(load):
+    """The module torch with another ``load``."""
+    import torch
+
+    stand_in = types.ModuleType("torch")
+    stand_in.load, stand_in.__getattr__ = load, lambda name: getattr(torch, name)
+    return stand_in
+
+
+def _load_checkpoint(file, map_location):
+    import torch
+
+    return torch.load(file, map_location=map_location, weights_only=False)
+
+
+def _load_checkpoint_anywhere(file):
+    import torch
+
+    if torch.cuda.is_available():
+        return _load_checkpoint(file, None)
+    checkpoint = _load_checkpoint(file, "cpu")
+    checkpoint["config"]["device"] = torch.device("cpu")  # where load_data_and_model then moves the model to
+    return checkpoint
+
+
+def mend_dok_matrix():
+    """LightGCN, NGCF, NCL, GCMC, SpectralCF, KGIN and MCCLK need ``dok_matrix._update``, gone since scipy 1.13.
+
+    They fill an empty matrix with it (recbole/model/general_recommender/lightgcn.py:111 and the like). The method is
+    put back if scipy has none, for models derived from these too; nothing that scipy has is changed.
+
+    Issues: https://github.com/RUCAIBox/RecBole/issues/2090, https://github.com/RUCAIBox/RecBole/issues/2185.
+    """
+    from scipy.sparse import dok_matrix
+
+    if not hasattr(dok_matrix, "_update"):
+        dok_matrix._update = lambda matrix, entries: matrix._dict.update(entries)
+
+
+def mend_list_metrics():
+    """ItemCoverage, GiniIndex, AveragePopularity and TailPercentage cannot be measured: 'int' has no attribute 'cpu'.
+
+    ``Collector.get_data_struct`` (evaluator/collector.py:227) moves all it has to the CPU, the number of items and the
+    popularity counter of those metrics too. Here they are set aside meanwhile.
+    """
+
+    @contextlib.contextmanager
+    def mended(collector):
+        yield
+        original = collector.Collector.get_data_struct
+
+        def get_data_struct(self):
+            held = self.data_struct._data_dict
+            aside = {key: held.pop(key) for key in list(held) if not hasattr(held[key], "cpu")}
+            result = original(self)
+            held.update(aside)
+            result._data_dict.update(aside)
+            return result
+
+        collector.Collector.get_data_struct = functools.wraps(original)(get_data_struct)
+
+    _mend_on_import("recbole.evaluator.collector", mended)
+
+
+def mend_popularity():
+    """Pop counts an item once per batch, and items sampled as negatives like the others: its ranking depends on the seed.
+
+    It counts by ``self.item_cnt[item, :] = self.item_cnt[item, :] + 1`` (model/general_recommender/pop.py:47), which
+    assigns equal items of a batch the same sum, and looks at no label, though RecBole's default draws a negative item for
+    every interaction. On ml-100k its Recall@5 varied between seeds by a quarter. Here every interaction counts, once.
+    """
+
+    @contextlib.contextmanager
+    def mended(pop):
+        yield
+        original = pop.Pop.__init__
+
+        def __init__(self, config, dataset):
+            original(self, config, dataset)
+            self.LABEL = config["LABEL_FIELD"]
+
+        def calculate_loss(self, interaction):
+            item = interaction[self.ITEM_ID]
+            positive = interaction[self.LABEL] > 0 if self.LABEL in interaction else item > 0
+            self.item_cnt.index_add_(0, item, positive.long().unsqueeze(1))
+            self.max_cnt = self.item_cnt.max(dim=0)[0]
+            return self.fake_loss.new_zeros(1, requires_grad=True)
+
+        pop.Pop.__init__, pop.Pop.calculate_loss = functools.wraps(original)(__init__), calculate_loss
+
+    _mend_on_import("recbole.model.general_recommender.pop", mended)
+
+
+def quiet_recbole_warnings():
+    """Each run with torch >= 2.4 and pandas >= 2.2 shows warnings that only RecBole's authors can act upon.
+
+    Quiet are the ones named here, raised by a line of RecBole; the same warning raised elsewhere is still shown, and so
+    is every other. That torch will read ``scores[[rows, columns]]`` differently some day (general_recommender/
+    multivae.py:117 and its like) is not quiet: RecBole's result depends on it.
+    """
+    for category, module, message in (
+        (FutureWarning, "data", "A value is trying to be set on a copy of a DataFrame"),  # data/dataset/dataset.py:648
+        (FutureWarning, "data", "using <built-in function len> in Series.agg"),  # data/dataset/dataset.py:1217
+        (FutureWarning, "trainer", "`torch.cuda.amp."),  # trainer/trainer.py:235, 1440, 1453
+        (UserWarning, "model", "torch.sparse.SparseTensor"),  # model/.../lightgcn.py:125
+        (UserWarning, "model", "Creating a tensor from a list of numpy.ndarrays"),  # model/.../gcmc.py:186
+    ):
+        warnings.filterwarnings("ignore", re.escape(message), category, rf"recbole\.{module}\.")
+
+
+class _MendedImports(importlib.abc.MetaPathFinder):
+    """Wraps the execution of some modules in their mendings: context managers that are given the module."""
+
+    def __init__(self):
+        self.mendings = {}
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in self.mendings:
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
+        if spec is not None:
+            execute = spec.loader.exec_module
+
+            def execute_mended(module):
+                with contextlib.ExitStack() as stack:
+                    for mended in self.mendings[name]:
+                        stack.enter_context(mended(module))
+                    execute(module)
+
+            spec.loader.exec_module = execute_mended
+        return spec
+
+
+_MENDED_IMPORTS = _MendedImports()
+
+
+def _mend_on_import(name, mended):
+    """Mend a module when it is imported, or now if it already was."""
+    _MENDED_IMPORTS.mendings.setdefault(name, []).append(mended)
+    if name in sys.modules:
+        with mended(sys.modules[name]):
+            pass

@@ -1,0 +1,144 @@
+"""Interrupting and resuming: all that training needs to go on as if it had never stopped.
+
+RecBole's checkpoint keeps the best model. Beside it, after every validation, this keeps the last one: weights,
+optimizer, schedule, the counters of early stopping and every source of chance. It holds tensors and plain values only,
+so it is read with ``weights_only=True``.
+"""
+
+import os
+import random
+
+import numpy as np
+import torch
+
+from recbole_gr.utils.errors import SettingError
+from recbole_gr.utils.atomic_files import written_whole
+from recbole_gr.experiment.record import plain
+
+SUFFIX = ".last.pth"
+FREE_TO_CHANGE = (
+    *("epochs", "stopping_step", "resume", "record_dir", "cache_dir", "checkpoint_dir", "data_path", "config_files"),
+    *("device", "gpu_id", "use_gpu", "worker", "show_progress", "state", "log_wandb", "wandb_project", "dataset_save_path"),
+    *("local_rank", "nproc", "world_size", "ip", "port", "offset", "single_spec", "save_dataset", "save_dataloaders"),
+    *("dataset", "model", "seed"),  # compared with the data's own numbers, before
+)
+
+
+def state_file(checkpoint):
+    """The training state beside a checkpoint ``X.pth`` is ``X.last.pth``; its own name is taken as it is."""
+    return checkpoint if checkpoint.endswith(SUFFIX) else os.path.splitext(checkpoint)[0] + SUFFIX
+
+
+def save_training_state(trainer, train_data, epoch):
+    """Write the state after ``epoch`` beside the trainer's checkpoint."""
+    path = state_file(trainer.saved_model_file)
+    state = {
+        "run": _identity(trainer, train_data),
+        "settings": _settings(trainer.config),
+        "checkpoint": os.path.basename(trainer.saved_model_file),
+        "epoch": epoch,
+        "cur_step": trainer.cur_step,
+        "best_valid_score": float(trainer.best_valid_score),
+        "best_valid_result": {key: float(value) for key, value in (trainer.best_valid_result or {}).items()},
+        "train_loss": {int(key): float(value) for key, value in trainer.train_loss_dict.items()},
+        "model": trainer.model.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "schedule": trainer.schedule.state_dict() if hasattr(trainer, "schedule") else None,
+        "chance": _chance(train_data),
+    }
+    with written_whole(path, "wb") as file:
+        torch.save(state, file)
+
+
+def read_training_state(path):
+    """Read a state; checks that it and its checkpoint are there.
+
+    Raises:
+        SettingError: nothing that can be resumed.
+    """
+    path = state_file(str(path))
+    if not os.path.isfile(path):
+        raise SettingError("resume", path, "no such training state; it is written beside a checkpoint at every validation")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = os.path.join(os.path.dirname(path), state["checkpoint"])
+    except Exception as error:
+        raise SettingError("resume", path, f"not a training state ({type(error).__name__})") from error
+    if not os.path.isfile(checkpoint):
+        raise SettingError("resume", path, f"its best checkpoint [{checkpoint}] is missing")
+    state["checkpoint"] = checkpoint
+    return state
+
+
+def restore_training_state(state, trainer, train_data):
+    """Put a trainer and its data where the state was saved.
+
+    Returns:
+        bool: whether training goes on; False if it had already stopped early or reached the last epoch.
+
+    Raises:
+        SettingError: the state belongs to another model, dataset or split.
+    """
+    here = _identity(trainer, train_data)
+    for key, value in state["run"].items():
+        if here[key] != value:
+            raise SettingError("resume", state["checkpoint"], f"was trained with {key} {value}, this run has {here[key]}")
+    for key, value in _settings(trainer.config).items():
+        if state["settings"].get(key) != value:
+            trained = state["settings"].get(key)
+            raise SettingError("resume", state["checkpoint"], f"was trained with {key}={trained!r}, this run has {value!r}")
+    trainer.saved_model_file = state["checkpoint"]
+    trainer.start_epoch = state["epoch"] + 1
+    trainer.cur_step = state["cur_step"]
+    trainer.best_valid_score = state["best_valid_score"]
+    trainer.best_valid_result = state["best_valid_result"]
+    trainer.train_loss_dict = state["train_loss"]
+    trainer.model.load_state_dict(state["model"])
+    if state["schedule"] is not None:
+        trainer.start_schedule(train_data)  # sets the learning rate of step 0; the optimizer's own comes after it
+        trainer.schedule.load_state_dict(state["schedule"])
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    _set_chance(state["chance"], train_data)
+    return trainer.start_epoch < trainer.epochs and trainer.cur_step <= trainer.stopping_step
+
+
+def _settings(config):
+    """Settings that a resumed run must share with the interrupted one: all but those that say where, or how far."""
+    return {key: plain(value) for key, value in config.final_config_dict.items() if key not in FREE_TO_CHANGE}
+
+
+def _identity(trainer, train_data):
+    dataset = train_data._dataset
+    identity = {
+        "model": trainer.config["model"],
+        "dataset": trainer.config["dataset"],
+        "users": int(dataset.user_num),
+        "items": int(dataset.item_num),
+        "training samples": len(dataset),
+        "seed": trainer.config["seed"],
+    }
+    if hasattr(dataset, "semantic_ids"):
+        identity["semantic IDs"] = dataset.semantic_ids.digest()
+    return identity
+
+
+def _chance(train_data):
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "loader": train_data.generator.get_state(),
+    }
+
+
+def _set_chance(chance, train_data):
+    version, internal, gauss = chance["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, position, has_gauss, gauss = chance["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(chance["torch"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(chance["cuda"])
+    train_data.generator.set_state(chance["loader"])

@@ -1,0 +1,131 @@
+"""What recommenders have in common that write an item token by token and find their ranking by a beam search."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+
+from recbole_gr.data.seen import interactions_of
+from recbole_gr.decoding.beam_search import ROUNDING, certified_beam_search
+from recbole_gr.decoding.leaf_order import leaf_ranks
+from recbole_gr.utils.arrays import nth_of
+
+
+class BeamSearchRecommender(SequentialRecommender, ABC):
+    """Item scores from a beam search over a trie.
+
+    A model sets ``trie`` and ``search`` (as :func:`~recbole_gr.decoding.beam_search.certified_beam_search` takes them),
+    calls :meth:`rank_items_that_share`, and offers :meth:`start_decoding` and :meth:`log_likelihood`.
+    """
+
+    input_type = InputType.POINTWISE
+
+    #: Beams alive at a time, and the limit for users that need many.
+    beams_at_once = {"cpu": 4096, "cuda": 262144}
+    widest_search = {"cpu": 65536, "cuda": 524288}
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.precision = config["precision"]
+        if self.precision == "auto":
+            has_bfloat16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+            self.precision = "bfloat16" if has_bfloat16 else "float32"
+        self.beam_size = config["beam_size"]
+        self.beam_certify = config["beam_certify"]
+        self.largest_k = max(config["topk"])
+        self.reset_certificates()
+        self.seen = None
+
+    @abstractmethod
+    def start_decoding(self, interaction, rows):
+        """What :func:`certified_beam_search` takes as a decoder, for some rows of a batch (int64 indices)."""
+
+    @abstractmethod
+    def log_likelihood(self, interaction, rows, items):
+        """Exact log-probabilities of items ``[rows, candidates]`` for some rows of a batch: float32, of the same shape."""
+
+    def rows_at_once(self, interaction):
+        """The rows of a batch in groups that are searched together, those with histories of like length: int64 indices."""
+        by_length = interaction[self.ITEM_SEQ_LEN].argsort()
+        return by_length.split(max(1, self.beams_at_once[self.device.type] // self.beam_size))
+
+    def rank_items_that_share(self, codes, config, dataset):
+        """Keep ``leaf_ranks``: which item comes first of those with equal rows in ``codes``, as ``leaf_order`` says.
+
+        Args:
+            codes (np.ndarray): int ``[n_items, L]``, row 0 is the padding item.
+        """
+        popularity = torch.bincount(torch.from_numpy(interactions_of(dataset)[1]), minlength=self.n_items).numpy()
+        ranks = leaf_ranks(codes, popularity, config["leaf_order"], config["seed"])
+        self.register_buffer("leaf_ranks", torch.from_numpy(ranks))
+
+    def reset_certificates(self):
+        """Begin to count anew how many rankings are certified."""
+        self.certificates = {"users": 0, "certified": 0, "certified_by_first_search": 0}
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction):
+        """Item scores ``[users, n_items]``: exact log-probabilities of what the beams found, -inf for the rest.
+
+        Items in ``seen`` (rows and items, set by the trainer where ``mask_seen`` is on) are not searched for.
+        """
+        lengths = interaction[self.ITEM_SEQ_LEN]
+        scores = torch.full((len(lengths), self.n_items), -torch.inf, device=lengths.device)
+        for rows in self.rows_at_once(interaction):
+            scores[rows] = self._search(interaction, rows)
+        return scores
+
+    def _search(self, interaction, rows):
+        with self.autocast():
+            available = None if self.seen is None else self.trie.available_items(len(rows), self._seen_by(rows))
+            scores, sure, first_sure = certified_beam_search(
+                self.start_decoding(interaction, rows),
+                self.trie,
+                self.beam_size,
+                self.largest_k,
+                self.beam_certify,
+                self.widest_search[self.device.type],
+                available,
+                self.search,
+                ROUNDING[self.precision],
+            )
+        self.certificates["users"] += len(sure)
+        self.certificates["certified"] += int(sure.sum())
+        self.certificates["certified_by_first_search"] += int(first_sure.sum())
+        return scores
+
+    def _seen_by(self, here):
+        """The part of ``seen`` that concerns some rows of the batch, with rows counted anew."""
+        rows, items = (index.to(here.device) for index in self.seen)
+        place = torch.full((int(rows.max()) + 1 if len(rows) else 1,), -1, dtype=torch.long, device=here.device)
+        known = here < len(place)
+        place[here[known]] = torch.nonzero(known).squeeze(1)
+        inside = place[rows] >= 0
+        return place[rows[inside]], items[inside]
+
+    @torch.no_grad()
+    def predict(self, interaction):
+        """Exact log-probability of each row's item, ``[rows]``; rows with the same history share one pass over it."""
+        history, users, items = interaction[self.ITEM_SEQ], interaction[self.USER_ID], interaction[self.ITEM_ID]
+        distinct, row_of = torch.unique(torch.cat([users.unsqueeze(1), history], dim=1), dim=0, return_inverse=True)
+        # candidates of one history side by side: [histories, most candidates]
+        order = row_of.argsort(stable=True)
+        counts = torch.bincount(row_of)
+        place = nth_of(row_of[order], counts)
+        candidates = torch.ones(len(distinct), int(counts.max()), dtype=torch.long, device=items.device)
+        candidates[row_of[order], place] = items[order]
+        first_row = order[counts.cumsum(0) - counts]
+
+        scores = torch.empty(candidates.shape, device=items.device)
+        at_once = max(1, self.beams_at_once[self.device.type] // candidates.shape[1])
+        for part in torch.arange(len(distinct), device=items.device).split(at_once):
+            with self.autocast():
+                scores[part] = self.log_likelihood(interaction, first_row[part], candidates[part])
+        result = torch.empty(len(items), device=items.device)
+        result[order] = scores[row_of[order], place]
+        return result
+
+    def autocast(self):
+        """Within, what ``precision`` asks for."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")

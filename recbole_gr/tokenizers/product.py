@@ -1,0 +1,88 @@
+"""Product quantisation: one code per part of the vector, in no order (RPG, arXiv 2506.05781, section 3.1)."""
+
+import numpy as np
+
+from recbole_gr.settings.checks import check_codes_of_bits
+from recbole_gr.utils.errors import SettingError
+from recbole_gr.utils.memory import copy_in_pieces
+from recbole_gr.tokenizers.quantised import Quantised
+from recbole_gr.tokenizers.rkmeans import faiss_library
+
+
+def pq(vectors, codebook_num, codebook_size, *, seed=2020, kmeans_iterations=20):
+    """Cut every vector into ``codebook_num`` equal parts and cluster each part by itself (Jegou et al., 2011).
+
+    Args:
+        vectors (np.ndarray): float32 ``[n, d]``, one row per item, no padding row.
+        codebook_num (int): number of parts m, 4 to 64 in RPG; must divide d.
+        codebook_size (int): codes per part, a power of two.
+        seed (int): seed of the k-means of each part.
+        kmeans_iterations (int): Lloyd iterations over all points.
+
+    Returns:
+        Quantised
+
+    Raises:
+        SettingError: m does not divide d, ``codebook_size`` is no power of two.
+    """
+    check_parts(vectors.shape, codebook_num, codebook_size)
+    return _product_codes(copy_in_pieces(vectors), codebook_num, codebook_size, seed, kmeans_iterations)
+
+
+def opq(vectors, codebook_num, codebook_size, *, seed=2020, kmeans_iterations=20, opq_iterations=20):
+    """Product quantisation after the rotation that makes it lose least (Ge et al., 2013).
+
+    Args:
+        vectors, codebook_num, codebook_size, seed, kmeans_iterations: as in :func:`pq`.
+        opq_iterations (int): how often rotation and codes are fitted to each other in turn.
+
+    Returns:
+        Quantised
+
+    Raises:
+        SettingError: as :func:`pq`.
+    """
+    check_parts(vectors.shape, codebook_num, codebook_size)
+    faiss = faiss_library()
+    points = copy_in_pieces(vectors)
+    rotation = faiss.OPQMatrix(points.shape[1], codebook_num)
+    rotation.niter = opq_iterations
+    parts = faiss.ProductQuantizer(points.shape[1], codebook_num, _bits(codebook_size))
+    parts.cp.seed, parts.cp.min_points_per_centroid = seed % (1 << 31), 1  # training the rotation sets the others
+    rotation.pq = parts
+    rotation.max_train_points = len(points)
+    rotation.train(points)
+    return _product_codes(rotation.apply(points), codebook_num, codebook_size, seed, kmeans_iterations)
+
+
+def check_parts(shape, codebook_num, codebook_size):
+    """Check what both kinds need.
+
+    Raises:
+        SettingError
+    """
+    _, d = shape
+    if d % codebook_num:
+        near = [m for m in range(1, d + 1) if d % m == 0 and m <= 64]
+        raise SettingError("codebook_num", codebook_num, f"must divide the vectors' dimension {d}: {near}; or set pca_dimension")
+    check_codes_of_bits(codebook_size)
+
+
+def _bits(codebook_size):
+    return codebook_size.bit_length() - 1
+
+
+def _take_all_points(clustering, seed, iterations, n):
+    clustering.seed, clustering.niter = seed % (1 << 31), iterations
+    clustering.min_points_per_centroid, clustering.max_points_per_centroid = 1, n
+
+
+def _product_codes(points, codebook_num, codebook_size, seed, iterations):
+    faiss = faiss_library()
+    parts = faiss.ProductQuantizer(points.shape[1], codebook_num, _bits(codebook_size))
+    _take_all_points(parts.cp, seed, iterations, len(points))
+    parts.train(points)
+    codes = faiss.unpack_bitstrings(parts.compute_codes(points), codebook_num, _bits(codebook_size))
+    width = points.shape[1] // codebook_num
+    codebooks = faiss.vector_to_array(parts.centroids).reshape(codebook_num, codebook_size, width)
+    return Quantised(codes.astype(np.int32), np.ascontiguousarray(points[:, -width:]), list(codebooks))

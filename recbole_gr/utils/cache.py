@@ -1,0 +1,154 @@
+"""Artifacts that are expensive to make, kept on disk under a digest of everything that shaped them.
+
+An artifact is a dict of numpy arrays and a dict of metadata that JSON can hold. It lies in one ``.npz`` file,
+``<folder>/<name>-<key>.npz``, written to a temporary name and renamed, so that a reader sees all of it or none.
+Nothing is ever pickled.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import time
+import uuid
+from numbers import Integral, Real
+
+import numpy as np
+
+from recbole_gr.utils.errors import SettingError
+from recbole_gr.utils.atomic_files import written_whole
+
+_ENTRY = "_entry"  # the array that holds an entry's key, checksum and metadata, as a JSON string
+
+
+def digest(*parts):
+    """Digest of values, equal on every machine exactly when the values are equal.
+
+    The values keep their boundaries, their types and their nesting: ``("ab", "c")``, ``("a", "bc")``, ``(1,)``,
+    ``(1.0,)`` and ``("1",)`` all differ. The order of a dict's keys does not count; lists and tuples are the same.
+
+    Args:
+        *parts: str, bytes, bool, int, float, None, numpy array (of numbers or strings), or lists, tuples and dicts of
+            these.
+
+    Returns:
+        str: 16 hexadecimal digits of the SHA-256.
+
+    Raises:
+        TypeError: for a value of another type, which has no canonical form.
+    """
+    hasher = hashlib.sha256()
+    for piece in _canonical(parts):
+        hasher.update(piece)
+    return hasher.hexdigest()[:16]
+
+
+def cached(folder, name, key, compute, logger=None):
+    """The artifact kept under a key, or else computed and kept.
+
+    An entry that cannot be read whole (damaged, truncated, of another key) is computed anew with a warning. Processes
+    that compute the same entry at once each write a file of their own, and the last to finish names the entry.
+
+    Args:
+        folder (str or None): where artifacts are kept, made when missing; None keeps nothing.
+        name (str): what the artifact is, for the file name and the log, e.g. ``"vectors"``.
+        key (str): :func:`digest` of everything that shapes the artifact.
+        compute (callable): takes nothing, returns ``(arrays, metadata)``: dict of str to numpy array, dict for JSON.
+        logger (logging.Logger): the root logger, which RecBole sets up, when None.
+
+    Returns:
+        tuple: ``(arrays, metadata)``, as ``compute`` gives them.
+
+    Raises:
+        SettingError: if the entry has to be made and the folder cannot be written, before anything is computed.
+    """
+    logger = logger or logging.getLogger()
+    if folder is None:
+        return _computed(compute, name, "not kept", logger)
+    path = os.path.join(folder, f"{name}-{key}.npz")
+    if os.path.lexists(path):
+        try:
+            arrays, metadata = _load(path, key)
+        except Exception as error:  # a damaged zip or array header raises nearly anything, MemoryError included
+            logger.warning(f"The {name} kept in [{path}] cannot be used ({error!r}); they are made anew.")
+        else:
+            logger.info(f"Reused {name} [{path}]")
+            return arrays, metadata
+    _check_writable(folder)
+    arrays, metadata = _computed(compute, name, path, logger)
+    try:
+        _save(path, key, arrays, metadata)
+    except OSError as error:  # a full disk: what took long to compute is still good for this run
+        logger.warning(f"The {name} could not be kept in [{path}] ({error!r}); this run goes on without.")
+    return arrays, metadata
+
+
+def _canonical(part):
+    """Yields bytes from which the value could be read back: a type letter, a length or count, the content."""
+    if part is None:
+        yield b"n;"
+    elif isinstance(part, (bool, np.bool_)):
+        yield b"t;" if part else b"f;"
+    elif isinstance(part, Integral):
+        yield b"i%d;" % int(part)
+    elif isinstance(part, Real):
+        yield b"r" + repr(float(part)).encode() + b";"
+    elif isinstance(part, str):
+        yield from _sized(b"s", part.encode("utf-8", "surrogatepass"))
+    elif isinstance(part, bytes):
+        yield from _sized(b"b", part)
+    elif isinstance(part, (list, tuple)):
+        yield b"l%d:" % len(part)
+        for member in part:
+            yield from _canonical(member)
+    elif isinstance(part, dict):
+        members = sorted((b"".join(_canonical(key)), value) for key, value in part.items())
+        yield b"d%d:" % len(members)
+        for key, value in members:
+            yield key
+            yield from _canonical(value)
+    elif isinstance(part, np.ndarray) and not part.dtype.hasobject:
+        yield from _canonical([part.dtype.str, list(part.shape)])
+        yield from _sized(b"a", memoryview(np.ascontiguousarray(part).reshape(-1).view(np.uint8)))
+    else:
+        raise TypeError(f"no canonical form of a {type(part).__name__}")
+
+
+def _sized(letter, content):
+    yield letter + b"%d:" % len(content)
+    yield content
+
+
+def _computed(compute, name, where, logger):
+    start = time.perf_counter()
+    arrays, metadata = compute()
+    logger.info(f"Computed {name} in {time.perf_counter() - start:.1f} s [{where}]")
+    return arrays, json.loads(json.dumps(metadata))  # what a later run will read: lists for tuples, str keys
+
+
+def _load(path, key):
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    entry = json.loads(str(arrays.pop(_ENTRY)))
+    if entry["key"] != key:
+        raise ValueError(f"it was stored under the key {entry['key']}")
+    if entry["checksum"] != digest(arrays, entry["metadata"]):
+        raise ValueError("its checksum does not fit")
+    return arrays, entry["metadata"]
+
+
+def _save(path, key, arrays, metadata):
+    entry = json.dumps({"key": key, "checksum": digest(arrays, metadata), "metadata": metadata})
+    with written_whole(path, "wb") as file:
+        np.savez(file, **{_ENTRY: np.array(entry)}, **arrays)
+
+
+def _check_writable(folder):
+    probe = os.path.join(folder, f"{uuid.uuid4().hex}.tmp")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(probe, "xb"):
+            pass
+        os.remove(probe)
+    except OSError as error:
+        raise SettingError("cache_dir", folder, f"the folder cannot be written ({error!r})") from error

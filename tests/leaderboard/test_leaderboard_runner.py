@@ -1,0 +1,298 @@
+"""Boards that are really run: failures, searches, kills, and two at once."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from recbole_gr.utils.errors import RecBoleGRError
+from recbole_gr.leaderboard.board_file import read_board
+from recbole_gr.leaderboard.cell_process import locked
+from recbole_gr.leaderboard.command import plan
+from recbole_gr.leaderboard.runner import Runner
+from recbole_gr.leaderboard.search import search_settings
+from recbole_gr.leaderboard.summary import summarise
+from recbole_gr.leaderboard.time_left import TimeLeft
+
+# a test run in the background of a shell may have been told to ignore Ctrl-C, and hand that on
+CODE = """import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from recbole_gr.cli import main
+sys.exit(main())"""
+COMMAND = [sys.executable, "-c", CODE, "leaderboard"]
+CELLS = os.path.join("results", "shelf", "cells")
+
+
+@pytest.fixture
+def shelf(small_part):
+    """Writes a board of the small part; returns the arguments that run it."""
+
+    def write(rows, **more):
+        board = {"dataset": "small", "seeds": [1], "topk": [5, 10], "metrics": ["Recall", "NDCG"], "rows": rows, **more}
+        with open("shelf.yaml", "w") as file:
+            yaml.safe_dump(board, file)
+        return ["shelf.yaml", f"--data_path={small_part[1]}"]
+
+    return write
+
+
+def start(*arguments):
+    """A board in a process group of its own."""
+    with open("board.out", "a") as out:
+        return subprocess.Popen([*COMMAND, *arguments], stdout=out, stderr=out, start_new_session=True)
+
+
+def cell_files(ending):
+    return sorted(name for name in os.listdir(CELLS) if name.endswith(ending))
+
+
+def read(folder, name):
+    with open(os.path.join(folder, name)) as file:
+        return json.load(file)
+
+
+def test_two_boards_at_once_with_a_failure_and_a_search(shelf):
+    """Each cell runs once, and the one that cannot is shown with its error."""
+    rows = [
+        {"model": "Pop"},
+        {"name": "broken", "model": "BPR", "settings": {"embedding_size": "wide"}},
+        {"name": "sought", "model": "BPR", "settings": {"epochs": 1}, "search": {"uniform": {"learning_rate": [0.0, 0.1]}}},
+    ]
+    arguments = shelf(rows, search={"trials": 2, "algorithm": "random", "seed": 3})
+    boards = [start(*arguments, "--jobs", "2") for _ in range(2)]
+    assert [board.wait(timeout=240) for board in boards] == [2, 2], open("board.out").read()
+    assert open("board.out").read().count("error: 1 of 3 cells failed; the pages show their errors") == 2
+
+    records = [name for name in cell_files(".json") if name.count(".") == 1]
+    assert [name.split("-")[:-1] for name in records] == [
+        *[["Pop", "seed1"], ["sought", "seed1"], ["sought", "trial", "seed1"], ["sought", "trial", "seed1"]],
+    ]
+    for name in records:
+        assert read(CELLS, name)["test"].keys() == {"recall@5", "recall@10", "ndcg@5", "ndcg@10"}
+        with open(os.path.join(CELLS, "work", name.replace(".json", ".log"))) as log:
+            assert log.read().count("test result") == 1  # no cell ran twice
+    (failure,) = cell_files(".failed.json")
+    assert failure.startswith("broken-seed1-") and "embedding_size" not in read(CELLS, failure)["error"]
+    assert "Error: " in read(CELLS, failure)["error"] and "\n" not in read(CELLS, failure)["error"]
+    (search,) = cell_files(".search.json")
+    trials = {trial["settings"]["learning_rate"]: trial["score"] for trial in read(CELLS, search)["trials"]}
+    assert len(trials) == 2 and read(CELLS, search)["found"] == {"learning_rate": max(trials, key=trials.get)}
+    sought = read(CELLS, next(name for name in records if name.startswith("sought-seed1")))
+    assert sought["config"]["learning_rate"] == max(trials, key=trials.get)
+    compare_with_recboles_evaluator(arguments)
+
+
+def compare_with_recboles_evaluator(arguments):
+    """What the pages print of one seed is what RecBole printed, to its four digits."""
+    board = read_board("shelf.yaml", {"data_path": arguments[1].partition("=")[2]})
+    measured = {row["name"]: row["measures"] for row in summarise(board, CELLS)["rows"]}
+    assert measured["broken"] == {}
+    with open("results/shelf.md") as page:
+        lines = page.read().split("## Accuracy")[1].split("## Significance")[0].splitlines()
+    for cell in (cell for cell in board.cells() if cell.row.name != "broken"):
+        printed = [
+            re.sub("[*†]|</?u>", "", word).strip()
+            for line in lines
+            for word in line.split("|")
+            if f"| {cell.row.name} " in line
+        ]
+        test = read(CELLS, f"{cell.key}.json")["test"]
+        for metric, value in test.items():
+            assert round(measured[cell.row.name][metric]["mean"], 4) == value
+            assert f"{value:.4f}" in printed, (metric, lines)
+
+
+def test_a_board_killed_in_the_middle_of_a_cell(shelf):
+    """Nothing of the cell is left but its log, and the next start runs it and no other."""
+    rows = [{"model": "Pop"}, {"name": "slow", "model": "BPR", "settings": {"epochs": 30, "stopping_step": 1000}}]
+    arguments = shelf(rows)
+    board = start(*arguments)
+    wait_for(lambda: "epoch 3 training" in work_log("slow"))
+    os.killpg(board.pid, signal.SIGKILL)
+    board.wait()
+    assert [name.split("-")[0] for name in cell_files("")] == ["Pop", "Pop", "work"]  # a record and its hit ranks
+    (first,) = cell_files(".json")
+    before = os.stat(os.path.join(CELLS, first)).st_mtime_ns
+
+    assert start(*arguments).wait(timeout=120) == 0
+    assert [name.split("-")[0] for name in cell_files(".json")] == ["Pop", "slow"]
+    assert os.stat(os.path.join(CELLS, first)).st_mtime_ns == before
+    assert read(CELLS, cell_files(".json")[1])["learning_curve"][-1]["epoch"] == 29
+
+
+def work_log(name):
+    folder = os.path.join(CELLS, "work")
+    logs = (
+        [log for log in os.listdir(folder) if log.startswith(name) and log.endswith(".log")]
+        if os.path.exists(folder)
+        else []
+    )
+    return "".join(open(os.path.join(folder, log)).read() for log in logs)
+
+
+def wait_for(happened, seconds=60):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, open("board.out").read()
+        time.sleep(0.05)
+
+
+def test_a_search_that_is_killed_or_stopped_is_no_search(shelf):
+    """Its row fails or waits, for the next start; a trial that did not end is not a trial that failed."""
+    space = {"choice": {"epochs": [30, 31]}, "loguniform": {"learning_rate": [-9, -2]}}
+    arguments = shelf([{"model": "BPR", "search": space}], search={"trials": 2, "seed": 4})
+    board = start(*arguments)
+    wait_for(lambda: "epoch 0 training" in work_log("BPR-trial"))
+    (child,) = children_of(board.pid)
+    os.kill(child, signal.SIGKILL)
+    assert board.wait(timeout=60) == 2 and cell_files(".search.json") == []
+    (failure,) = cell_files(".failed.json")
+    assert failure.startswith("BPR-seed1-") and "BPR-trial" in read(CELLS, failure)["error"]
+    assert "ended by signal 9" in read(CELLS, failure)["error"]
+
+    logged = len(work_log("BPR-trial"))
+    board = start(*arguments)
+    wait_for(lambda: "epoch 0 training" in work_log("BPR-trial")[logged:])
+    os.killpg(board.pid, signal.SIGINT)
+    assert board.wait(timeout=60) == 130 and cell_files("") == [failure, "work"]
+
+
+def children_of(pid):
+    """Processes that any thread of a process started."""
+    threads = [f"/proc/{pid}/task/{thread}/children" for thread in os.listdir(f"/proc/{pid}/task")]
+    return [int(child) for thread in threads for child in open(thread).read().split()]
+
+
+def test_a_cell_with_damaged_files_runs_again(shelf):
+    shelf([{"model": "Pop"}])
+    (cell,) = read_board("shelf.yaml").cells()
+    runner = Runner(CELLS)
+    for text, kept, whole in (
+        ("", True, False),
+        ('{"hit_ranks": {"file": "ranks.parquet"}}', False, False),
+        ('{"hit_ranks": {"file": "ranks.parquet"}}', True, True),
+    ):
+        with open(runner.path(cell.key, ".json"), "w") as record:
+            record.write(text)
+        if kept:
+            open(os.path.join(CELLS, "ranks.parquet"), "w").close()
+        elif os.path.exists(os.path.join(CELLS, "ranks.parquet")):
+            os.remove(os.path.join(CELLS, "ranks.parquet"))
+        assert (runner.record(cell.key) is not None) == whole
+
+
+def test_the_time_left_counts_the_trials_of_a_search(shelf):
+    rows = [{"model": "BPR"}, {"name": "sought", "model": "BPR", "search": {"choice": {"epochs": [1]}}}]
+    shelf(rows, search={"trials": 4}, seeds=[1, 2])
+    board, runner = read_board("shelf.yaml"), Runner(CELLS)
+    for cell in board.cells()[:2]:
+        with open(runner.path(cell.key, ".json"), "w") as file:
+            json.dump({"stages": {"whole": {"seconds": 600.0}}}, file)
+    assert TimeLeft(runner, board.cells()).words(1) == "1 h 00 min"  # four trials and two seeds
+    open(runner.path(board.cells()[2].key, ".search.json"), "w").close()
+    assert TimeLeft(runner, board.cells()).words(1) == "20 min"
+
+
+def test_plan(shelf):
+    """What is there, what runs, what is to run; like cells are those of the row, else of the model."""
+    rows = [{"model": "Pop", "seeds": [1, 2]}, {"name": "other", "model": "Pop"}, {"model": "BPR"}]
+    shelf(rows)
+    board, runner = read_board("shelf.yaml"), Runner(CELLS)
+    keys = [cell.key for cell in board.cells()]
+    with open(runner.path(keys[0], ".json"), "w") as file:
+        json.dump({"stages": {"whole": {"seconds": 100.0}}}, file)
+    with locked(runner.work_path(keys[3], ".lock"), wait=False):
+        lines = [line.split("  ") for line in plan(runner, board, 2).splitlines()]
+    words = [[word.strip() for word in line if word.strip()] for line in lines]
+    assert words[2:] == [
+        ["Pop", "1", "there", "2 min"],
+        ["Pop", "2", "to run", "2 min"],
+        ["other", "1", "to run", "2 min"],
+        ["BPR", "1", "running", "unknown"],
+        ["3 of 4 cells to run with 2 at once, time left: 2 min and 1 cell of a kind not timed yet"],
+    ]
+
+
+def test_errors_before_any_cell_runs(shelf, capsys):
+    from recbole_gr.cli import main
+
+    for rows, words, more in (
+        (
+            [{"model": "Pop"}, {"name": "far", "model": "TIGER", "settings": {"mask_seen": "no way"}}],
+            ["mask_seen", "row 'far'"],
+            [],
+        ),
+        ([{"model": "TIGER", "settings": {"tokenizer": "kmeans"}}], ["tokenizer='kmeans'", "row 'TIGER' of shelf.yaml"], []),
+        ([{"model": "SASREC"}], ["model='SASREC'", "SASRec"], []),
+        (
+            [{"model": "Pop"}, {"model": "BPR", "settings": {"mask_seen": False}}],
+            ["mask_seen=False", "row 'BPR' of shelf.yaml leaves the protocol", "row 'Pop' has True"],
+            [],
+        ),
+        (
+            [{"model": "GRU4Rec"}, {"model": "Pop"}, {"model": "TIGER"}],
+            ["MAX_ITEM_LIST_LENGTH=20", "row 'GRU4Rec' has 50"],
+            [],
+        ),
+        ([{"model": "BPR", "search": {"choice": {"learnin_rate": [1]}}}], ["search='learnin_rate'", "row 'BPR'"], []),
+        ([{"model": "Pop", "settings": {"eval_args": "full"}}], ["row 'Pop' of shelf.yaml"], []),
+        ([{"model": "Pop"}], ["results_dir='shelf.yaml/x/shelf/cells/work'"], ["--results_dir", "shelf.yaml/x"]),
+        ([{"model": "Pop"}], ["seed='7'"], ["--seed='7'"]),
+        ([{"model": "Pop"}], ["--jobs", "0"], ["--jobs", "0"]),
+        ([{"model": "Pop"}], ["--format"], ["--format", "word"]),
+    ):
+        try:
+            status = main(["leaderboard", *shelf(rows), *more])
+        except SystemExit as stop:
+            status = stop.code
+        error = capsys.readouterr().err
+        assert status == 2 and all(word.lstrip("-") in error for word in words), error
+        assert not os.path.exists(CELLS)
+
+
+def trial_board(shelf, trials, algorithm="random"):
+    space = {"choice": {"layers": [1, 2, 3]}, "loguniform": {"learning_rate": [-8, -1]}}
+    shelf([{"model": "BPR", "search": space}], search={"trials": trials, "algorithm": algorithm, "seed": 5})
+    return read_board("shelf.yaml").cells()[0]
+
+
+@pytest.mark.parametrize("algorithm", ["random", "bayes"])
+def test_a_search_takes_the_best_of_its_trials_and_draws_the_same_again(shelf, algorithm):
+    cell = trial_board(shelf, 12, algorithm)
+    seen = []
+
+    def run_trial(trial):
+        assert trial.row.search is None and trial.settings["seed"] == 1
+        seen.append(trial.key)
+        return {"valid": {"ndcg@10": score(trial.found)}} if trial.found["layers"] != 2 else None
+
+    def score(found):
+        return found["layers"] - abs(found["learning_rate"] - 0.05)
+
+    result = search_settings(cell, run_trial)
+    assert len(result["trials"]) == 12 and {trial["score"] is None for trial in result["trials"]} == {True, False}
+    scores = [score(trial["settings"]) for trial in result["trials"] if trial["settings"]["layers"] != 2]
+    assert score(result["found"]) == max(scores) and result["found"]["layers"] == 3
+    first, seen[:] = seen[:], []
+    search_settings(cell, run_trial)
+    assert seen == first and len(set(first)) == 12
+
+
+def test_a_search_without_one_good_trial(shelf):
+    with pytest.raises(RecBoleGRError, match="all 3 trials failed"):
+        search_settings(trial_board(shelf, 3), lambda trial: None)
+
+
+def test_a_search_that_fails_is_its_rows_failure(shelf):
+    """Whatever the fault, here a metric that the trial's record lacks."""
+    cell = trial_board(shelf, 2)
+    runner = Runner(CELLS)
+    runner.run_cell = lambda trial: {"valid": {}}
+    runner.run_whole(cell)
+    assert read(CELLS, f"{cell.key}.failed.json") == {"error": "KeyError: 'ndcg@10'"}
