@@ -4,7 +4,7 @@ import os
 from logging import getLogger
 
 from recbole_gr.settings.checks import check_choice, check_number, check_switch, check_whole_number
-from recbole_gr.decoding.leaf_order import LEAF_ORDERS
+from recbole_gr.decoding.tie_breaking import LEAF_ORDERS
 from recbole_gr.vectors import resolve_text_encoder
 from recbole_gr.utils.errors import DataError, SettingError
 from recbole_gr.models.tiger.network import MODEL_SIZES, ModelSize

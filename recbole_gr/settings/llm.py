@@ -7,7 +7,7 @@ from recbole_gr.language_model.cf_injection import KINDS
 from recbole_gr.language_model.lora import ALL_LINEAR
 from recbole_gr.language_model.scratch import LEAST_VOCABULARY, SCRATCH_SIZES
 from recbole_gr.language_model.source import SCRATCH
-from recbole_gr.language_model.tuning import TUNINGS, tuning_of
+from recbole_gr.language_model.lora import TUNINGS, tuning_of
 from recbole_gr.settings.general import (
     SEMANTIC_ID_AT_LEAST,
     SEMANTIC_ID_CHOICES,

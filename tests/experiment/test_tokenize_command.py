@@ -13,7 +13,7 @@ from recbole_gr import cli
 from recbole_gr.integration.plugin import properties_file
 from recbole_gr.experiment.run import make_config, run
 from recbole_gr.settings.general import check_settings
-from recbole_gr.tokenizers.diagnostics import compare_with_vectors
+from recbole_gr.tokenizers.measures import compare_with_vectors
 
 FORMATS = {"json": "json", "tokens": "json", "pt": "pt", "parquet": "parquet", "npz": "npz"}
 
