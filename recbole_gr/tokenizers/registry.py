@@ -197,7 +197,7 @@ def _bounds(metadata: list[Any]) -> str:
 
 def is_ours(function: Tokenizer) -> bool:
     """Whether a tokenizer comes with this package."""
-    return function.__module__.startswith("recbole_gr.")
+    return (function.__module__ or "").startswith("recbole_gr.")
 
 
 def fingerprint(function: Tokenizer) -> str | None:
