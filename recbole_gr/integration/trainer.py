@@ -73,14 +73,15 @@ class BeamSearchTrainer(Trainer):
         return result
 
     def _full_sort_batch_eval(self, batched_data):
-        """As RecBole, but a target that no beam reached is the last of all.
+        """As RecBole, but seen items are not searched for, and a target that no beam reached is the last of all.
 
         RecBole takes the k largest scores of each row; in a row with fewer than k items found it would fill up with
         items of score -inf, the target perhaps among them, and count a hit that nobody recommended.
         """
-        self.model.seen = batched_data[1]
-        interaction, scores, positive_u, positive_i = super()._full_sort_batch_eval(batched_data)
-        self.model.seen = None
+        interaction, seen, positive_u, positive_i = batched_data
+        scores = self.model.rank(interaction.to(self.device), seen)
+        if seen is not None:
+            scores[seen] = -torch.inf  # an ID that a seen item shares with another one has a score
         missed = scores[positive_u, positive_i] == -torch.inf
         scores.clamp_(min=torch.finfo(scores.dtype).min)
         scores[positive_u[missed], positive_i[missed]] = -torch.inf

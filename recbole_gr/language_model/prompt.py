@@ -10,6 +10,13 @@ from recbole_gr.utils.arrays import nth_of, ragged
 
 
 @dataclass
+class TokenCounter:
+    """How many tokens a language model has read."""
+
+    tokens: int = 0
+
+
+@dataclass
 class LaidOut:
     """Prompts, and what follows them, one per row.
 

@@ -8,8 +8,10 @@ other model reads users with about as many tokens in a pass of their own.
 """
 
 import contextlib
+import copy
 import torch
 from recbole_gr.language_model.branch_attention import Group, attention_over_branches, takes_one_row
+from recbole_gr.language_model.prompt import TokenCounter
 from recbole_gr.language_model.prompt_cache import Branches, Known, Prompts, cache_of, keys_and_values_of
 from recbole_gr.utils.arrays import nth_of
 
@@ -65,12 +67,12 @@ class PromptReader:
         tokens (torch.Tensor): int64 ``[users, positions]``, prompts; anything beyond ``lengths``.
         lengths (torch.Tensor): int64 ``[users]``.
         embedded (torch.Tensor): ``[users, positions, d]``, read instead of the embeddings of ``tokens`` if given.
-        counter (list): one int, to which the tokens are added that the language model reads.
+        counter (TokenCounter): counts the tokens that the language model reads; None: they are not counted.
     """
 
     def __init__(self, llm, tokens, lengths, embedded=None, counter=None):
-        self.llm, self.lengths, self.counter = llm, lengths, [0] if counter is None else counter
-        self.counter[0] += int(lengths.sum())
+        self.llm, self.lengths, self.counter = llm, lengths, counter or TokenCounter()
+        self.counter.tokens += int(lengths.sum())
         given = {"input_ids": tokens} if embedded is None else {"inputs_embeds": embedded}
         self.prompt = keys_and_values_of(llm, given)
         self.logits = self._after_last(next(iter(given)), *given.values())
@@ -91,9 +93,8 @@ class PromptReader:
 
     def select(self, users):
         """The same for some of the users (int64 indices), before anything behind their prompts was read."""
-        part = object.__new__(PromptReader)
-        part.llm, part.lengths, part.logits = self.llm, self.lengths[users], self.logits[users]
-        part.counter = self.counter
+        part = copy.copy(self)
+        part.lengths, part.logits = self.lengths[users], self.logits[users]
         part.prompt = [(keys[users], values[users]) for keys, values in self.prompt]
         return part
 
@@ -124,7 +125,7 @@ class PromptReader:
         """
         inside = torch.arange(tokens.shape[-1], device=count.device) < count.unsqueeze(-1)
         user, r, nth = torch.nonzero(inside, as_tuple=True)
-        self.counter[0] += len(user)
+        self.counter.tokens += len(user)
         self._drop_what_no_beam_sees()
         for layer in self.known:
             layer.make_room(self.n_rows + len(user))

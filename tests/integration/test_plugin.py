@@ -11,6 +11,7 @@ from recbole.quick_start import load_data_and_model, objective_function, run_rec
 from recbole.utils import get_model, get_trainer
 from support.processes import in_new_process
 
+import recbole_gr
 from recbole_gr.data.dataset import TIGERDataset
 from recbole_gr.models.tiger.model import TIGER
 from recbole_gr.integration.trainer import BeamSearchTrainer

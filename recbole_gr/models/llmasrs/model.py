@@ -18,7 +18,7 @@ from recbole_gr.utils.errors import DataError, SettingError
 from recbole_gr.utils.errors import explain_out_of_memory
 from recbole_gr.language_model import base_digest, load_model, parameter_counts
 from recbole_gr.language_model.cf_injection import CFInjection
-from recbole_gr.language_model.prompt import PromptLayout
+from recbole_gr.language_model.prompt import PromptLayout, TokenCounter
 from recbole_gr.language_model.source import SCRATCH
 from recbole_gr.language_model.lora import tuned, tuning_of
 from recbole_gr.settings.llm import check_llm_settings
@@ -116,7 +116,7 @@ class LLMasRS(BeamSearchRecommender):
 
     def reset_certificates(self):
         super().reset_certificates()
-        self.tokens_decoded = [0]
+        self.tokens_decoded = TokenCounter()
         self.prompts = {"users": 0, "tokens": 0}
 
     def state_dict(self, *args, prefix="", **kwargs):
@@ -236,7 +236,7 @@ class LLMasRS(BeamSearchRecommender):
             "mean_prompt_tokens": round(self.prompts["tokens"] / max(1, self.prompts["users"]), 2),
             **dataset.item_tokens.measures,
         }
-        for stage, tokens in (("training", self.tokens_trained), ("test", self.tokens_decoded[0])):
+        for stage, tokens in (("training", self.tokens_trained), ("test", self.tokens_decoded.tokens)):
             if stage in stages:
                 tokens *= self.processes
                 facts[f"{stage}_tokens_per_second"] = round(tokens / max(stages[stage]["seconds"], 1e-9), 1)
