@@ -75,7 +75,13 @@ class Search(Protocol):
     """A beam search over some kind of trie, as :func:`beam_search` and ``title_beam_search`` are with their options bound."""
 
     def __call__(
-        self, decoder: Any, trie: Any, beam_size: int, *, available: Sequence[torch.Tensor] | None = None, floor: torch.Tensor | None = None
+        self,
+        decoder: Any,
+        trie: Any,
+        beam_size: int,
+        *,
+        available: Sequence[torch.Tensor] | None = None,
+        floor: torch.Tensor | None = None,
     ) -> Beams:
         """Find the leaves of highest probability."""
 
@@ -142,7 +148,9 @@ def _has_items(nodes: torch.Tensor, available: torch.Tensor) -> torch.Tensor:
     return (count > 0) | (nodes < 0)
 
 
-def _keep_best(candidates: torch.Tensor, beam_size: int, floor: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _keep_best(
+    candidates: torch.Tensor, beam_size: int, floor: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The best ``beam_size`` candidates ``[users, beams]``, where they stand, and the best one left out ``[users]``."""
     if floor is not None:
         below = candidates < floor.unsqueeze(1)
@@ -205,7 +213,9 @@ def certified_beam_search(
     while limits.certify and not sure.all() and limit < min(max_beams, trie.n_nodes(-1)):
         limit = min(limit * WIDENING, max_beams, trie.n_nodes(-1))
         open_users = torch.nonzero(~sure).squeeze(1)
-        open_users = open_users[kth[open_users].argsort()]  # a low floor means many beams: users with similar floors together
+        open_users = open_users[
+            kth[open_users].argsort()
+        ]  # a low floor means many beams: users with similar floors together
         for users in open_users.split(max(1, max_beams // limit)):
             here = None if available is None else [count[users] for count in available]
             floor = kth[users] - limits.rounding

@@ -214,7 +214,9 @@ class _TitleSearch:
         self.edge_pool = torch.cat([self.edge_pool, following.log_prob(first_row[owner] + nth, tokens)])
         return kept + (last - begin).cumsum(0) - (last - begin) - (begin + 1)
 
-    def _keep_child_scores(self, following: NextTokens, row: torch.Tensor, node: torch.Tensor, reached: torch.Tensor) -> torch.Tensor:
+    def _keep_child_scores(
+        self, following: NextTokens, row: torch.Tensor, node: torch.Tensor, reached: torch.Tensor
+    ) -> torch.Tensor:
         """Log-probabilities of the first tokens of the children of nodes that were reached; returns where they are kept."""
         count = self.trie.n_children[node].masked_fill(~reached, 0)
         owner, nth = ragged(count)

@@ -106,9 +106,7 @@ def _nodes(tokens: np.ndarray, start: np.ndarray, length: np.ndarray) -> dict[st
     count, depth = 1, 0
     node, first_leaf, last_leaf = np.array([0]), np.array([0]), np.array([len(start)])  # where titles may part yet
     while len(node):
-        owner, part_first, part_last = _parts(
-            tokens, start, length, first_leaf=first_leaf, last_leaf=last_leaf, depth=depth
-        )
+        owner, part_first, part_last = _parts(tokens, start, length, first_leaf=first_leaf, last_leaf=last_leaf, depth=depth)
         parts_of = np.bincount(owner, minlength=len(node))
         parts = (parts_of > 1) | (node == 0)  # the root is a node even if all titles begin alike
         is_child = parts[owner]

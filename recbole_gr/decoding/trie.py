@@ -45,7 +45,8 @@ class Trie:
             self.code.append(self._tensor(codes[start, level]))
 
         self.first_child = [
-            self._tensor(np.append(np.searchsorted(below, here), len(below))) for here, below in zip(starts, starts[1:], strict=False)
+            self._tensor(np.append(np.searchsorted(below, here), len(below)))
+            for here, below in zip(starts, starts[1:], strict=False)
         ]
         self.items = self._tensor(order + 1)
         self.first_item_below = [self._tensor(np.append(start, len(codes))) for start in starts]

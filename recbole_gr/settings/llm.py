@@ -5,7 +5,7 @@ from recbole_gr.utils.errors import SettingError
 from recbole_gr.language_model import check_language_model
 from recbole_gr.language_model.cf_injection import KINDS
 from recbole_gr.language_model.lora import ALL_LINEAR
-from recbole_gr.language_model.scratch import LEAST_VOCABULARY, SCRATCH_SIZES
+from recbole_gr.language_model.scratch import MIN_VOCABULARY, SCRATCH_SIZES
 from recbole_gr.language_model.source import SCRATCH
 from recbole_gr.language_model.lora import TUNINGS, tuning_of
 from recbole_gr.settings.general import (
@@ -33,7 +33,7 @@ AT_LEAST = {
     "title_max_tokens": 1,
     "prompt_max_tokens": 1,
     "gradient_accumulation": 1,
-    "scratch_vocabulary": LEAST_VOCABULARY,
+    "scratch_vocabulary": MIN_VOCABULARY,
 }
 
 #: Settings of training, which a frozen model has no use for.

@@ -112,7 +112,8 @@ def setting_fields(function: Tokenizer) -> dict[str, FieldInfo]:
     except (NameError, TypeError):  # annotations of others that only a type checker can read
         pass
     return {
-        name: FieldInfo.from_annotated_attribute(hints.get(name, Any), default) for name, default in settings_of(function).items()
+        name: FieldInfo.from_annotated_attribute(hints.get(name, Any), default)
+        for name, default in settings_of(function).items()
     }
 
 
