@@ -1,5 +1,6 @@
 """Every tokenizer of the package is what :class:`support.tokenizer_tests.TokenizerTests` asks of one; their settings."""
 
+import re
 import subprocess
 import sys
 
@@ -8,7 +9,14 @@ import pytest
 from support.processes import REPOSITORY
 from support.tokenizer_tests import TokenizerTests
 
-from recbole_gr.tokenizers import Quantised, check_tokenizer_settings, find_tokenizer, registry, setting_fields, tokenizer_names
+from recbole_gr.tokenizers import (
+    Quantised,
+    check_tokenizer_settings,
+    find_tokenizer,
+    registry,
+    setting_fields,
+    tokenizer_names,
+)
 from recbole_gr.tokenizers.baselines import lsh, random
 from recbole_gr.tokenizers.product import opq, pq
 from recbole_gr.tokenizers.quantiser import ESTIMATORS, LEARNERS
@@ -47,6 +55,17 @@ class TestOPQ(TokenizerTests):
 
 class TestRandom(TokenizerTests):
     tokenizer = staticmethod(random)
+
+
+def test_the_suite_of_the_page():
+    """docs/add_a_tokenizer.md inherits the suite for the tokenizer that it writes."""
+    with open(f"{REPOSITORY}/docs/add_a_tokenizer.md", encoding="utf-8") as file:
+        function, suite = re.findall(r"```python\n(.*?)```", file.read(), re.DOTALL)
+    names = {}
+    exec(function, names)
+    exec(re.sub("^(from|import) .*\n", "", suite, flags=re.MULTILINE), names | {"TokenizerTests": object}, names)
+    assert names["TestQuantiles"].tokenizer is names["quantiles"]
+    assert names["TestQuantiles"].settings.keys() <= setting_fields(names["quantiles"]).keys()
 
 
 class TestLSH(TokenizerTests):
@@ -96,7 +115,9 @@ def test_values_that_are_not_allowed(key, value, words):
 
 
 def test_values_that_are_allowed():
-    check_tokenizer_settings({"rqvae_hidden": [], "ema_decay": 0, "tokenizer_learning_rate": 1, "dead_code_steps": 0, "other": None})
+    check_tokenizer_settings(
+        {"rqvae_hidden": [], "ema_decay": 0, "tokenizer_learning_rate": 1, "dead_code_steps": 0, "other": None}
+    )
 
 
 def test_a_tokenizer_without_annotations_has_its_bare_defaults():
