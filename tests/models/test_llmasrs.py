@@ -52,7 +52,7 @@ def test_gradient_checkpointing_changes_no_gradient(llm_settings, tuning):
         here = prepared(llm_settings, epoch_samples=13, tuning=tuning, gradient_checkpointing=switch)
         model, recomputed = filled(here.model).train(), []
         layer = next(module for name, module in model.named_modules() if name.endswith("layers.0"))
-        layer.self_attn.register_forward_hook(lambda *_: recomputed.append(1))
+        layer.self_attn.register_forward_hook(lambda *_, calls=recomputed: calls.append(1))
         loss = model.calculate_loss(first_batch(here.train))
         loss.backward()
         assert len(recomputed) == 1 + switch

@@ -1,4 +1,4 @@
-"""Vectors of texts are those of the encoder, row by row; encoders that cannot work are one line; what identifies an encoder."""
+"""Vectors of texts are those of the encoder, row by row; encoders that cannot work are one line; their identity."""
 
 import hashlib
 import logging
