@@ -28,7 +28,7 @@ from recbole.data.dataset import SequentialDataset
 
 from recbole_gr.data.dataloader import LengthGroupedTrainDataLoader
 from recbole_gr.data.dataset import HistoryDataset
-from recbole_gr.experiment.run import make_config
+from recbole_gr.integration.config import make_config
 
 
 def padding_shares(config):

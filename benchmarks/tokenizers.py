@@ -31,7 +31,7 @@ import torch
 from recbole.data.dataset import Dataset
 
 from recbole_gr.data.item_vectors import make_item_vectors
-from recbole_gr.experiment.run import make_config
+from recbole_gr.integration.config import make_config
 from recbole_gr.tokenizers import SemanticIDs, read_sid_file, resolve_collisions, tokenize
 from recbole_gr.tokenizers.collision import COLLISION_RULES
 from recbole_gr.tokenizers.diagnostics import compare_with_vectors, reconstruct

@@ -66,7 +66,8 @@ def run_command(arguments, launch=None):
     try:
         (launch or launch_run)(arguments)
     except RecBoleGRError as error:
-        print(f"error: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -103,11 +104,11 @@ def parse(arguments):
 
 def launch_run(arguments):
     """Run in this process, or in ``nproc`` spawned ones that form one ``torch.distributed`` group, as RecBole does."""
-    from recbole_gr.experiment.run import TOKENIZE_OPTIONS, run
-    from recbole_gr.integration.workers import spawn_runs
+    from recbole_gr.experiment.processes import spawn_runs
+    from recbole_gr.experiment.run import run
 
     given = parse_settings(arguments)
-    _refuse(given, TOKENIZE_OPTIONS, "run")
+    _refuse(given, ("output_dir", "sid_format", "compare_vectors"), "run")
     numbers = {"nproc": 1, "world_size": -1, "group_offset": 0}
     for key in numbers.keys() & given.keys():
         if not given[key].lstrip("-").isdigit():

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-import recbole_gr  # noqa: F401  mends RecBole before any test imports it
+import recbole_gr  # noqa: F401  patches RecBole before any test imports it
 import torch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start; two tests run at once

@@ -13,7 +13,9 @@ import torch
 
 from recbole_gr.utils.atomic_files import written_whole
 from recbole_gr.experiment.target_ranks import write_hit_ranks
-from recbole_gr.experiment.peak_memory import peak_memory
+from recbole_gr.experiment.monitor import peak_memory
+from recbole_gr.models.registry import path_keys
+from recbole_gr.utils.plain import plain
 from recbole_gr.version import __version__
 
 VERSIONS = (
@@ -141,15 +143,6 @@ def _floats(result):
     return {key: float(value) for key, value in (result or {}).items()}
 
 
-def plain(value):
-    """A setting as a json value; what json does not know becomes its text."""
-    if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return [plain(inner) for inner in value]
-    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
-
-
 def settings_told(settings):
     """Settings by key as json values, of paths no more than :func:`portable` tells."""
     values = {key: plain(value) for key, value in sorted(settings.items())}
@@ -179,4 +172,5 @@ def portable(path):
 
 
 def _holds_a_path(key):
-    return key.endswith(("_path", "_dir", "_file", "_checkpoint")) or key in ("resume", "llm", "text_encoder")
+    """A setting says so itself; of keys that nobody declared, the ending of the name decides."""
+    return key in path_keys() or key.endswith(("_path", "_dir", "_file", "_checkpoint"))

@@ -12,8 +12,11 @@ from recbole_gr.data.item_text import read_item_text
 from recbole_gr.data.item_vectors import item_file, make_item_vectors, reading
 from recbole_gr.utils.errors import DataError, SettingError
 from recbole_gr.utils.atomic_files import written_whole
-from recbole_gr.experiment.run import errors_say_where, make_config
-from recbole_gr.settings.general import check_item_vectors, check_writable
+from recbole_gr.data.settings import vector_faults
+from recbole_gr.integration.check_run import check_writable
+from recbole_gr.integration.config import errors_name_places, make_config, places_of
+from recbole_gr.settings.check import raise_faults
+from recbole_gr.settings.field import RunValues
 from recbole_gr.tokenizers.diagnostics import compare_with_vectors, describe, quantised_levels
 from recbole_gr.tokenizers.report import write_report
 from recbole_gr.tokenizers.sid_export import write_sid_file
@@ -63,7 +66,9 @@ def tokenize_dataset(
     check_writable("output_dir", folder)
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
-    with errors_say_where(config, config_file_list):
+    for notice in config.checked.notices:
+        getLogger().warning(notice)
+    with errors_name_places(config):
         tokens, ids, measures = _tokenize(config, compare_vectors)
         names = _item_names(config, tokens, compare_vectors)
 
@@ -85,7 +90,8 @@ def tokenize_dataset(
 def _tokenize(config, compare_vectors):
     from_file = bool(config["sid_file"])
     if from_file and compare_vectors:
-        check_item_vectors(config)
+        run = RunValues(config.final_config_dict, places_of(config))
+        raise_faults(list(vector_faults(run)), run)
     made = create_dataset(config)
     tokens, ids, measures = made.field2id_token[made.iid_field].astype(str), made.semantic_ids, made.semantic_id_measures
     if from_file and compare_vectors:

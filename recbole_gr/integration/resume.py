@@ -13,16 +13,13 @@ import torch
 
 from recbole_gr.utils.errors import SettingError
 from recbole_gr.utils.atomic_files import written_whole
-from recbole_gr.experiment.record import plain
+from recbole_gr.models.registry import model_settings
+from recbole_gr.settings.field import keys_of
+from recbole_gr.settings.protocol import ProtocolSettings
+from recbole_gr.settings.recbole_keys import RecBoleSettings
+from recbole_gr.utils.plain import plain
 
 SUFFIX = ".last.pth"
-FREE_TO_CHANGE = (
-    *("epochs", "stopping_step", "resume", "record_dir", "cache_dir", "checkpoint_dir", "data_path", "config_files"),
-    *("device", "gpu_id", "use_gpu", "worker", "show_progress", "state", "log_wandb", "wandb_project", "dataset_save_path"),
-    *("local_rank", "nproc", "world_size", "ip", "port", "offset", "single_spec", "save_dataset", "save_dataloaders"),
-    *("dataset", "model", "seed"),  # compared with the data's own numbers, before
-)
-
 
 def state_file(checkpoint):
     """The training state beside a checkpoint ``X.pth`` is ``X.last.pth``; its own name is taken as it is."""
@@ -104,7 +101,9 @@ def restore_training_state(state, trainer, train_data):
 
 def _settings(config):
     """Settings that a resumed run must share with the interrupted one: all but those that say where, or how far."""
-    return {key: plain(value) for key, value in config.final_config_dict.items() if key not in FREE_TO_CHANGE}
+    own = model_settings(config["model"])
+    free = set().union(*(keys_of(one, resumable=True) for one in (RecBoleSettings, ProtocolSettings, own) if one is not None))
+    return {key: plain(value) for key, value in config.final_config_dict.items() if key not in free}
 
 
 def _identity(trainer, train_data):

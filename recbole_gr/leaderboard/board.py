@@ -8,13 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from recbole_gr.leaderboard.arguments import as_argument
-
-#: Settings that say where and how fast, not what: a record is the same whatever they are.
-WHEREABOUTS = (
-    *("data_path", "cache_dir", "checkpoint_dir", "record_dir", "record_name", "resume", "show_progress", "state"),
-    *("use_gpu", "gpu_id", "worker", "log_wandb", "wandb_project", "eval_batch_size"),
-)
-
+from recbole_gr.models.registry import runtime_keys
 
 @dataclass(frozen=True)
 class Row:
@@ -60,7 +54,7 @@ class Board:
     @property
     def command(self):
         """What makes the page anew."""
-        given = [f"--{key}={as_argument(value)}" for key, value in self.given.items() if key not in WHEREABOUTS]
+        given = [f"--{key}={as_argument(value)}" for key, value in self.given.items() if key not in runtime_keys()]
         return shlex.join(["recbole-gr", "leaderboard", self.file, *given])
 
     def cells(self):
@@ -104,7 +98,7 @@ class Cell:
         """The name of its files: readable, and with a digest of all that shapes the result."""
         # what a search finds follows from its space and effort, and is not known before
         settings = self._asked if self.row.search else self.settings
-        shaping = {key: value for key, value in settings.items() if key not in WHEREABOUTS}
+        shaping = {key: value for key, value in settings.items() if key not in runtime_keys()}
         searched = [self.row.search, self.board.effort, self.row.seeds[0]] if self.row.search else []
         what = json.dumps([self.board.dataset, self.row.model, shaping, *searched], sort_keys=True)
         digest = hashlib.sha256(what.encode()).hexdigest()[:10]
@@ -119,6 +113,6 @@ class Cell:
     @property
     def command(self):
         """The command that repeats the run."""
-        written = [f"--{key}={as_argument(value)}" for key, value in self.settings.items() if key not in WHEREABOUTS]
+        written = [f"--{key}={as_argument(value)}" for key, value in self.settings.items() if key not in runtime_keys()]
         what = [f"--model={self.row.model}", f"--dataset={self.board.dataset}"]
         return shlex.join(["recbole-gr", "run", *what, *written])

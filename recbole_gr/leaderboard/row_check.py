@@ -8,12 +8,8 @@ from recbole.utils import ModelType
 
 from recbole_gr.utils.errors import RecBoleGRError, SettingError
 from recbole_gr.leaderboard.board import Cell
-from recbole_gr.settings.llm import check_llm_settings
-from recbole_gr.experiment.run import known_settings, make_config
-from recbole_gr.settings.general import check_settings
-
-#: What our models' datasets check when they are made, which is after the rows before them have run.
-CHECKS = {"TIGER": check_settings, "LLMasRS": check_llm_settings}
+from recbole_gr.integration.check_run import known_keys
+from recbole_gr.integration.config import make_config
 
 #: Settings that decide on which data and how a model is measured.
 PROTOCOL = (
@@ -48,16 +44,15 @@ def _check_row(board, row):
     where = f"row {row.name!r} of {board.file}"
     try:
         config = make_config(row.model, board.dataset, None, Cell(board, row, row.seeds[0]).settings)
-        if row.model in CHECKS:
-            CHECKS[row.model](config)
     except SettingError as error:
         raise SettingError(error.key, error.value, f"{error.allowed} ({where})") from error
     except RecBoleGRError:
         raise
     except Exception as error:  # RecBole's Config refuses settings in its own ways
         raise RecBoleGRError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
-    for key in (key for settings in (row.search or {}).values() for key in settings):
-        if key not in known_settings(config):
+    searched = {key: None for settings in (row.search or {}).values() for key in settings}
+    for key in searched:
+        if key not in known_keys(searched):
             raise SettingError("search", key, f"no model or dataset setting has this name ({where})")
     return config
 

@@ -6,7 +6,7 @@ import re
 import yaml
 
 from recbole_gr.utils.atomic_files import written_whole
-from recbole_gr.integration.plugin import properties_file, read_properties
+from recbole_gr.settings.properties import properties_file, read_properties
 
 
 def write_settings(folder, name, source, columns):

@@ -1,4 +1,4 @@
-"""What compat.py mends in RecBole 1.2.1; seen broken with numpy 2.4, torch 2.13, scipy 1.17, pandas 2.3, ray 2.6.3."""
+"""What compat.py patches in RecBole 1.2.1; seen broken with numpy 2.4, torch 2.13, scipy 1.17, pandas 2.3, ray 2.6.3."""
 
 import pickle
 import subprocess
@@ -159,7 +159,7 @@ def test_with_a_ray_that_cannot_be_imported(folder):
 
 
 def test_recbole_imported_first_with_a_ray_that_works(folder):
-    """All of RecBole may be imported by the time it is mended: search and checkpoint still work."""
+    """All of RecBole may be imported by the time it is patched: search and checkpoint still work."""
     write_package(folder / "ray", WORKING_RAY)
     printed = run_python(
         folder,
@@ -281,7 +281,7 @@ def test_applying_again_changes_nothing():
             list(warnings.filters),
             list(sys.meta_path),
             dict(vars(np)),
-            {name: list(mendings) for name, mendings in compat._MENDED_IMPORTS.mendings.items()},
+            {name: list(patches) for name, patches in compat._PATCHED_IMPORTS.patches.items()},
             scipy.sparse.dok_matrix._update,
             Config.compatibility_settings,
             recbole.trainer.trainer.torch,

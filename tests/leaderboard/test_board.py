@@ -75,7 +75,7 @@ def test_the_command_of_a_cell_is_read_back_by_recbole(board, small_part, monkey
     import shlex
 
     from recbole_gr.cli import parse
-    from recbole_gr.experiment.run import make_config
+    from recbole_gr.integration.config import make_config
 
     cell = board({"data_path": small_part[1]}).cells()[2]
     recbole_gr, run, *arguments = shlex.split(cell.command)

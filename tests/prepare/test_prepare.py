@@ -12,7 +12,7 @@ from recbole_gr import cli
 from recbole_gr.data.item_text import read_item_text
 from recbole_gr.utils.errors import SettingError
 from recbole_gr.prepare.command import prepare
-from recbole_gr.experiment.run import make_config
+from recbole_gr.integration.config import make_config
 
 
 def lines_of(result, kind):

@@ -125,9 +125,21 @@ def test_a_missing_config_file(command):
     assert_one_line(command(*TIGER), "config_files='tiny.yaml'", "no such file")
 
 
-def test_a_misspelt_setting_is_pointed_out(command, caplog):
-    command(*TIGER, "--beam_sise=3", "--tokenizer=x")
-    assert "beam_sise=3: no model or dataset setting has this name; did you mean beam_size?" in caplog.text
+def test_an_unknown_key_stops_the_run(command):
+    words = ["beam_sise=3", "is not a setting of any model or dataset", "did you mean beam_size?", "on the command line"]
+    assert_one_line(command(*TIGER, "--beam_sise=3"), *words)
+
+
+def test_all_faults_are_said_together_one_line_each(command):
+    status, stderr = command(*TIGER, "--beam_sise=3", "--tokenizer=kmeans", "--dropout=2", "--tie_interval=-1")
+    lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert status == 2 and "Traceback" not in stderr
+    assert sorted(line.split(":")[1].split("=")[0].strip() for line in lines) == [
+        "beam_sise",
+        "dropout",
+        "tie_interval",
+        "tokenizer",
+    ]
 
 
 def test_a_damaged_cache_is_made_anew_with_a_warning(small_part, tiny_settings, caplog):

@@ -19,7 +19,8 @@ from recbole_gr.data.item_vectors import make_item_vectors
 from recbole_gr.vectors.trained_model import read_checkpoint_vectors
 from recbole_gr.vectors.preparation import join_vectors, reduce_vectors
 from recbole_gr.utils.errors import SettingError
-from recbole_gr.experiment.run import make_config, run
+from recbole_gr.experiment.run import run
+from recbole_gr.integration.config import make_config
 
 
 def train(model, small_part, **settings):

@@ -21,7 +21,6 @@ from recbole_gr.language_model.cf_injection import CFInjection
 from recbole_gr.language_model.prompt import PromptLayout
 from recbole_gr.language_model.source import SCRATCH
 from recbole_gr.language_model.tuning import tuned, tuning_of
-from recbole_gr.settings.llm import check_llm_settings
 from recbole_gr.models.base import BeamSearchRecommender
 
 #: Tokens of prompts whose keys and values are kept at a time.
@@ -40,7 +39,6 @@ class LLMasRS(BeamSearchRecommender):
 
     def __init__(self, config, dataset):
         super(LLMasRS, self).__init__(config, dataset)
-        check_llm_settings(config)  # a dataset that was kept by save_dataset has not seen these settings
 
         # load parameters info
         self.llm_name = config["llm"]

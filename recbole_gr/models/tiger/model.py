@@ -15,7 +15,7 @@ from recbole_gr.decoding.trie import Trie
 from recbole_gr.utils.errors import DataError
 from recbole_gr.models.base import BeamSearchRecommender
 from recbole_gr.models.tiger.network import SequenceModel
-from recbole_gr.settings.general import model_size
+from recbole_gr.models.tiger.settings import model_size
 
 
 class TIGER(BeamSearchRecommender):

@@ -14,20 +14,6 @@ def stopwatch(stages, name):
     stage["times"] += 1
 
 
-def time_epochs(trainer, stages):
-    """Let a trainer's training and validation epochs be timed as the stages ``training`` and ``validation``."""
-    for method, name in (("_train_epoch", "training"), ("_valid_epoch", "validation")):
-        setattr(trainer, method, _timed(getattr(trainer, method), stages, name))
-
-
-def _timed(function, stages, name):
-    def timed(*args, **kwargs):
-        with stopwatch(stages, name):
-            return function(*args, **kwargs)
-
-    return timed
-
-
 def add_rates(stages, train_samples, valid_samples, test_samples):
     """Samples or users per second for the stages that ran; the counts are those of one epoch."""
     for name, count, unit in (
