@@ -6,7 +6,7 @@
    limit of points lifted, assign, subtract, three times. Same vectors, same process, same threads. The share of distinct
    IDs is before any digit; both are measured with several seeds.
 3. All kinds on the same vectors, 3 x 256 before any digit: distinct IDs, codes used and perplexity per level, the
-   reconstruction error of one additive decoder for all kinds (``recbole_gr.tokenizers.diagnostics.reconstruct``), seconds.
+   reconstruction error of one additive decoder for all kinds (``recbole_gr.tokenizers.measures.reconstruct``), seconds.
 4. Semantic-ID files that others published, if ``--sid_folder`` is given.
 
 Without ``--data_path`` the vectors of 2. and 3. are made up: 12,101 of 384 dimensions around 2,000 centres.
@@ -34,9 +34,9 @@ from recbole_gr.data.item_vectors import make_item_vectors
 from recbole_gr.integration.config import make_config
 from recbole_gr.tokenizers import SemanticIDs, read_sid_file, resolve_collisions, tokenize
 from recbole_gr.tokenizers.collision import COLLISION_RULES
-from recbole_gr.tokenizers.diagnostics import compare_with_vectors, reconstruct
-from recbole_gr.tokenizers.groups import number_groups
-from recbole_gr.tokenizers.quantised import Quantised
+from recbole_gr.tokenizers.measures import compare_with_vectors, reconstruct
+from recbole_gr.tokenizers.semantic_ids import number_groups
+from recbole_gr.tokenizers.semantic_ids import Quantised
 from recbole_gr.tokenizers.rkmeans import faiss_library, rkmeans
 
 LEVELS, CODES, ITERATIONS = 3, 256, 20

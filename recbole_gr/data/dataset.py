@@ -75,7 +75,7 @@ class SemanticIDDataset(HistoryDataset):
 
     Attributes:
         semantic_ids (SemanticIDs): codes by item id.
-        semantic_id_measures (dict): how good they are, see :func:`recbole_gr.tokenizers.diagnostics.diagnose`.
+        semantic_id_measures (dict): how good they are, see :func:`recbole_gr.tokenizers.measures.diagnose`.
         stages (dict): what making them cost, for the run record.
 
     Raises:

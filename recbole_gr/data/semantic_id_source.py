@@ -11,7 +11,7 @@ from recbole_gr.data.item_vectors import item_file, make_item_vectors, reading
 from recbole_gr.data.settings import tokenizer_settings
 from recbole_gr.utils.stopwatch import stopwatch
 from recbole_gr.tokenizers import SemanticIDs, check_codebooks, find_tokenizer, fingerprint, read_sid_file, tokenize
-from recbole_gr.tokenizers.diagnostics import compare_with_vectors, describe, diagnose, quantised_levels
+from recbole_gr.tokenizers.measures import compare_with_vectors, describe, diagnose, quantised_levels
 
 
 def make_semantic_ids(config, item_tokens):
@@ -22,7 +22,7 @@ def make_semantic_ids(config, item_tokens):
         item_tokens (np.ndarray): str ``[n_items]``, RecBole's tokens by item id; entry 0 is the padding item.
 
     Returns:
-        tuple: the SemanticIDs; a dict of measures, see :func:`recbole_gr.tokenizers.diagnostics.diagnose`, those that
+        tuple: the SemanticIDs; a dict of measures, see :func:`recbole_gr.tokenizers.measures.diagnose`, those that
         need vectors left out with ``sid_file``; a dict with the seconds of each stage, for the run record.
 
     Raises:

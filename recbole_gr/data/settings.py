@@ -9,8 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator
 
 from recbole_gr.settings.field import Fault, RunValues, Settings, setting
-from recbole_gr.tokenizers.registry import all_settings, find_tokenizer, is_ours, settings_of
-from recbole_gr.tokenizers.setting_checks import check_tokenizer_settings
+from recbole_gr.tokenizers.registry import (
+    all_settings,
+    check_tokenizer_settings,
+    find_tokenizer,
+    is_ours,
+    settings_of,
+)
 from recbole_gr.utils.errors import SettingError
 from recbole_gr.vectors.text_encoder import resolve_text_encoder
 

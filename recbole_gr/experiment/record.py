@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from recbole_gr.utils.atomic_files import written_whole
+from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.experiment.target_ranks import write_hit_ranks
 from recbole_gr.experiment.monitor import peak_memory
 from recbole_gr.models.registry import path_keys
@@ -45,7 +45,7 @@ def write_record(record, folder, name=None, hit_ranks=None):
         write_hit_ranks(hit_ranks, os.path.join(folder, f"{name}.parquet"))
         record = {**record, "hit_ranks": {"file": f"{name}.parquet", "depth": max(record["config"]["topk"])}}
     path = os.path.join(folder, f"{name}.json")
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(json.dumps(record, indent=1) + "\n")
     return path
 

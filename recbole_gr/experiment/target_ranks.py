@@ -10,9 +10,9 @@ import torch
 import torch.distributed as dist
 
 from recbole_gr.data.seen import interactions_of
-from recbole_gr.utils.atomic_files import written_whole
-from recbole_gr.tokenizers.diagnostics import quantised_levels
-from recbole_gr.tokenizers.groups import number_groups
+from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.tokenizers.measures import quantised_levels
+from recbole_gr.tokenizers.semantic_ids import number_groups
 
 #: Scores below it are not log-probabilities; the trainer gives the smallest float32 to items that no beam reached.
 LEAST_LOG_PROBABILITY = float(np.finfo(np.float32).min) / 2
@@ -157,5 +157,5 @@ def _number_rankings(batches):
 
 def write_hit_ranks(table, path):
     """Write :func:`hit_ranks_table` as parquet; there whole or not at all."""
-    with written_whole(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         pyarrow.parquet.write_table(pyarrow.Table.from_pandas(table, preserve_index=False), file, compression="zstd")

@@ -11,16 +11,16 @@ from recbole_gr.settings.checks import check_choice, check_switch
 from recbole_gr.data.item_text import read_item_text
 from recbole_gr.data.item_vectors import item_file, make_item_vectors, reading
 from recbole_gr.utils.errors import DataError, SettingError
-from recbole_gr.utils.atomic_files import written_whole
+from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.data.settings import vector_faults
 from recbole_gr.integration.check_run import check_writable
 from recbole_gr.integration.config import errors_name_places, make_config, places_of
 from recbole_gr.settings.check import raise_faults
 from recbole_gr.settings.field import RunValues
-from recbole_gr.tokenizers.diagnostics import compare_with_vectors, describe, quantised_levels
+from recbole_gr.tokenizers.measures import compare_with_vectors, describe, quantised_levels
 from recbole_gr.tokenizers.report import write_report
-from recbole_gr.tokenizers.sid_export import write_sid_file
-from recbole_gr.tokenizers.sid_formats import LEVEL_LETTERS, import_pyarrow
+from recbole_gr.tokenizers.sid_files import write_sid_file
+from recbole_gr.tokenizers.sid_files import LEVEL_LETTERS, import_pyarrow
 
 #: Formats by name: the ending of the file, and how it writes a code.
 SID_FORMATS = {
@@ -79,9 +79,9 @@ def tokenize_dataset(
         "report": os.path.join(folder, "report.html"),
     }
     write_sid_file(ids, paths["semantic_ids"], tokens, style)
-    with written_whole(paths["measures_file"]) as file:
+    with atomic_write(paths["measures_file"]) as file:
         file.write(json.dumps({"dataset": dataset, **measures, "digest": ids.digest(), "source": ids.source}, indent=1) + "\n")
-    write_report(paths["report"], dataset, ids, measures, names)
+    write_report(paths["report"], dataset, ids, measures, item_names=names)
     for name, path in paths.items():
         getLogger().info(f"{name.removesuffix('_file')}: {path}")
     return {"measures": measures, **paths}

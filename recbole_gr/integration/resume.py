@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from recbole_gr.utils.errors import SettingError
-from recbole_gr.utils.atomic_files import written_whole
+from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.models.registry import model_settings
 from recbole_gr.settings.field import keys_of
 from recbole_gr.settings.protocol import ProtocolSettings
@@ -43,7 +43,7 @@ def save_training_state(trainer, train_data, epoch):
         "schedule": trainer.schedule.state_dict() if hasattr(trainer, "schedule") else None,
         "chance": _chance(train_data),
     }
-    with written_whole(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         torch.save(state, file)
 
 

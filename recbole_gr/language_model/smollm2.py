@@ -17,7 +17,7 @@ from pathlib import Path
 
 from recbole_gr.utils.cache import digest
 from recbole_gr.vectors.hub import in_short
-from recbole_gr.vectors.quiet import quiet_loading
+from recbole_gr.vectors.hub import quiet_loading
 from recbole_gr.utils.errors import SettingError
 
 BUNDLED = "SmolLM2-135M"

@@ -9,7 +9,7 @@ import os
 
 from recbole_gr.utils.cache import digest
 from recbole_gr.vectors.hub import NotOnHub, download_from_hub, find_on_hub, in_short, is_hub_name
-from recbole_gr.vectors.quiet import quiet_loading
+from recbole_gr.vectors.hub import quiet_loading
 from recbole_gr.utils.errors import SettingError
 from recbole_gr.language_model.scratch import scratch_model, train_title_tokenizer
 from recbole_gr.language_model.smollm2 import BUNDLED, check_smollm2, smollm2_folder

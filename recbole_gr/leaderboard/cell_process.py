@@ -12,7 +12,7 @@ import sys
 import tempfile
 import traceback
 
-from recbole_gr.utils.atomic_files import written_whole
+from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.leaderboard.cell_files import read_record
 
 
@@ -69,7 +69,7 @@ def _run(job, checkpoints):
 
 def write_failure(own, error):
     """Note in one line why a cell has no record."""
-    with written_whole(f"{own}.failed.json") as file:
+    with atomic_write(f"{own}.failed.json") as file:
         json.dump({"error": " ".join(error.split())}, file)
 
 

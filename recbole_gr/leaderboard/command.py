@@ -9,7 +9,7 @@ from tabulate import tabulate
 from recbole_gr.settings.checks import check_whole_number
 from recbole_gr.cli import parse
 from recbole_gr.utils.errors import RecBoleGRError
-from recbole_gr.utils.atomic_files import written_whole
+from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.leaderboard.arguments import read_argument
 from recbole_gr.leaderboard.board_file import read_board
 from recbole_gr.leaderboard.page import write_page
@@ -106,7 +106,7 @@ def write_results(board, records, folder, also=None):
         ending, write = FORMATS[also]
         texts[ending] = write
     for ending, write in texts.items():
-        with written_whole(path + ending) as file:
+        with atomic_write(path + ending) as file:
             file.write(write(summary))
     write_page(f"{path}.html", summary)
     return [path + ending for ending in (*texts, ".html")]

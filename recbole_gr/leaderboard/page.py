@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from plotly.offline import get_plotlyjs
 
-from recbole_gr.utils.atomic_files import written_whole
+from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.leaderboard.measures import ID_LEVEL
 from recbole_gr.leaderboard.page_table import measured_table
 from recbole_gr.leaderboard.page_words import definitions, label, number, words
@@ -50,7 +50,7 @@ def write_page(path, summary):
         _environment(summary),
     ]
     data = {**summary, "metric_names": names, "cost_names": {cost: name for cost, (name, _) in COSTS.items()}}
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(_page(title, "\n".join(parts), data))
 
 

@@ -13,7 +13,7 @@ from time import sleep
 import torch
 from tqdm import tqdm
 
-from recbole_gr.utils.atomic_files import written_whole
+from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.leaderboard.cell_files import read_json, read_record
 from recbole_gr.leaderboard.cell_process import locked, write_failure
 from recbole_gr.leaderboard.search import BoardStopped, CellKilled, search_settings
@@ -110,7 +110,7 @@ class Runner:
             result = read_json(path)
             if result is None:
                 result = search_settings(cell.first, self.run_cell)
-                with written_whole(path) as file:
+                with atomic_write(path) as file:
                     json.dump(result, file, indent=1)
         return result
 
@@ -145,7 +145,7 @@ class Runner:
             "settings": {"show_progress": False, **_device(place), **cell.settings},
         }
         job_path = self.work_path(cell.key, f".{os.getpid()}.job.json")  # another board has jobs of its own
-        with written_whole(job_path) as file:
+        with atomic_write(job_path) as file:
             json.dump(job, file)
         try:
             status = self._wait_for(job_path, self.work_path(cell.key, ".log"))

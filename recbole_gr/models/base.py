@@ -8,7 +8,7 @@ from recbole.utils import InputType
 
 from recbole_gr.data.seen import interactions_of
 from recbole_gr.decoding.beam_search import ROUNDING, certified_beam_search
-from recbole_gr.decoding.leaf_order import leaf_ranks
+from recbole_gr.decoding.tie_breaking import leaf_ranks
 from recbole_gr.utils.arrays import nth_of
 
 

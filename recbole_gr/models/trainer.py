@@ -6,7 +6,7 @@ import torch
 from recbole.trainer import Trainer
 from torch.optim.lr_scheduler import LambdaLR
 
-from recbole_gr.decoding.leaf_order import order_within_leaves
+from recbole_gr.decoding.tie_breaking import order_within_leaves
 
 SCHEDULES = {
     "constant": lambda step, warmup, total: 1.0,

@@ -9,7 +9,7 @@ from recbole_gr.prepare.cells import CELL_CHARACTERS, cut
 from recbole_gr.prepare.interactions import Interactions
 from recbole_gr.prepare.lines import parsed_lines
 from recbole_gr.utils.errors import DataError
-from recbole_gr.utils.atomic_files import written_whole
+from recbole_gr.utils.atomic_files import atomic_write
 
 
 def write_atomic_files(source, files, metadata, folder, name, core, columns):
@@ -47,11 +47,11 @@ def write_atomic_files(source, files, metadata, folder, name, core, columns):
         if not n_users:
             raise DataError(f"no interactions are left of {interactions.rows:,} with core={core}; set a smaller core")
         counts = {"users": n_users, "items": n_items, "titled": None, "metadata_tally": None, "cut_cells": None}
-        inter = whole.enter_context(written_whole(os.path.join(folder, f"{name}.inter")))
+        inter = whole.enter_context(atomic_write(os.path.join(folder, f"{name}.inter")))
         wanted, counts["interactions"] = _write_interactions(inter, interactions, source.value)
         if metadata is not None:
             raw, place = metadata
-            item = whole.enter_context(written_whole(os.path.join(folder, f"{name}.item")))
+            item = whole.enter_context(atomic_write(os.path.join(folder, f"{name}.item")))
             tally, rows = parsed_lines(place.path, lambda first: raw.begin(first, wanted), raw.encoding, place.member)
             types = {column: source.columns[column] for column in columns}
             titled, cut_cells = _write_items(item, rows, wanted, types)

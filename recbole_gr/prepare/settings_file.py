@@ -5,7 +5,7 @@ import re
 
 import yaml
 
-from recbole_gr.utils.atomic_files import written_whole
+from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.settings.properties import properties_file, read_properties
 
 
@@ -31,7 +31,7 @@ def write_settings(folder, name, source, columns):
         settings["text_template"] = ", ".join(f"{{{field}}}" for field in fields)
     if "title" in columns:
         settings["title_template"] = "{title}"
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         yaml.safe_dump(settings, file, sort_keys=False)
     return path
 

@@ -1,11 +1,15 @@
 """What to do when several items get the same codes."""
 
-import numpy as np
-import torch
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from recbole_gr.tokenizers.semantic_ids import Quantised, number_groups
 from recbole_gr.utils.errors import SettingError
-from recbole_gr.tokenizers.groups import number_groups
-from recbole_gr.tokenizers.matching import match
+
+if TYPE_CHECKING:
+    import torch
 
 COLLISION_RULES = ("digit", "none", "nearest", "sinkhorn")
 
@@ -15,7 +19,9 @@ ROWS_AT_ONCE = 1 << 14
 SINKHORN_SHARPNESS, SINKHORN_ROUNDS = 0.05, 20
 
 
-def resolve_collisions(quantised, codebook_sizes, collision):
+def resolve_collisions(
+    quantised: Quantised, codebook_sizes: Sequence[int], collision: str
+) -> tuple[np.ndarray, tuple[int, ...]]:
     """Apply one of :data:`COLLISION_RULES`.
 
     - ``digit``: one more code tells equal codes apart (TIGER section 3.1, GRID).
@@ -46,7 +52,7 @@ def resolve_collisions(quantised, codebook_sizes, collision):
     return _recode_last_level(quantised, sizes, collision), sizes
 
 
-def append_digit(codes):
+def append_digit(codes: np.ndarray) -> tuple[np.ndarray, int]:
     """Tell items with equal codes apart by one more code: 0, 1, 2, ... in row order.
 
     Args:
@@ -63,7 +69,9 @@ def append_digit(codes):
     return np.column_stack([codes, digit]).astype(np.int32), int(sizes.max())
 
 
-def _recode_last_level(quantised, sizes, collision):
+def _recode_last_level(quantised: Quantised, sizes: Sequence[int], collision: str) -> np.ndarray:
+    import torch
+
     codes, n_codes = np.array(quantised.codes, dtype=np.int32), sizes[-1]
     prefix, group = number_groups(codes[:, :-1]), number_groups(codes)
     _check_room(codes, prefix, n_codes, collision)
@@ -74,11 +82,11 @@ def _recode_last_level(quantised, sizes, collision):
         moves &= ~_nearest_of_group(quantised, group, np.flatnonzero(moves))
     staying = np.flatnonzero(~moves)
     staying = staying[np.argsort(prefix[staying], kind="stable")]
-    for rows, most in _pieces_of_like_groups(np.flatnonzero(moves), prefix):
+    for rows, most in _chunks_of_like_groups(np.flatnonzero(moves), prefix):
         prefixes, here = np.unique(prefix[rows], return_inverse=True)
         distances = quantised.last_distances(rows, n_codes)
         distances.masked_fill_(torch.from_numpy(_taken(codes, prefix, staying, prefixes, n_codes)[here]), torch.inf)
-        # of the codes of a group of g items, none ends with one that is not among its g nearest: the others hold g - 1
+        # an item of a group of g never needs more than its g nearest codes: the others take g - 1 at most
         costs, nearest = distances.topk(min(most, n_codes), largest=False)
         if collision == "sinkhorn":
             costs = _transport_costs(costs, torch.from_numpy(here * n_codes).unsqueeze(1) + nearest)
@@ -86,8 +94,8 @@ def _recode_last_level(quantised, sizes, collision):
     return codes
 
 
-def _taken(codes, prefix, staying, prefixes, n_codes):
-    """Which codes of the last level the staying items, sorted by prefix, hold under some prefixes: bool ``[prefixes, W]``."""
+def _taken(codes: np.ndarray, prefix: np.ndarray, staying: np.ndarray, prefixes: np.ndarray, n_codes: int) -> np.ndarray:
+    """Which codes of the last level the staying items, sorted by prefix, have under some prefixes: bool ``[prefixes, W]``."""
     first, after = (np.searchsorted(prefix[staying], prefixes, side) for side in ("left", "right"))
     here = np.repeat(np.arange(len(prefixes)), after - first)
     place = np.arange(len(here)) + np.repeat(first - (np.cumsum(after - first) - (after - first)), after - first)
@@ -96,7 +104,7 @@ def _taken(codes, prefix, staying, prefixes, n_codes):
     return taken
 
 
-def _check_room(codes, prefix, n_codes, collision):
+def _check_room(codes: np.ndarray, prefix: np.ndarray, n_codes: int, collision: str) -> None:
     members = np.bincount(prefix)
     if members.max() > n_codes:
         item = int(np.flatnonzero(prefix == members.argmax())[0])
@@ -108,7 +116,7 @@ def _check_room(codes, prefix, n_codes, collision):
         )
 
 
-def _nearest_of_group(quantised, group, rows):
+def _nearest_of_group(quantised: Quantised, group: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Of the rows with the same codes, the one nearest to its code, the first among equals: bool over all items."""
     order = np.lexsort((rows, quantised.distances_to_own(rows).numpy(), group[rows]))
     first = np.append(True, np.diff(group[rows][order]) > 0)
@@ -117,10 +125,10 @@ def _nearest_of_group(quantised, group, rows):
     return nearest
 
 
-def _pieces_of_like_groups(rows, prefix):
+def _chunks_of_like_groups(rows: np.ndarray, prefix: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
     """Yield about :data:`ROWS_AT_ONCE` rows at a time, and the size of the largest group among them.
 
-    Rows of one prefix are not parted; groups of like size (up to twofold) come together.
+    Rows of one prefix stay together; groups of similar size (up to twofold) share a chunk.
     """
     sizes = np.bincount(prefix[rows], minlength=1)[prefix[rows]]
     likeness = np.ceil(np.log2(np.maximum(sizes, 1)))
@@ -129,20 +137,22 @@ def _pieces_of_like_groups(rows, prefix):
     for alike in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(likeness)) + 1):
         starts = np.flatnonzero(np.append(True, np.diff(prefix[rows[alike]]) != 0))[: len(alike)]
         cuts = starts[np.flatnonzero(np.diff(starts // ROWS_AT_ONCE)) + 1]
-        for piece in np.split(alike, cuts):
-            if len(piece):
-                yield rows[piece], int(sizes[piece].max())
+        for chunk in np.split(alike, cuts):
+            if len(chunk):
+                yield rows[chunk], int(sizes[chunk].max())
 
 
-def _transport_costs(costs, slots):
-    """Reduced costs of the transport plan: the distances, less what items and codes pay for being contested.
+def _transport_costs(costs: "torch.Tensor", slots: "torch.Tensor") -> "torch.Tensor":
+    """Reduced costs of the transport plan: the distances, less the prices of contested items and codes.
 
     Sinkhorn's scaling, every item with mass 1 and every slot, a code under a prefix, with room for at most 1.
 
     Args:
-        costs (torch.Tensor): float32 ``[rows, k]``, infinite where a slot is not to be had.
+        costs (torch.Tensor): float32 ``[rows, k]``, infinite where a slot is not available.
         slots (torch.Tensor): int64 ``[rows, k]``.
     """
+    import torch
+
     free = torch.isfinite(costs)
     tiny = torch.finfo(torch.float32).tiny
     beyond_nearest = costs - costs.min(dim=1, keepdim=True).values
@@ -155,3 +165,43 @@ def _transport_costs(costs, slots):
         room = 1 / load.clamp(min=1)
     reduced = beyond_nearest - scale * (room.log()[slots] + weight.log())
     return reduced.masked_fill(~free, torch.inf)
+
+
+def match(costs: np.ndarray, groups: np.ndarray, capacity: int, codes: np.ndarray | None = None) -> np.ndarray:
+    """The stable matching of items and codes: no item and code would both be better off with each other.
+
+    Items ask for their cheapest code; a code keeps its ``capacity`` cheapest items and refuses the others, which then
+    ask for their next (Gale and Shapley, 1962). With one cost for both sides this is what taking the cheapest pair
+    of all, again and again, would give.
+
+    Args:
+        costs (np.ndarray): float ``[n, k]``, infinite where a code is not available; overwritten.
+        groups (np.ndarray): int ``[n]``; items of different groups do not compete.
+        capacity (int): how many items of a group a code takes.
+        codes (np.ndarray): int ``[n, k]``, the codes that the costs are of; None: column j is of code j.
+
+    Returns:
+        np.ndarray: int64 ``[n]``, a code per item; -1 for items that every code refused.
+    """
+    n = len(costs)
+    if codes is None:
+        codes = np.broadcast_to(np.arange(costs.shape[1]), costs.shape)
+    n_codes = int(codes.max()) + 1
+    row = np.arange(n)
+    choice = costs.argmin(axis=1)
+    cost = costs[row, choice]
+    competing = row
+    while True:
+        slot = groups[competing] * n_codes + codes[competing, choice[competing]]
+        order = np.lexsort((competing, cost[competing], slot))
+        slot = slot[order]
+        first = np.append(True, slot[1:] != slot[:-1])
+        rank = np.arange(len(slot)) - np.maximum.accumulate(np.where(first, np.arange(len(slot)), 0))
+        refused = competing[order][(rank >= capacity) & np.isfinite(cost[competing][order])]
+        if len(refused) == 0:
+            return np.where(np.isfinite(cost), codes[row, choice], -1)
+        costs[refused, choice[refused]] = np.inf
+        choice[refused] = costs[refused].argmin(axis=1)
+        cost[refused] = costs[refused, choice[refused]]
+        # only items that share a group with a refused one can be affected in the next round
+        competing = row[np.isin(groups, groups[refused])] if len(refused) < n // 8 else row

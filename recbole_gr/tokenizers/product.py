@@ -1,50 +1,64 @@
 """Product quantisation: one code per part of the vector, in no order (RPG, arXiv 2506.05781, section 3.1)."""
 
+from typing import Annotated, Any
+
 import numpy as np
+from pydantic import Field
 
 from recbole_gr.settings.checks import check_codes_of_bits
-from recbole_gr.utils.errors import SettingError
-from recbole_gr.utils.memory import copy_in_pieces
-from recbole_gr.tokenizers.quantised import Quantised
 from recbole_gr.tokenizers.rkmeans import faiss_library
+from recbole_gr.tokenizers.semantic_ids import Quantised
+from recbole_gr.utils.arrays import copy_in_chunks
+from recbole_gr.utils.errors import SettingError
 
 
-def pq(vectors, codebook_num, codebook_size, *, seed=2020, kmeans_iterations=20):
-    """Cut every vector into ``codebook_num`` equal parts and cluster each part by itself (Jegou et al., 2011).
+def pq(
+    vectors: np.ndarray,
+    codebook_num: int,
+    codebook_size: int,
+    *,
+    seed: int = 2020,
+    kmeans_iterations: Annotated[int, Field(description="Lloyd iterations of each k-means, over all items.", ge=1)] = 20,
+) -> Quantised:
+    """Split every vector into ``codebook_num`` equal parts and cluster each part by itself (Jegou et al., 2011).
 
     Args:
-        vectors (np.ndarray): float32 ``[n, d]``, one row per item, no padding row.
-        codebook_num (int): number of parts m, 4 to 64 in RPG; must divide d.
-        codebook_size (int): codes per part, a power of two.
-        seed (int): seed of the k-means of each part.
-        kmeans_iterations (int): Lloyd iterations over all points.
-
-    Returns:
-        Quantised
+        vectors: float32 ``[n, d]``, one row per item, no padding row.
+        codebook_num: number of parts m, 4 to 64 in RPG; must divide d.
+        codebook_size: codes per part, a power of two.
+        seed: seed of the k-means of each part.
+        kmeans_iterations: Lloyd iterations over all points.
 
     Raises:
-        SettingError: m does not divide d, ``codebook_size`` is no power of two.
+        SettingError: m does not divide d, or ``codebook_size`` is not a power of two.
     """
     check_parts(vectors.shape, codebook_num, codebook_size)
-    return _product_codes(copy_in_pieces(vectors), codebook_num, codebook_size, seed, kmeans_iterations)
+    return _product_codes(copy_in_chunks(vectors), codebook_num, codebook_size, seed=seed, iterations=kmeans_iterations)
 
 
-def opq(vectors, codebook_num, codebook_size, *, seed=2020, kmeans_iterations=20, opq_iterations=20):
-    """Product quantisation after the rotation that makes it lose least (Ge et al., 2013).
+def opq(
+    vectors: np.ndarray,
+    codebook_num: int,
+    codebook_size: int,
+    *,
+    seed: int = 2020,
+    kmeans_iterations: Annotated[int, Field(description="Lloyd iterations of each k-means, over all items.", ge=1)] = 20,
+    opq_iterations: Annotated[
+        int, Field(description="How often rotation and codes are fitted to each other in turn.", ge=1)
+    ] = 20,
+) -> Quantised:
+    """Product quantisation after the rotation with the smallest quantisation error (Ge et al., 2013).
 
     Args:
         vectors, codebook_num, codebook_size, seed, kmeans_iterations: as in :func:`pq`.
-        opq_iterations (int): how often rotation and codes are fitted to each other in turn.
-
-    Returns:
-        Quantised
+        opq_iterations: how often rotation and codes are fitted to each other in turn.
 
     Raises:
         SettingError: as :func:`pq`.
     """
     check_parts(vectors.shape, codebook_num, codebook_size)
     faiss = faiss_library()
-    points = copy_in_pieces(vectors)
+    points = copy_in_chunks(vectors)
     rotation = faiss.OPQMatrix(points.shape[1], codebook_num)
     rotation.niter = opq_iterations
     parts = faiss.ProductQuantizer(points.shape[1], codebook_num, _bits(codebook_size))
@@ -52,14 +66,14 @@ def opq(vectors, codebook_num, codebook_size, *, seed=2020, kmeans_iterations=20
     rotation.pq = parts
     rotation.max_train_points = len(points)
     rotation.train(points)
-    return _product_codes(rotation.apply(points), codebook_num, codebook_size, seed, kmeans_iterations)
+    return _product_codes(rotation.apply(points), codebook_num, codebook_size, seed=seed, iterations=kmeans_iterations)
 
 
-def check_parts(shape, codebook_num, codebook_size):
+def check_parts(shape: tuple[int, ...], codebook_num: int, codebook_size: int) -> None:
     """Check what both kinds need.
 
     Raises:
-        SettingError
+        SettingError: the vectors cannot be split into so many parts, or the codes are not made of bits.
     """
     _, d = shape
     if d % codebook_num:
@@ -68,16 +82,16 @@ def check_parts(shape, codebook_num, codebook_size):
     check_codes_of_bits(codebook_size)
 
 
-def _bits(codebook_size):
+def _bits(codebook_size: int) -> int:
     return codebook_size.bit_length() - 1
 
 
-def _take_all_points(clustering, seed, iterations, n):
+def _take_all_points(clustering: Any, seed: int, iterations: int, n: int) -> None:
     clustering.seed, clustering.niter = seed % (1 << 31), iterations
     clustering.min_points_per_centroid, clustering.max_points_per_centroid = 1, n
 
 
-def _product_codes(points, codebook_num, codebook_size, seed, iterations):
+def _product_codes(points: np.ndarray, codebook_num: int, codebook_size: int, *, seed: int, iterations: int) -> Quantised:
     faiss = faiss_library()
     parts = faiss.ProductQuantizer(points.shape[1], codebook_num, _bits(codebook_size))
     _take_all_points(parts.cp, seed, iterations, len(points))

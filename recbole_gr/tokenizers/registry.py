@@ -1,34 +1,53 @@
 """The kinds of tokenizers by name, to which other packages can add theirs.
 
 A tokenizer is a function ``(vectors, codebook_num, codebook_size, *, seed, ...) -> Quantised``. Its further keyword-only
-parameters are its settings: each is a config key of the same name, with the same default. If it has parameters named
-``device`` and ``show_progress``, it is told the run's.
+parameters are its settings: each is a config key of the same name, with the same default. An annotation
+``name: Annotated[int, Field(description="One sentence.", ge=1)] = 20`` says what a setting means and allows; it is checked
+before any work and stands in the documentation. Parameters named ``device`` and ``show_progress`` get the values of the run.
 """
 
 import inspect
+import math
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from recbole_gr.utils.errors import SettingError
-from recbole_gr.tokenizers.controls import lsh, random
+import annotated_types
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from recbole_gr.tokenizers.baselines import lsh, random
 from recbole_gr.tokenizers.product import opq, pq
 from recbole_gr.tokenizers.rkmeans import rkmeans
-from recbole_gr.tokenizers.trained import rqvae, rvq
+from recbole_gr.tokenizers.rqvae import rqvae, rvq
+from recbole_gr.utils.errors import SettingError
 from recbole_gr.version import __version__
+
+#: A function as the module describes; the settings differ from one to the next.
+Tokenizer = Callable[..., Any]
 
 #: Where a package names its tokenizers, ``name = package.module:function``.
 ENTRY_POINTS = "recbole_gr.tokenizers"
 #: Parameters that a run fills in by itself.
 GIVEN_BY_THE_RUN = ("seed", "device", "show_progress")
 
-_TOKENIZERS = {"rkmeans": rkmeans, "rvq": rvq, "rqvae": rqvae, "opq": opq, "pq": pq, "random": random, "lsh": lsh}
+_TOKENIZERS: dict[str, Tokenizer] = {
+    "rkmeans": rkmeans,
+    "rvq": rvq,
+    "rqvae": rqvae,
+    "opq": opq,
+    "pq": pq,
+    "random": random,
+    "lsh": lsh,
+}
 
 
-def add_tokenizer(name, function):
+def add_tokenizer(name: str, function: Tokenizer) -> None:
     """Make a tokenizer known in this process; one that is named as an entry point is known everywhere.
 
     Args:
-        name (str): for ``tokenizer: name``.
-        function (callable): as the module describes.
+        name: for ``tokenizer: name``.
+        function: as the module describes.
 
     Raises:
         SettingError: the name is taken by another function, or a setting has no default.
@@ -39,12 +58,12 @@ def add_tokenizer(name, function):
     _TOKENIZERS[name] = function
 
 
-def tokenizer_names():
+def tokenizer_names() -> list[str]:
     """Names of all tokenizers, ours first."""
     return [*_TOKENIZERS, *(point.name for point in entry_points(group=ENTRY_POINTS) if point.name not in _TOKENIZERS)]
 
 
-def find_tokenizer(name):
+def find_tokenizer(name: str) -> Tokenizer:
     """The function of a name.
 
     Raises:
@@ -60,13 +79,13 @@ def find_tokenizer(name):
                 reason = f"{type(error).__name__}: {error}"
                 raise SettingError("tokenizer", name, f"[{point.value}] cannot be imported ({reason})") from error
             if not callable(function):
-                raise SettingError("tokenizer", name, f"[{point.value}] is no function")
+                raise SettingError("tokenizer", name, f"[{point.value}] is not a function")
             return function
     raise SettingError("tokenizer", name, f"must be one of {', '.join(tokenizer_names())}")
 
 
-def settings_of(function):
-    """The settings of a tokenizer and their defaults, a dict.
+def settings_of(function: Tokenizer) -> dict[str, Any]:
+    """The settings of a tokenizer and their defaults.
 
     Raises:
         SettingError: a setting has no default.
@@ -79,36 +98,123 @@ def settings_of(function):
     return settings
 
 
-def all_settings():
-    """The settings of all tokenizers and their defaults, a dict; of several of one name, the first default counts."""
-    defaults = {}
+def setting_fields(function: Tokenizer) -> dict[str, FieldInfo]:
+    """The settings of a tokenizer with type, default, bounds and description, by key.
+
+    A setting without annotation, as another package may have it, is a field of type ``Any`` with its default.
+
+    Raises:
+        SettingError: a setting has no default.
+    """
+    hints: dict[str, Any] = {}
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except (NameError, TypeError):  # annotations of others that only a type checker can read
+        pass
+    return {
+        name: FieldInfo.from_annotated_attribute(hints.get(name, Any), default) for name, default in settings_of(function).items()
+    }
+
+
+def all_settings() -> dict[str, Any]:
+    """The settings of all tokenizers and their defaults; of several of one name, the first default counts."""
+    return {key: field.default for key, field in all_setting_fields().items()}
+
+
+def all_setting_fields() -> dict[str, FieldInfo]:
+    """The settings of all tokenizers as :func:`setting_fields`; of several of one name, the first counts."""
+    fields: dict[str, FieldInfo] = {}
     for name in tokenizer_names():
         try:
-            defaults = {**settings_of(find_tokenizer(name)), **defaults}
+            fields = {**setting_fields(find_tokenizer(name)), **fields}
         except SettingError:  # a package that cannot be imported must not stop a run that does without it
             continue
-    return defaults
+    return fields
 
 
-def is_ours(function):
+def check_tokenizer_settings(settings: Mapping[str, Any], function: Tokenizer | None = None) -> None:
+    """Check values against the annotations of the tokenizers' parameters.
+
+    Args:
+        settings: values by key; keys that no tokenizer of this package has are left alone.
+        function: a tokenizer whose own annotations come first; None: those of this package's tokenizers alone.
+
+    Raises:
+        SettingError: one line with key, value and what is allowed.
+    """
+    fields: dict[str, FieldInfo] = {}
+    for known in filter(is_ours, _TOKENIZERS.values()):
+        fields = {**setting_fields(known), **fields}
+    if function is not None:
+        fields |= {key: field for key, field in setting_fields(function).items() if field.annotation is not Any}
+    for key, value in settings.items():
+        if key in fields and not _fits(fields[key], value):
+            raise SettingError(key, value, allowed_values(fields[key]))
+
+
+def _fits(field: FieldInfo, value: Any) -> bool:
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if isinstance(value, list) and get_origin(field.annotation) is tuple:  # as yaml has it
+        value = tuple(value)
+    annotated: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    adapter: TypeAdapter[Any] = TypeAdapter(annotated, config=ConfigDict(arbitrary_types_allowed=True))
+    try:
+        adapter.validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def allowed_values(field: FieldInfo) -> str:
+    """What a field allows, in words: ``must be a whole number of at least 1``."""
+    kind = field.annotation
+    if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("allowed"):
+        return str(field.json_schema_extra["allowed"])
+    if get_origin(kind) is Literal:
+        return f"must be one of {', '.join(map(str, get_args(kind)))}"
+    if kind is bool:
+        return "must be True or False"
+    words = _bounds(field.metadata)
+    if kind is int:
+        return f"must be a whole number{' of' if words.startswith('at least') else ''} {words}".rstrip()
+    if kind is float:
+        return f"must be a number {words}".rstrip()
+    return f"must be of type {getattr(kind, '__name__', kind)}"
+
+
+def _bounds(metadata: list[Any]) -> str:
+    words = []
+    for kind, word, name in (
+        (annotated_types.Gt, "above", "gt"),
+        (annotated_types.Ge, "at least", "ge"),
+        (annotated_types.Lt, "below", "lt"),
+        (annotated_types.Le, "at most", "le"),
+    ):
+        words += [f"{word} {getattr(bound, name)}" for bound in metadata if isinstance(bound, kind)]
+    return " and ".join(words)
+
+
+def is_ours(function: Tokenizer) -> bool:
     """Whether a tokenizer comes with this package."""
     return function.__module__.startswith("recbole_gr.")
 
 
-def fingerprint(function):
+def fingerprint(function: Tokenizer) -> str | None:
     """What changes when a tokenizer may make other codes: our version, or the source of another's module.
 
     Returns:
-        str: None where the source is not to be had, as in an interactive session.
+        None where the source cannot be read, as in an interactive session.
     """
     if is_ours(function):
         return __version__
+    module = inspect.getmodule(function)
     try:
-        return inspect.getsource(inspect.getmodule(function))
+        return None if module is None else inspect.getsource(module)
     except (OSError, TypeError):
         return None
 
 
-def given_by_the_run(function):
-    """Which of :data:`GIVEN_BY_THE_RUN` a tokenizer wants to know."""
+def given_by_the_run(function: Tokenizer) -> list[str]:
+    """Which of :data:`GIVEN_BY_THE_RUN` a tokenizer has as parameters."""
     return [name for name in GIVEN_BY_THE_RUN if name in inspect.signature(function).parameters]

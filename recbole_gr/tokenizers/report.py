@@ -1,30 +1,32 @@
 """One page on a catalogue's semantic IDs: measures, plots, and items that share a prefix."""
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from recbole_gr.utils.atomic_files import written_whole
+from recbole_gr.tokenizers.measures import NEIGHBOURS, quantised_levels
+from recbole_gr.tokenizers.semantic_ids import SemanticIDs, number_groups
+from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.page_look import STYLE
-from recbole_gr.tokenizers.diagnostics import NEIGHBOURS, quantised_levels
-from recbole_gr.tokenizers.groups import number_groups
 
 EXAMPLE_GROUPS, ITEMS_OF_A_GROUP, LETTERS_OF_A_TEXT = 12, 6, 110
 EXAMPLE_DEPTH = 2
 SEED = 2020
 
 
-def write_report(path, name, ids, measures, item_names):
+def write_report(path: str, name: str, ids: SemanticIDs, measures: dict[str, Any], *, item_names: Sequence[str]) -> None:
     """Write the page, a single HTML file that needs no network.
 
     Args:
         path (str): where to.
         name (str): of the dataset.
         ids (SemanticIDs): the codes.
-        measures (dict): from :func:`recbole_gr.tokenizers.diagnostics.diagnose`.
+        measures (dict): from :func:`recbole_gr.tokenizers.measures.diagnose`.
         item_names (sequence of str): ``[n_items]``, what to call each item; entry 0 is padding.
     """
     codes = ids.codes[1:, : quantised_levels(ids)]
@@ -43,11 +45,11 @@ def write_report(path, name, ids, measures, item_names):
         _group_table(*_largest_groups(codes), names),
         f"<h2>Where the codes come from</h2><pre>{escape(json.dumps(ids.source, indent=1))}</pre>",
     ]
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(_page(title, "\n".join(parts)))
 
 
-def _page(title, body):
+def _page(title: str, body: str) -> str:
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -64,7 +66,7 @@ def _page(title, body):
 """
 
 
-def _tiles(measures):
+def _tiles(measures: dict[str, Any]) -> str:
     tiles = [
         (f"{measures['items']:,}", "items"),
         (f"{measures['unique_share']:.2%}", "distinct IDs"),
@@ -93,7 +95,7 @@ LEVEL_COLUMNS = {
 }
 
 
-def _level_table(measures):
+def _level_table(measures: dict[str, Any]) -> str:
     present = [name for name in LEVEL_COLUMNS if measures.get(name)]
     head = "".join(f'<th class="number">{LEVEL_COLUMNS[name]}</th>' for name in present)
     rows = []
@@ -104,16 +106,16 @@ def _level_table(measures):
     return f'<div class="wide"><table><tr><th>level</th>{head}</tr>{"".join(rows)}</table></div>'
 
 
-def _explanation():
+def _explanation() -> str:
     return (
-        '<p class="small">Reconstruction error: the share of the vectors\' variance that is left when each code stands for the mean of '
-        "what the levels before it left over. Neighbours: of an item's "
+        "<p class=\"small\">Reconstruction error: the share of the vectors' variance that is left when each code stands for the mean "
+        "residual of its items after the levels before it. Neighbours: of an item's "
         f"{NEIGHBOURS} nearest by cosine, those whose IDs begin with the same codes. Category: of the pairs of items with the "
         "same prefix, those of one category. Perplexity: the number of codes that would be as varied if all were used alike.</p>"
     )
 
 
-def _plots(ids, codes, measures):
+def _plots(ids: SemanticIDs, codes: np.ndarray, measures: dict[str, Any]) -> Iterator[str]:
     yield _plot("Items per code, the most common first", _use_of_codes(ids, codes))
     comparisons = {
         "reconstruction_error": "reconstruction error",
@@ -137,13 +139,13 @@ def _plots(ids, codes, measures):
         yield _plot("Loss of the tokenizer's training", [line], xaxis_title="share of the steps", yaxis_title="loss")
 
 
-def _use_of_codes(ids, codes):
+def _use_of_codes(ids: SemanticIDs, codes: np.ndarray) -> Iterator[go.Scatter]:
     for level, size in enumerate(ids.codebook_sizes[: codes.shape[1]]):
         counts = np.sort(np.bincount(codes[:, level], minlength=size))[::-1]
         yield go.Scatter(x=np.arange(size), y=counts, name=f"level {level}", line={"shape": "hv"})
 
 
-def _plot(title, traces, **layout):
+def _plot(title: str, traces: Iterable[Any], **layout: Any) -> str:
     figure = go.Figure(list(traces))
     clear = "rgba(0,0,0,0)"
     grey = {"gridcolor": "rgba(128,128,128,.25)", "zerolinecolor": "rgba(128,128,128,.4)"}
@@ -162,7 +164,7 @@ def _plot(title, traces, **layout):
     return f"<h2>{title}</h2>{plot}"
 
 
-def _example_groups(codes, depth):
+def _example_groups(codes: np.ndarray, depth: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Some groups of at least three items, or two if none has more, with the same first codes: prefixes and rows."""
     group = number_groups(codes[:, :depth])
     sizes = np.bincount(group)
@@ -172,7 +174,7 @@ def _example_groups(codes, depth):
     return [codes[rows[0], :depth] for rows in members], members
 
 
-def _largest_groups(codes):
+def _largest_groups(codes: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The largest groups of items whose codes are all the same."""
     group = number_groups(codes)
     sizes = np.bincount(group)
@@ -181,11 +183,11 @@ def _largest_groups(codes):
     return [codes[rows[0]] for rows in members], members
 
 
-def _group_table(prefixes, members, names):
+def _group_table(prefixes: list[np.ndarray], members: list[np.ndarray], names: np.ndarray) -> str:
     if not members:
         return "<p>There are none.</p>"
     rows = []
-    for prefix, items in zip(prefixes, members):
+    for prefix, items in zip(prefixes, members, strict=True):
         texts = [str(names[item])[:LETTERS_OF_A_TEXT] for item in items[:ITEMS_OF_A_GROUP]]
         listed = "".join(f"<li>{escape(text)}</li>" for text in texts)
         more = f"<li>and {len(items) - len(texts):,} more</li>" if len(items) > len(texts) else ""

@@ -1,17 +1,76 @@
-"""SemanticIDs: the codes of every item, and everything downstream needs to know about them."""
+"""What travels between tokenizers and models: the codes of every item, before and after collisions are resolved."""
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
+from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.errors import DataError
-from recbole_gr.utils.atomic_files import written_whole
-from recbole_gr.tokenizers.groups import number_groups
+
+if TYPE_CHECKING:
+    import torch
 
 #: The most codes of all levels together; each is a row of an embedding and of an output layer.
 MAX_VOCABULARY = 1 << 24
+#: Rows of residuals that are worked on at a time: few enough to stay in the processor's cache.
+ROWS_IN_CACHE = 1 << 11
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """Codes of all items, before collisions are resolved.
+
+    Args:
+        codes (np.ndarray): int ``[n, L]``, one row per item, no padding row.
+        last_residual (np.ndarray): float32 ``[n, d']``, what the last level quantised; None if codes have no geometry,
+            and to a collision rule all codes are equally near.
+        codebooks (list of np.ndarray): per level float32 ``[W, d']``, what its codes stand for; None if codes have no
+            geometry. Collision rules that move an item to another code of the last level go by its distances to the last.
+        training (dict): what making them showed (losses, revived codes), for the run record; plain json values.
+    """
+
+    codes: np.ndarray
+    last_residual: np.ndarray | None = None
+    codebooks: list[np.ndarray] | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def last_distances(self, rows: np.ndarray, n_codes: int) -> "torch.Tensor":
+        """Squared distances of items to the ``n_codes`` codes of the last level, float32 ``[rows, W]``."""
+        import torch
+
+        distances = torch.zeros(len(rows), n_codes)
+        if self.last_residual is not None and self.codebooks is not None:
+            codebook = torch.from_numpy(self.codebooks[-1]).float()
+            lengths = codebook.square().sum(dim=1)
+            for here, residual in self._last_residuals(rows):
+                torch.addmm(lengths, residual, codebook.T, alpha=-2, out=distances[here])
+                distances[here] += torch.linalg.vector_norm(residual, dim=1, keepdim=True).square()
+        return distances.clamp_(min=0)
+
+    def distances_to_own(self, rows: np.ndarray) -> "torch.Tensor":
+        """Squared distances of items to their own code of the last level, float32 ``[rows]``."""
+        import torch
+
+        distances = torch.zeros(len(rows))
+        if self.last_residual is not None and self.codebooks is not None:
+            codebook, own = torch.from_numpy(self.codebooks[-1]).float(), torch.as_tensor(self.codes[rows, -1])
+            for here, residual in self._last_residuals(rows):
+                distances[here] = residual.sub_(codebook.index_select(0, own[here])).square_().sum(dim=1)
+        return distances
+
+    def _last_residuals(self, rows: np.ndarray) -> "Iterator[tuple[slice, torch.Tensor]]":
+        """Yield ``(slice of rows, residuals)``, of so few rows at a time that they stay in the processor's cache."""
+        import torch
+
+        residuals = torch.from_numpy(self.last_residual)
+        for start in range(0, len(rows), ROWS_IN_CACHE):
+            here = slice(start, start + ROWS_IN_CACHE)
+            yield here, residuals.index_select(0, torch.as_tensor(rows[here])).float()
 
 
 @dataclass(frozen=True)
@@ -29,11 +88,11 @@ class SemanticIDs:
     """
 
     codes: np.ndarray
-    codebook_sizes: tuple
+    codebook_sizes: tuple[int, ...]
     collision: str
-    source: dict = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         codes = np.asarray(self.codes)
         if codes.dtype.kind not in "iu":
             raise DataError(f"semantic IDs: codes must be whole numbers, not {codes.dtype}")
@@ -55,23 +114,23 @@ class SemanticIDs:
         object.__setattr__(self, "codes", np.ascontiguousarray(codes, dtype=np.int32))
 
     @property
-    def n_items(self):
+    def n_items(self) -> int:
         """Number of items, the padding item included, as RecBole counts."""
         return len(self.codes)
 
     @property
-    def n_levels(self):
+    def n_levels(self) -> int:
         """Number of codes of an item."""
         return self.codes.shape[1]
 
-    def digest(self):
+    def digest(self) -> str:
         """Sixteen hex digits that change when any code or codebook size does."""
         content = hashlib.sha256(self.codes.tobytes())
         content.update(repr((self.codes.shape, self.codebook_sizes)).encode())
         return content.hexdigest()[:16]
 
-    def statistics(self):
-        """What one looks at before training anything.
+    def statistics(self) -> dict[str, Any]:
+        """Measures of the codes alone, to look at before anything is trained.
 
         Returns:
             dict: ``items``, ``levels``, ``codebook_sizes``, ``unique_share`` (distinct IDs / items),
@@ -98,18 +157,18 @@ class SemanticIDs:
             "collision": self.collision,
         }
 
-    def save(self, path):
-        """Write an ``.npz`` of plain arrays."""
+    def save(self, path: str) -> None:
+        """Write an ``.npz`` of plain arrays, by an atomic write."""
         meta = {"codebook_sizes": self.codebook_sizes, "collision": self.collision, "source": self.source}
-        with written_whole(path, "wb") as file:
+        with atomic_write(path, "wb") as file:
             np.savez(file, codes=self.codes, meta=np.array(json.dumps(meta)))
 
     @classmethod
-    def load(cls, path):
-        """Read what :meth:`save` wrote.
+    def load(cls, path: str) -> "SemanticIDs":
+        """Read a file of :meth:`save`.
 
         Raises:
-            DataError: the file is no such ``.npz``.
+            DataError: the file is not such an ``.npz``.
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
@@ -119,3 +178,19 @@ class SemanticIDs:
             raise DataError(f"{path}: {error}") from None
         except Exception as error:  # numpy and zipfile meet noise with nearly any exception
             raise DataError(f"{path}: not a semantic-ID file written by SemanticIDs.save ({error})") from error
+
+
+def number_groups(codes: np.ndarray) -> np.ndarray:
+    """Equal rows get equal numbers, counted from 0.
+
+    Args:
+        codes (np.ndarray): int ``[n, L]``, not negative.
+
+    Returns:
+        np.ndarray: int64 ``[n]``.
+    """
+    group = np.zeros(len(codes), dtype=np.int64)
+    for level in range(codes.shape[1]):
+        # both factors are below 2**31, since groups are no more than items: no depth overflows
+        group = pd.factorize(group * (int(codes[:, level].max()) + 1) + codes[:, level])[0]
+    return group

@@ -1,29 +1,64 @@
-"""Rows of different lengths, laid one behind the other in flat tensors."""
+"""Arrays: rows read in chunks, and rows of different lengths that lie one after the other in flat tensors.
 
-import torch
+torch is imported inside the functions, so that what only reads rows does without it.
+"""
+
+import mmap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+ROWS_AT_ONCE = 1 << 15
 
 
-def ragged(count):
-    """For ``count[i]`` entries each: to which ``i`` an entry belongs, and the how-manieth of them it is.
+def chunks(vectors: np.ndarray, rows: int = ROWS_AT_ONCE) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield ``(slice, chunk)`` over the rows; of a memory map, only the chunk in use stays in memory."""
+    # writes to a map that is opened for copy-on-write would be lost
+    file = getattr(vectors, "_mmap", None) if isinstance(vectors, np.memmap) and vectors.mode in ("r", "r+") else None
+    for start in range(0, len(vectors), rows):
+        here = slice(start, start + rows)
+        yield here, vectors[here]
+        if file is not None and hasattr(mmap, "MADV_DONTNEED"):
+            file.madvise(mmap.MADV_DONTNEED)
+
+
+def copy_in_chunks(vectors: np.ndarray) -> np.ndarray:
+    """A float32 copy that can be written to."""
+    copy = np.empty(vectors.shape, dtype=np.float32)
+    for here, chunk in chunks(vectors):
+        copy[here] = chunk
+    return copy
+
+
+def ragged(count: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+    """For ``count[i]`` entries each: the ``i`` to which each entry belongs, and its position there.
 
     Args:
-        count (torch.Tensor): int64 ``[rows]``.
+        count: int64 ``[rows]``.
 
     Returns:
-        tuple: two int64 tensors ``[count.sum()]``.
+        Two int64 tensors ``[count.sum()]``.
     """
+    import torch
+
     owner = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
     return owner, nth_of(owner, count)
 
 
-def nth_of(owner, count):
-    """The how-manieth of its owner each entry is, counted from 0, where entries are sorted by owner.
+def nth_of(owner: "torch.Tensor", count: "torch.Tensor") -> "torch.Tensor":
+    """The position of each entry among those of its owner, counted from 0, where entries are sorted by owner.
 
     Args:
-        owner (torch.Tensor): int64 ``[entries]``.
-        count (torch.Tensor): int64 ``[owners]``, entries of each.
+        owner: int64 ``[entries]``.
+        count: int64 ``[owners]``, entries of each.
 
     Returns:
-        torch.Tensor: int64 ``[entries]``.
+        int64 ``[entries]``.
     """
+    import torch
+
     return torch.arange(len(owner), device=owner.device) - (count.cumsum(0) - count)[owner]

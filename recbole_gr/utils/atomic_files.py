@@ -1,23 +1,25 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes: a reader sees all of a file or none of it."""
 
 import contextlib
 import os
 import uuid
+from collections.abc import Iterator
+from typing import IO, Any
 
 
 @contextlib.contextmanager
-def written_whole(path, mode="w"):
-    """A file to write to, under a temporary name in the same folder; it gets its own name when all is written.
+def atomic_write(path: str, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file in the same folder, which is renamed to ``path`` at the end of the block.
 
     Args:
-        path (str): its own name; a file that has it already is replaced.
-        mode (str): ``w`` for UTF-8 text, ``wb`` for bytes.
+        path: where to; a file of this name is replaced.
+        mode: ``w`` for UTF-8 text, ``wb`` for bytes.
 
     Yields:
-        file: open for writing.
+        The file, open for writing.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written; then nothing is left behind.
     """
     temporary = f"{path}.{os.getpid()}-{uuid.uuid4().hex}.tmp"
     try:

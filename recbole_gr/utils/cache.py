@@ -16,7 +16,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from recbole_gr.utils.errors import SettingError
-from recbole_gr.utils.atomic_files import written_whole
+from recbole_gr.utils.atomic_files import atomic_write
 
 _ENTRY = "_entry"  # the array that holds an entry's key, checksum and metadata, as a JSON string
 
@@ -139,7 +139,7 @@ def _load(path, key):
 
 def _save(path, key, arrays, metadata):
     entry = json.dumps({"key": key, "checksum": digest(arrays, metadata), "metadata": metadata})
-    with written_whole(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         np.savez(file, **{_ENTRY: np.array(entry)}, **arrays)
 
 

@@ -1,8 +1,11 @@
-"""Models of the Hugging Face hub, in its local cache or to be downloaded, for text encoders and language models.
+"""Models of the Hugging Face hub, in its local cache or to be downloaded, for text encoders and language models; quiet loading.
 
-``huggingface_hub`` is imported inside the functions: it costs time that runs with local models need not spend.
+``huggingface_hub`` is imported inside the functions: runs with local models do not need it.
 """
 
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _HUB_TIMEOUT = 5  # seconds for a sign of life
@@ -15,7 +18,7 @@ class NotOnHub(Exception):
     """The hub does not give a model; the message is the kind of the error and the first line of what it says."""
 
 
-def is_hub_name(name):
+def is_hub_name(name: str) -> bool:
     """Whether the hub could have a model of this name.
 
     Args:
@@ -33,7 +36,7 @@ def is_hub_name(name):
     return True
 
 
-def find_on_hub(names):
+def find_on_hub(names: Sequence[str]) -> str:
     """The first of these models that is wholly in the local hub cache, else the first that the hub has.
 
     Args:
@@ -56,14 +59,14 @@ def find_on_hub(names):
             HfApi().model_info(name, timeout=_HUB_TIMEOUT)
             return name
         except RepositoryNotFoundError as error:
-            reason = error
+            reason: Exception = error
         except Exception as error:  # the hub client's own, and those of whichever HTTP library it uses
             reason = error
             break
     raise NotOnHub(in_short(reason)) from reason
 
 
-def download_from_hub(name):
+def download_from_hub(name: str) -> str:
     """Download a model without the copies of its weights in other formats.
 
     Args:
@@ -85,13 +88,13 @@ def download_from_hub(name):
         raise NotOnHub(in_short(error)) from error
 
 
-def in_short(error):
+def in_short(error: BaseException) -> str:
     """The kind of an error and the first line of what it says, as str."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
-def _cached_snapshot(name):
+def _cached_snapshot(name: str) -> str | None:
     """The folder of a model in the hub cache; None where its weights are not or not wholly there."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -101,7 +104,35 @@ def _cached_snapshot(name):
             folder = snapshot_download(name, ignore_patterns=ignored, local_files_only=True)
         except LocalEntryNotFoundError:
             continue
-        # A look at the config or the tokenizer leaves a snapshot, too.
+        # Loading only the config or the tokenizer leaves a snapshot, too.
         if any(path.suffix in (".safetensors", ".bin") for path in Path(folder).rglob("*")):
             return folder
     return None
+
+
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[list[str]]:
+    """Keeps the progress bars and messages of loading off the terminal; yields the list of its messages."""
+    from transformers.utils import logging as transformers_logging
+
+    messages: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    loggers = {name: logging.getLogger(name) for name in ("transformers", "sentence_transformers")}
+    before = {name: (logger.handlers, logger.propagate, logger.level) for name, logger in loggers.items()}
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        for logger in loggers.values():
+            logger.handlers, logger.propagate = [Collect()], False
+            logger.setLevel(logging.WARNING)
+        yield messages
+    finally:
+        for name, logger in loggers.items():
+            logger.handlers, logger.propagate, level = before[name]
+            logger.setLevel(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

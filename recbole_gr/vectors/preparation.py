@@ -1,12 +1,14 @@
-"""Vectors made ready to be quantised: several parts joined by weight, fewer dimensions, equal variances."""
+"""Vectors prepared for quantisation: several parts joined by weight, fewer dimensions, equal variances."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
+from recbole_gr.utils.arrays import chunks
 from recbole_gr.utils.errors import SettingError
-from recbole_gr.utils.memory import pieces
 
 
-def join_vectors(parts, weights):
+def join_vectors(parts: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
     """Several vectors per item side by side, each part at unit length times its weight.
 
     So the squared distance of two items is the sum of the parts' squared distances, each times its weight squared,
@@ -21,9 +23,9 @@ def join_vectors(parts, weights):
     """
     joined = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)), np.float32)
     first = 0
-    for part, weight in zip(parts, weights):
+    for part, weight in zip(parts, weights, strict=True):
         last = first + part.shape[1]
-        for here, rows in pieces(part):
+        for here, rows in chunks(part):
             rows = rows.astype(np.float64)  # squares of what float32 holds can exceed it
             length = np.linalg.norm(rows, axis=1, keepdims=True)
             joined[here, first:last] = weight * rows / np.where(length > 0, length, 1)
@@ -31,11 +33,11 @@ def join_vectors(parts, weights):
     return joined
 
 
-def reduce_vectors(vectors, pca_dimension=None, whiten=False):
-    """The vectors along their principal axes; the vectors themselves if neither is asked for.
+def reduce_vectors(vectors: np.ndarray, pca_dimension: int | None = None, whiten: bool = False) -> np.ndarray:
+    """The vectors along their principal axes; the vectors themselves with neither setting.
 
     Args:
-        vectors (numpy.ndarray): float32 ``[n_items x d]``; row 0 is padding and plays no part.
+        vectors (numpy.ndarray): float32 ``[n_items x d]``; row 0 is padding and is not used.
         pca_dimension (int): how many axes are kept, those of the largest variance first; None keeps all, or when
             whitening, all along which the vectors vary by more than the rounding of float32.
         whiten (bool): give every axis the variance 1.
@@ -53,7 +55,7 @@ def reduce_vectors(vectors, pca_dimension=None, whiten=False):
         limit = f"{items}, the number of items" if items < dimension else f"{dimension}, the dimension of the vectors"
         raise SettingError("pca_dimension", pca_dimension, f"must be at most {limit}")
     mean, axes, deviation = _principal_axes(vectors[1:])
-    # What float32 sums of so many terms lose, ten times over; it goes by the size of the numbers, not by their spread.
+    # Ten times the rounding error of float32 sums of so many terms; it depends on the size of the numbers, not on their spread.
     rounding = 10 * np.sqrt(dimension) * np.finfo(np.float32).eps * max(deviation[0], np.abs(mean).max())
     varying = int((deviation > rounding).sum())
     if whiten and (varying == 0 or (pca_dimension or 0) > varying):
@@ -62,21 +64,21 @@ def reduce_vectors(vectors, pca_dimension=None, whiten=False):
     kept = pca_dimension or varying
     scale = deviation[:kept] if whiten else np.ones(kept)
     reduced = np.zeros((len(vectors), kept), np.float32)
-    for here, rows in pieces(vectors[1:]):
+    for here, rows in chunks(vectors[1:]):
         reduced[1:][here] = (rows - mean) @ axes[:kept].T / scale
     return reduced
 
 
-def _principal_axes(vectors):
+def _principal_axes(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The mean ``[d]``, the axes ``[d x d]`` by falling variance, and the standard deviations ``[d]``, float64."""
-    mean = sum(rows.sum(axis=0, dtype=np.float64) for _, rows in pieces(vectors)) / len(vectors)
-    # Piece by piece and centred first: no second copy of the vectors, and in float64, where little is lost.
+    mean = sum(rows.sum(axis=0, dtype=np.float64) for _, rows in chunks(vectors)) / len(vectors)
+    # Chunk by chunk and centred first: no second copy of the vectors, and in float64, where little is lost.
     scatter = np.zeros((len(mean), len(mean)))
-    for _, rows in pieces(vectors):
+    for _, rows in chunks(vectors):
         centred = rows - mean
         scatter += centred.T @ centred
     variance, axes = np.linalg.eigh(scatter / max(len(vectors) - 1, 1))
     variance, axes = variance[::-1], axes.T[::-1]
-    # An axis has no direction of its own; the same one on every machine makes the same vectors.
+    # The sign of an axis is arbitrary; with the same one on every machine the vectors are the same.
     largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
     return mean, axes * np.sign(largest), np.sqrt(variance.clip(min=0))

@@ -1,7 +1,7 @@
 """Texts to vectors, by any encoder that sentence-transformers can load.
 
-``sentence_transformers`` is imported inside the functions: it costs seconds, which runs with vectors at hand need not
-wait for.
+``sentence_transformers`` is imported inside the functions: it costs seconds, and runs with vectors from a file do not
+need it.
 """
 
 import hashlib
@@ -9,14 +9,15 @@ import importlib.util
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from recbole_gr.vectors.hub import NotOnHub, download_from_hub, find_on_hub, in_short, is_hub_name
-from recbole_gr.vectors.quiet import quiet_loading
 from recbole_gr.utils.errors import DataError, SettingError
+from recbole_gr.vectors.hub import NotOnHub, download_from_hub, find_on_hub, in_short, is_hub_name, quiet_loading
 
 DEFAULT_TEXT_ENCODER = "all-MiniLM-L6-v2"
 
@@ -29,15 +30,20 @@ _NEWLY_INITIALIZED = re.compile(r"newly initialized: \[(.*)\]")
 
 
 def encode_texts(
-    texts, text_encoder=DEFAULT_TEXT_ENCODER, batch_size=64, max_tokens=128, device="cpu", show_progress=True
-):
+    texts: Sequence[str],
+    text_encoder: str = DEFAULT_TEXT_ENCODER,
+    batch_size: int = 64,
+    max_tokens: int | None = 128,
+    device: str = "cpu",
+    show_progress: bool = True,
+) -> np.ndarray:
     """One vector per text.
 
     A sentence-transformers folder is used as its authors made it. A plain transformers encoder (T5 and its kin, of
     which the encoder alone is loaded, BERT, ...) gets the mean of the last hidden states over the tokens of the text.
 
     Equal texts are encoded once. An empty text, that of padding among them, gets a vector of zeros: the encoder's
-    vector of "" would put the items that nothing is known of beside some that it happens to resemble.
+    vector of "" would put items without a text beside some that it happens to resemble.
 
     Args:
         texts (list of str): ``[n]``.
@@ -55,12 +61,12 @@ def encode_texts(
         SettingError: if the encoder cannot be found or loaded.
         DataError: if all texts are empty, or if a vector is not finite.
     """
-    texts = np.array(texts, dtype=object)
+    all_texts = np.array(texts, dtype=object)
     filled = np.flatnonzero([bool(text) for text in texts])
     if not len(filled):
         raise DataError("there is no text to encode: all item texts are empty")
     # Not numpy.unique: its array of fixed-width strings gives every text the room of the longest.
-    codes, distinct = pd.factorize(texts[filled])
+    codes, distinct = pd.factorize(all_texts[filled])
     model = _load(fetch_text_encoder(resolve_text_encoder(text_encoder)), text_encoder, max_tokens, device)
     logging.getLogger().info(
         f"Encoding {len(distinct)} distinct texts of {len(filled)} items with {text_encoder}, "
@@ -70,11 +76,11 @@ def encode_texts(
     encoded = np.asarray(encoded, dtype=np.float32)
     vectors = np.zeros((len(texts), encoded.shape[1]), np.float32)
     vectors[filled] = encoded[codes]
-    _check_finite(vectors, texts, text_encoder)
+    _check_finite(vectors, all_texts, text_encoder)
     return vectors
 
 
-def resolve_text_encoder(text_encoder):
+def resolve_text_encoder(text_encoder: str) -> str:
     """Finds the encoder, or fails within seconds, before any long work.
 
     Args:
@@ -97,11 +103,11 @@ def resolve_text_encoder(text_encoder):
     if text_encoder.startswith((".", "~", os.sep)) or text_encoder.count("/") > 1:
         raise _unusable(text_encoder, "there is no such folder")
     if text_encoder in _BUNDLED_NAMES and (package := importlib.util.find_spec(_BUNDLED_PACKAGE)):
-        return os.path.join(package.submodule_search_locations[0], "model")
+        return os.path.join((package.submodule_search_locations or [""])[0], "model")
     return _resolve_hub_name(text_encoder)
 
 
-def fetch_text_encoder(resolved):
+def fetch_text_encoder(resolved: str) -> str:
     """The folder of an encoder that :func:`resolve_text_encoder` found, downloaded when it has to be.
 
     Args:
@@ -122,7 +128,7 @@ def fetch_text_encoder(resolved):
         raise _unreachable(resolved, error) from error
 
 
-def encoder_identity(folder):
+def encoder_identity(folder: str) -> dict[str, list[Any]]:
     """What tells an encoder from another one under the same path.
 
     Args:
@@ -142,7 +148,7 @@ def encoder_identity(folder):
     }
 
 
-def encoder_precision(device):
+def encoder_precision(device: str) -> str:
     """The type an encoder computes in: bfloat16 on a GPU that has it, else float32.
 
     Never float16: the activations of T5 encoders exceed its range and end as NaN.
@@ -159,7 +165,7 @@ def encoder_precision(device):
     return "bfloat16" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
 
 
-def _resolve_hub_name(name):
+def _resolve_hub_name(name: str) -> str:
     if not is_hub_name(name):
         raise _unusable(name, "neither a folder nor a name on the Hugging Face hub (organisation/model)")
     try:
@@ -168,7 +174,7 @@ def _resolve_hub_name(name):
         raise _unreachable(name, error) from error
 
 
-def _load(folder, name, max_tokens, device):
+def _load(folder: str, name: str, max_tokens: int | None, device: str) -> Any:
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -181,7 +187,7 @@ def _load(folder, name, max_tokens, device):
     except Exception as error:  # a damaged or foreign folder raises nearly anything
         raise _unusable(name, f"the encoder in [{folder}] cannot be loaded ({in_short(error)})") from error
     _check_weights(reports, folder, name)
-    _check_tokenizer(model.tokenizer, folder, name)
+    _check_llm_tokenizer(model.tokenizer, folder, name)
     own_limit = model.max_seq_length
     if max_tokens is not None:
         if own_limit is not None and own_limit < max_tokens:
@@ -190,9 +196,9 @@ def _load(folder, name, max_tokens, device):
     return model
 
 
-def _check_weights(reports, folder, name):
+def _check_weights(messages: list[str], folder: str, name: str) -> None:
     """transformers fills weights that a checkpoint lacks with random numbers, and only says so in its report."""
-    reports = "\n".join(reports)
+    reports = "\n".join(messages)
     missing = _MISSING_WEIGHT.findall(reports)
     for keys in _NEWLY_INITIALIZED.findall(reports):
         missing += re.findall("'([^']+)'", keys)
@@ -204,18 +210,18 @@ def _check_weights(reports, folder, name):
         )
 
 
-def _check_tokenizer(tokenizer, folder, name):
+def _check_llm_tokenizer(llm_tokenizer: Any, folder: str, name: str) -> None:
     """transformers makes a tokenizer without words where a folder has none: every text would be a row of unknowns."""
-    if not hasattr(tokenizer, "get_vocab"):
+    if not hasattr(llm_tokenizer, "get_vocab"):
         return  # not one of transformers
-    words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    words = set(llm_tokenizer.get_vocab()) - set(llm_tokenizer.all_special_tokens)
     if len(words) <= 1:  # T5's has the word mark
         raise _unusable(name, f"[{folder}] lacks the files of the tokenizer, so that every word would be unknown")
-    if tokenizer.pad_token is None:
+    if llm_tokenizer.pad_token is None:
         raise _unusable(name, f"the tokenizer in [{folder}] has no padding token, without which texts make no batch")
 
 
-def _check_finite(vectors, texts, text_encoder):
+def _check_finite(vectors: np.ndarray, texts: np.ndarray, text_encoder: str) -> None:
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise DataError(
@@ -224,7 +230,7 @@ def _check_finite(vectors, texts, text_encoder):
         )
 
 
-def _sampled_sha256(path):
+def _sampled_sha256(path: Path) -> str:
     hasher = hashlib.sha256()
     size = path.stat().st_size
     with open(path, "rb") as file:
@@ -237,7 +243,7 @@ def _sampled_sha256(path):
     return hasher.hexdigest()
 
 
-def _unreachable(name, error):
+def _unreachable(name: str, error: NotOnHub) -> SettingError:
     return _unusable(
         name,
         f"not on disk, and the Hugging Face hub does not give it ({error}); with a network run "
@@ -246,5 +252,5 @@ def _unreachable(name, error):
     )
 
 
-def _unusable(text_encoder, reason):
+def _unusable(text_encoder: str, reason: str) -> SettingError:
     return SettingError("text_encoder", text_encoder, reason)

@@ -10,6 +10,7 @@ import os
 import pickle
 import types
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 import recbole.data.dataset
@@ -20,17 +21,19 @@ from recbole.utils import ModelType
 
 from recbole_gr.utils.cache import digest
 from recbole_gr.utils.errors import SettingError
-from recbole_gr.vectors.checks import count_of, fault_of
+from recbole_gr.vectors.vector_file import count_of, fault_of
 
 _USUAL_NAME = "item_embedding.weight"
 # What checkpoints of RecBole's models call while they are read; all of it is answered by stand-ins.
 _USUAL_PACKAGES = ("recbole", "recbole_gr", "torch", "numpy", "scipy", "yaml", "collections")
 # How Python 3.11.0 to 3.11.3 pickled the members of an Enum, and pickles before protocol 3 kept bytes.
 _USUAL_CALLS = ("builtins.getattr", "_codecs.encode")
-_MOST_NAMED = 8
+_MAX_NAMES = 8
 
 
-def read_checkpoint_vectors(path, item_tokens, dataset, data_path, parameter=None):
+def read_checkpoint_vectors(
+    path: str, item_tokens: np.ndarray, dataset: str, data_path: str, parameter: str | None = None
+) -> tuple[np.ndarray, dict[str, Any]]:
     """The item embedding of a trained model, one vector per item of the catalogue.
 
     The items are matched by their tokens, so the checkpoint may come from other filters than the catalogue's. For that
@@ -50,7 +53,7 @@ def read_checkpoint_vectors(path, item_tokens, dataset, data_path, parameter=Non
 
     Raises:
         SettingError: if the file is missing, is no checkpoint of RecBole, would run code, is of another dataset or
-            embeds no items, all before the dataset is loaded; if it is not plain which parameter is the item embedding,
+            embeds no items, all before the dataset is loaded; if it is not clear which parameter is the item embedding,
             if an item of the catalogue has no vector, or if a vector is not finite or all zeros.
     """
     settings, matrices = _read(path)
@@ -58,7 +61,7 @@ def read_checkpoint_vectors(path, item_tokens, dataset, data_path, parameter=Non
         raise _unusable(path, f"was trained on the dataset {settings['dataset']}, this one is {dataset}")
     candidates = _candidates(path, settings["model"], matrices, parameter)
     row_of = _item_ids(path, settings, data_path)
-    name = _choose(path, settings["model"], candidates, len(row_of), parameter)
+    name = _choose(path, settings["model"], candidates, len(row_of), parameter=parameter)
     without = [str(token) for token in item_tokens[1:] if token not in row_of]
     if without:
         raise _unusable(path, f"{count_of(without)} of the {len(item_tokens) - 1} of the catalogue have no embedding")
@@ -76,7 +79,7 @@ def read_checkpoint_vectors(path, item_tokens, dataset, data_path, parameter=Non
     }
 
 
-def _read(path):
+def _read(path: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """The settings of a checkpoint, and the floating-point matrices of its model by their names."""
     if not os.path.isfile(path):
         raise _unusable(path, "there is no such file")
@@ -85,7 +88,7 @@ def _read(path):
     if not zipped:  # what torch before 1.6 wrote, which takes another reader
         raise _unusable(path, "is not a checkpoint of RecBole (not a file of torch.save)")
     reader = types.ModuleType("stand_ins")
-    reader.Unpickler = _reader_for(path)
+    vars(reader)["Unpickler"] = _reader_for(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=reader)
     except SettingError:
@@ -104,11 +107,11 @@ def _read(path):
     return settings, {name: weight for name, weight in weights.items() if _is_matrix(weight)}
 
 
-def _reader_for(path):
+def _reader_for(path: str) -> type[pickle.Unpickler]:
     """A class of unpicklers that make tensors, containers and stand-ins, and refuse to call what is unusual."""
 
     class Reader(pickle.Unpickler):
-        def find_class(self, module, name):
+        def find_class(self, module: str, name: str) -> Any:
             full_name = f"{module}.{name}"
             if full_name == "collections.OrderedDict":
                 return OrderedDict
@@ -127,30 +130,37 @@ def _reader_for(path):
 class _StandIn:
     """In place of an object of a checkpoint; keeps what it would have been made from."""
 
-    def __new__(cls, *arguments, **named):
+    arguments: tuple[Any, ...]
+
+    def __new__(cls, *arguments: Any, **named: Any) -> "_StandIn":  # unpickling may leave out __init__
         made = super().__new__(cls)
         made.arguments = arguments
         return made
 
-    def __init__(self, *arguments, **named):
+    def __init__(self, *arguments: Any, **named: Any) -> None:
         pass
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
 class _Refusal:
     """In place of what is foreign; to name it is harmless, as for a model of one's own, to call it is not."""
 
-    def __new__(cls, *arguments, **named):
+    path: str
+    full_name: str
+
+    def __new__(cls, *arguments: Any, **named: Any) -> "_Refusal":
         raise _unusable(cls.path, f"would call {cls.full_name}, which checkpoints of RecBole do not; it was not run")
 
 
-def _is_matrix(weight):
+def _is_matrix(weight: Any) -> bool:
     return isinstance(weight, torch.Tensor) and weight.dim() == 2 and weight.is_floating_point()
 
 
-def _candidates(path, model, matrices, parameter):
+def _candidates(
+    path: str, model: str, matrices: dict[str, torch.Tensor], parameter: str | None
+) -> dict[str, torch.Tensor]:
     """The matrices that may be the item embedding, as far as names tell; at least one."""
     if not matrices:
         raise _unusable(path, f"{model} has no embeddings (no parameter is a matrix)")
@@ -167,7 +177,7 @@ def _candidates(path, model, matrices, parameter):
     return named
 
 
-def _item_ids(path, settings, data_path):
+def _item_ids(path: str, settings: dict[str, Any], data_path: str) -> dict[str, int]:
     """By item token, the item id in the dataset that a checkpoint was trained on; padding is one of them."""
     # Never initialised: what reads the command line and evaluates strings stays out.
     config = Config.__new__(Config)
@@ -181,7 +191,7 @@ def _item_ids(path, settings, data_path):
     return dataset.field2token_id[dataset.iid_field]
 
 
-def _dataset_class(settings):
+def _dataset_class(settings: dict[str, Any]) -> type[Dataset]:
     """Of RecBole's datasets, those with a knowledge graph leave out the items that it does not know."""
     own_class = getattr(recbole.data.dataset, f"{settings['model']}Dataset", Dataset)
     arguments = getattr(settings.get("MODEL_TYPE"), "arguments", ())
@@ -189,7 +199,7 @@ def _dataset_class(settings):
     return KnowledgeBasedDataset if of_graphs or issubclass(own_class, KnowledgeBasedDataset) else Dataset
 
 
-def _choose(path, model, candidates, items, parameter):
+def _choose(path: str, model: str, candidates: dict[str, torch.Tensor], items: int, *, parameter: str | None) -> str:
     """The name of the one candidate with a row for each item; a mask token may have one more row, at the end."""
     fitting = {name: matrix for name, matrix in candidates.items() if len(matrix) in (items, items + 1)}
     if len(fitting) == 1:
@@ -202,10 +212,10 @@ def _choose(path, model, candidates, items, parameter):
     raise _unusable(path, f"{model} has {reason}; cf_parameter chooses another, or the data have changed since")
 
 
-def _names(matrices):
+def _names(matrices: dict[str, torch.Tensor]) -> str:
     names = [f"{name} {list(matrix.shape)}" for name, matrix in matrices.items()]
-    return ", ".join(names[:_MOST_NAMED] + ["..."] * (len(names) > _MOST_NAMED))
+    return ", ".join(names[:_MAX_NAMES] + ["..."] * (len(names) > _MAX_NAMES))
 
 
-def _unusable(path, reason):
+def _unusable(path: str, reason: str) -> SettingError:
     return SettingError("cf_checkpoint", path, reason)

@@ -1,17 +1,18 @@
-"""Item vectors from a file that another program wrote."""
+"""Item vectors from a file of another program, and the check that vectors can be quantised."""
 
 import contextlib
 import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
+from recbole_gr.utils.arrays import chunks
 from recbole_gr.utils.errors import SettingError
-from recbole_gr.utils.memory import pieces
-from recbole_gr.vectors.checks import count_of, fault_of
 
 
-def read_vector_file(path, item_tokens, item_file_tokens=None):
+def read_vector_file(path: str, item_tokens: np.ndarray, item_file_tokens: np.ndarray | None = None) -> np.ndarray:
     """Item vectors from a ``.npy``, ``.npz`` or ``.pt`` file.
 
     - ``.npy`` array or ``.pt`` tensor ``[rows x d]``: one row per row of the ``.item`` file, in its order.
@@ -50,9 +51,9 @@ def read_vector_file(path, item_tokens, item_file_tokens=None):
     return selected
 
 
-def _read(path):
+def _read(path: str) -> tuple[Sequence[str] | None, np.ndarray]:
     """The item tokens of the rows, None where the file has none, and the vectors ``[rows x d]``."""
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".pt": _read_pt}
+    readers: dict[str, Callable[[str], tuple[Sequence[str] | None, np.ndarray]]] = {".npy": _read_npy, ".npz": _read_npz, ".pt": _read_pt}
     extension = os.path.splitext(path)[1]
     if extension not in readers:
         raise _unusable(path, f"the name must end in one of {', '.join(readers)}")
@@ -64,7 +65,7 @@ def _read(path):
     return names, vectors
 
 
-def _read_npy(path):
+def _read_npy(path: str) -> tuple[None, np.ndarray]:
     with _reading(path):
         content = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(content, np.ndarray):
@@ -72,7 +73,7 @@ def _read_npy(path):
     return None, _real(path, content)
 
 
-def _read_npz(path):
+def _read_npz(path: str) -> tuple[list[str], np.ndarray]:
     with _reading(path):
         content = np.load(path, allow_pickle=False)
     names = [] if isinstance(content, np.ndarray) else content.files
@@ -83,7 +84,7 @@ def _read_npz(path):
     return [str(token) for token in tokens.reshape(-1).tolist()], _real(path, vectors)
 
 
-def _read_pt(path):
+def _read_pt(path: str) -> tuple[list[str] | None, np.ndarray]:
     with _reading(path):
         content = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(content, torch.Tensor):
@@ -97,7 +98,7 @@ def _read_pt(path):
 
 
 @contextlib.contextmanager
-def _reading(path):
+def _reading(path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the libraries meet noise and pickled objects with nearly any exception
@@ -105,7 +106,7 @@ def _reading(path):
         raise _unusable(path, f"cannot be read; pickled objects are refused ({reason})") from error
 
 
-def _real(path, vectors):
+def _real(path: str, vectors: Any) -> np.ndarray:
     """The vectors, if they are numbers; a tensor as an array, for which bfloat16 has to become float32."""
     if isinstance(vectors, torch.Tensor):
         if vectors.is_complex():
@@ -117,7 +118,7 @@ def _real(path, vectors):
     return vectors
 
 
-def _names_from_item_file(path, vectors, item_file_tokens):
+def _names_from_item_file(path: str, vectors: np.ndarray, item_file_tokens: np.ndarray | None) -> Sequence[str]:
     if item_file_tokens is None:
         raise _unusable(path, "has no item ids, so it needs the .item file whose rows it follows, and there is none")
     if len(vectors) != len(item_file_tokens):
@@ -125,8 +126,8 @@ def _names_from_item_file(path, vectors, item_file_tokens):
     return item_file_tokens
 
 
-def _rows_of(catalogue, names, path):
-    row_of = {}
+def _rows_of(catalogue: list[str], names: Sequence[str], path: str) -> np.ndarray:
+    row_of: dict[str, int] = {}
     for row, name in enumerate(names):
         row_of.setdefault(name, row)
     without = [token for token in catalogue if token not in row_of]
@@ -135,14 +136,46 @@ def _rows_of(catalogue, names, path):
     return np.array([row_of[token] for token in catalogue], dtype=np.int64)
 
 
-def _copy_rows(vectors, source, selected):
+def _copy_rows(vectors: np.ndarray, source: np.ndarray, selected: np.ndarray) -> None:
     """``selected[i] = vectors[source[i]]``, in the order of the file, for a memory map is read from a disk."""
     order = np.argsort(source, kind="stable")
     in_order = source[order]
-    for here, part in pieces(vectors):
+    for here, part in chunks(vectors):
         first, last = np.searchsorted(in_order, (here.start, here.stop))
         selected[order[first:last]] = part[in_order[first:last] - here.start]
 
 
-def _unusable(path, reason):
+def _unusable(path: str, reason: str) -> SettingError:
     return SettingError("item_vector_file", path, reason)
+
+
+def fault_of(vectors: np.ndarray, item_tokens: np.ndarray, allow_zero: bool = False) -> str | None:
+    """What makes the vectors of a catalogue unusable, in words for an error.
+
+    Args:
+        vectors (numpy.ndarray): float32 ``[n_items x d]``, row 0 padding.
+        item_tokens (numpy.ndarray): ``[n_items]`` of str; entry 0 is padding.
+        allow_zero (bool): vectors of zeros are no fault.
+
+    Returns:
+        str: how many items have a vector that is NaN, infinite, too long to be squared or all zeros, and the first of them;
+        None if none has.
+    """
+    infinite, long, zero = np.zeros((3, len(vectors)), dtype=bool)
+    for here, part in chunks(vectors):
+        infinite[here] = ~np.isfinite(part).all(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            long[here] = ~np.isfinite(np.square(part, dtype=np.float32).sum(axis=1, dtype=np.float32))
+        zero[here] = False if allow_zero else ~part.any(axis=1)
+    faults = (infinite, "are NaN or infinite"), (long, "are so long that float32 cannot hold their squares"), (zero, "are all zeros")
+    for bad, words in faults:
+        items = [str(item_tokens[row]) for row in np.flatnonzero(bad[1:]) + 1]
+        if items:
+            return f"the vectors of {count_of(items)} {words}"
+    return None
+
+
+def count_of(items: Sequence[str]) -> str:
+    """The number of some items and the names of the first three, e.g. ``4 items (a, b, c, ...)``."""
+    more = ", ..." if len(items) > 3 else ""
+    return f"{len(items)} items ({', '.join(items[:3])}{more})"

@@ -10,7 +10,7 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer, init_seed
 
-from recbole_gr.decoding.leaf_order import leaf_ranks, order_within_leaves
+from recbole_gr.decoding.tie_breaking import leaf_ranks, order_within_leaves
 from recbole_gr.models.tiger.model import TIGER
 from recbole_gr.experiment.run import run
 

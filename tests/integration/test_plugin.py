@@ -2,9 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
-import textwrap
 
 import pytest
 import torch
@@ -12,25 +9,12 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import load_data_and_model, objective_function, run_recbole
 from recbole.utils import get_model, get_trainer
+from support.processes import in_new_process
 
 import recbole_gr
 from recbole_gr.data.dataset import SemanticIDDataset
 from recbole_gr.models.tiger.model import TIGER
 from recbole_gr.models.trainer import BeamSearchTrainer
-
-REPOSITORY = os.path.dirname(os.path.dirname(recbole_gr.__file__))
-
-
-def in_new_process(code, *arguments):
-    """Run python code in a process that has our checkout on its path, in the current folder; returns its last line."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env={**os.environ, "PYTHONPATH": REPOSITORY, "ARGUMENTS": json.dumps(arguments)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.strip().splitlines()[-1]
 
 
 def test_recbole_finds_model_trainer_dataset_and_properties(small_part, tiny_settings):

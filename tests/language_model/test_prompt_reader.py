@@ -20,7 +20,7 @@ from transformers import (
 
 from recbole_gr.language_model import prompt_reader
 from recbole_gr.language_model.branch_attention import takes_one_row
-from recbole_gr.language_model.branch_check import reads_branches
+from recbole_gr.language_model.prompt_reader import reads_branches
 from recbole_gr.language_model.lora import add_lora
 from recbole_gr.language_model.prompt_reader import PromptReader, logits_only_at
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.llm_reference import SMALL, changed_items, outcome, prepared
 from recbole.trainer import Trainer
-from test_plugin import in_new_process
+from support.processes import in_new_process
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recbole_gr.utils.errors import DataError, SettingError

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from recbole_gr.tokenizers.residual_quantiser import ResidualQuantiser
+from recbole_gr.tokenizers.quantiser import ResidualQuantiser
 
 
 def normal(*shape, seed=0):

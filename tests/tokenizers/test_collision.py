@@ -6,9 +6,9 @@ from scipy.optimize import linear_sum_assignment
 
 from recbole_gr.utils.errors import SettingError
 from recbole_gr.tokenizers import append_digit, resolve_collisions, tokenize
-from recbole_gr.tokenizers.groups import number_groups
-from recbole_gr.tokenizers.matching import match
-from recbole_gr.tokenizers.quantised import Quantised
+from recbole_gr.tokenizers.semantic_ids import number_groups
+from recbole_gr.tokenizers.collision import match
+from recbole_gr.tokenizers.semantic_ids import Quantised
 
 
 def crowded(n=300, n_prefixes=5, n_codes=128, d=6, seed=0):

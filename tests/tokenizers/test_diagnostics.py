@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from sklearn.neighbors import NearestNeighbors
 
 from recbole_gr.tokenizers import SemanticIDs, tokenize
-from recbole_gr.tokenizers.diagnostics import (
+from recbole_gr.tokenizers.measures import (
     agreement_with_categories,
     compare_with_vectors,
     describe,
@@ -310,7 +310,7 @@ class Page(html.parser.HTMLParser):
 
 
 def page_of(ids, measures, names, name="books"):
-    write_report("report.html", name, ids, measures, names)
+    write_report("report.html", name, ids, measures, item_names=names)
     with open("report.html", encoding="utf-8") as file:
         text = file.read()
     return text, Page(text)

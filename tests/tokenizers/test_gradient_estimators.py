@@ -3,7 +3,7 @@
 import numpy as np
 from support.points import gradient_of, normal
 
-from recbole_gr.tokenizers.gradient_estimators import rotation_trick, straight_through
+from recbole_gr.tokenizers.quantiser import rotation_trick, straight_through
 
 
 def unit(rows):

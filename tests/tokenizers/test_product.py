@@ -9,8 +9,8 @@ from scipy.stats import chisquare, ortho_group
 from sklearn.cluster import KMeans
 
 from recbole_gr.utils.errors import SettingError
-from recbole_gr.tokenizers.controls import lsh, random
-from recbole_gr.tokenizers.diagnostics import reconstruct
+from recbole_gr.tokenizers.baselines import lsh, random
+from recbole_gr.tokenizers.measures import reconstruct
 from recbole_gr.tokenizers.product import opq, pq
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from support.points import codebooks_of, normal, plain_loop, quantiser_with_codes
 
-from recbole_gr.tokenizers.residual_quantiser import ResidualQuantiser
+from recbole_gr.tokenizers.quantiser import ResidualQuantiser
 
 
 @pytest.mark.parametrize("levels", [range(3), range(1), range(1, 2), range(2, 3)])

@@ -138,7 +138,7 @@ def test_a_collapsed_codebook_is_named(caplog):
         ({"tokenizer": "rqvae", "rqvae_hidden": [0]}, r"rqvae_hidden=\[0\]: must be a list of whole numbers"),
         ({"tokenizer": "rqvae", "quantiser_gradient": "none"}, "quantiser_gradient='none': must be one of straight_through, rotation"),
         ({"tokenizer": "rvq", "tokenizer_learner": "sgd"}, "tokenizer_learner='sgd': must be one of adam, adagrad"),
-        ({"tokenizer": "rvq", "commitment": 0.5}, "commitment=0.5: is no setting of tokenizer=rvq"),
+        ({"tokenizer": "rvq", "commitment": 0.5}, "commitment=0.5: is not a setting of tokenizer=rvq"),
     ],
 )
 def test_settings_that_cannot_work(settings, words):

@@ -8,11 +8,11 @@ from sklearn.cluster import KMeans
 
 from recbole_gr.utils.errors import SettingError
 from recbole_gr.tokenizers import tokenize
-from recbole_gr.tokenizers.diagnostics import reconstruct
-from recbole_gr.tokenizers.quantiser_training import Training, _batches, _place_codes, train
-from recbole_gr.tokenizers.quantising_autoencoder import QuantisingAutoencoder
-from recbole_gr.tokenizers.residual_quantiser import ResidualQuantiser
-from recbole_gr.tokenizers.trained import rqvae, rvq
+from recbole_gr.tokenizers.measures import reconstruct
+from recbole_gr.tokenizers.quantiser import Training, _batches, _place_codes, train
+from recbole_gr.tokenizers.quantiser import QuantisingAutoencoder
+from recbole_gr.tokenizers.quantiser import ResidualQuantiser
+from recbole_gr.tokenizers.rqvae import rqvae, rvq
 
 
 def clustered(n=2000, d=16, seed=0):
@@ -45,12 +45,12 @@ def test_layerwise_training_leaves_the_levels_before_as_they_are(widths, ema_dec
     for stages in (1, 2, 3):
         model, training = model_for(16, ema_decay, widths), how(order="layerwise", steps=10 * stages)
         model.quantiser.codebooks = model.quantiser.codebooks[:stages]
-        train(model, vectors, training, 0, False)
+        train(model, vectors, training, 0, show_progress=False)
         after.append([codebook.detach().clone() for codebook in model.quantiser.codebooks])
     for earlier, later in zip(after, after[1:]):
         assert all(torch.equal(a, b) for a, b in zip(earlier, later))
     placed = model_for(16, ema_decay, widths)
-    _place_codes(placed, vectors, range(1), 64, 0)
+    _place_codes(placed, vectors, range(1), batch_size=64, seed=0)
     assert not torch.equal(placed.quantiser.codebooks[0], after[0][0])  # the first stage did train its own
 
 
@@ -58,15 +58,15 @@ def test_layerwise_training_leaves_the_levels_before_as_they_are(widths, ema_dec
 def test_joint_training_trains_every_level(ema_decay):
     vectors = torch.from_numpy(clustered(400))
     placed, model = model_for(16, ema_decay), model_for(16, ema_decay)
-    _place_codes(placed, vectors, range(3), 64, 0)
-    train(model, vectors, how(), 0, False)
+    _place_codes(placed, vectors, range(3), batch_size=64, seed=0)
+    train(model, vectors, how(), 0, show_progress=False)
     for before, after in zip(placed.quantiser.codebooks, model.quantiser.codebooks):
         assert not torch.equal(before, after)
 
 
 def test_codes_are_placed_at_clusters_of_what_the_levels_before_leave_over():
     vectors, model = normal(400, 16), model_for(16, 0.9)
-    _place_codes(model, torch.from_numpy(vectors), range(3), 64, 0)
+    _place_codes(model, torch.from_numpy(vectors), range(3), batch_size=64, seed=0)
     codes, left = plain_loop(vectors, codebooks_of(model.quantiser))
     for level in range(3):
         inertia = KMeans(8, n_init=3, random_state=0).fit(left[level]).inertia_
@@ -81,7 +81,7 @@ def test_codes_are_placed_at_clusters_of_what_the_levels_before_leave_over():
 def test_the_loss_falls(learner, order):
     rate = {"adam": 0.003, "adagrad": 0.3}[learner]
     model = model_for(16, widths=[16, 32, 8])
-    report = train(model, torch.from_numpy(clustered(400)), how(learner=learner, learning_rate=rate, order=order, steps=300), 0, False)
+    report = train(model, torch.from_numpy(clustered(400)), how(learner=learner, learning_rate=rate, order=order, steps=300), 0, show_progress=False)
     assert report["steps"] == 300 and len(report["loss"]) == 20
     assert report["loss"][-1] < 0.6 * report["loss"][0]
 
@@ -89,8 +89,8 @@ def test_the_loss_falls(learner, order):
 def test_the_losses_told_are_means_over_shares_of_the_steps():
     """With a rate of next to nothing the model stays, and its losses on the batches can be told beforehand."""
     vectors, model, placed = torch.from_numpy(clustered(100)), model_for(16), model_for(16)
-    report = train(model, vectors, how(steps=40, batch_size=30, learning_rate=1e-20, dead_code_steps=0), 0, False)
-    _place_codes(placed, vectors, range(3), 30, 0)
+    report = train(model, vectors, how(steps=40, batch_size=30, learning_rate=1e-20, dead_code_steps=0), 0, show_progress=False)
+    _place_codes(placed, vectors, range(3), batch_size=30, seed=0)
     losses = [placed.loss(vectors[rows], range(3)).item() for rows in _batches(100, 30, 40, 0)]
     np.testing.assert_allclose(report["loss"], np.reshape(losses, (20, 2)).mean(axis=1), rtol=2e-5)
     assert report["revived_codes"] == 0

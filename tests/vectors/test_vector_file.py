@@ -6,34 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_gr.utils import memory
-from recbole_gr.vectors import read_vector_file
+from support.vector_files import FILE_TOKENS, TOKENS, VECTORS, assert_rows, keyed, write
+
+from recbole_gr.utils import arrays
 from recbole_gr.utils.errors import SettingError
-
-TOKENS = np.array(["[PAD]", "b", "a", "c"])
-FILE_TOKENS = np.array(["a", "b", "unused", "c", "b"], dtype=object)  # the second b is a double
-VECTORS = np.array([[1.5, 2], [3, -4], [9, 9], [5, 0.25], [8, 8]])
-EXPECTED = np.array([[0, 0], [3, -4], [1.5, 2], [5, 0.25]], dtype=np.float32)
-
-
-def keyed(vectors=VECTORS):
-    return {name: torch.tensor(vector) for name, vector in zip(FILE_TOKENS[:4], vectors)}
-
-
-def write(path, content):
-    path = str(path)
-    if path.endswith(".npy"):
-        np.save(path, content)
-    elif path.endswith(".npz"):
-        np.savez(path, **content)
-    else:
-        torch.save(content, path)
-    return path
-
-
-def assert_rows(result):
-    assert result.dtype == np.float32
-    np.testing.assert_array_equal(result, EXPECTED)
+from recbole_gr.vectors import read_vector_file
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
@@ -72,7 +49,7 @@ def test_empty_catalogue(tmp_path):
     assert read_vector_file(path, TOKENS[:1], FILE_TOKENS).tolist() == [[0, 0]]
 
 
-def test_a_file_of_many_pieces(tmp_path, monkeypatch):
+def test_a_file_of_many_chunks(tmp_path, monkeypatch):
     """In another order than the catalogue's, with items that it does not have, and zeros that nobody asks for."""
     draw = np.random.default_rng(0)
     vectors = draw.normal(size=(50, 3)).astype(np.float32)
@@ -83,7 +60,7 @@ def test_a_file_of_many_pieces(tmp_path, monkeypatch):
     row_of = {token: row for row, token in enumerate(file_tokens)}
     expected = np.vstack([np.zeros(3), vectors[[row_of[token] for token in tokens[1:]]]])
     for rows in (1, 7, 1000):
-        monkeypatch.setattr(memory.pieces, "__defaults__", (rows,))
+        monkeypatch.setattr(arrays.chunks, "__defaults__", (rows,))
         np.testing.assert_array_equal(read_vector_file(path, tokens, file_tokens), expected)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from recbole_gr.utils import memory
+from recbole_gr.utils import arrays
 from recbole_gr.vectors.preparation import join_vectors, reduce_vectors
 from recbole_gr.utils.errors import SettingError
 
@@ -20,10 +20,10 @@ def correlated(items=200, dimension=6, rank=6, seed=0):
     return with_padding(rows + 100)
 
 
-@pytest.fixture(params=[7, memory.ROWS_AT_ONCE])
+@pytest.fixture(params=[7, arrays.ROWS_AT_ONCE])
 def piece(request, monkeypatch):
     """Pieces that do not fit, and one for all."""
-    monkeypatch.setattr(memory.pieces, "__defaults__", (request.param,))
+    monkeypatch.setattr(arrays.chunks, "__defaults__", (request.param,))
 
 
 # Joining
@@ -102,10 +102,10 @@ def test_whitening_keeps_the_axes_that_vary(items, dimension, rank):
         reduce_vectors(vectors, varying + 1, whiten=True)
 
 
-def test_the_vectors_do_not_depend_on_the_pieces(monkeypatch):
+def test_the_vectors_do_not_depend_on_the_chunks(monkeypatch):
     vectors = correlated()
     whole = reduce_vectors(vectors, 3)
-    monkeypatch.setattr(memory.pieces, "__defaults__", (13,))
+    monkeypatch.setattr(arrays.chunks, "__defaults__", (13,))
     np.testing.assert_allclose(reduce_vectors(vectors, 3), whole, atol=1e-5)
 
 

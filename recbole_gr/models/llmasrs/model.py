@@ -15,12 +15,12 @@ from recbole_gr.utils.cache import digest
 from recbole_gr.decoding.title_search import title_beam_search, title_log_likelihood
 from recbole_gr.decoding.title_trie import TitleTrie
 from recbole_gr.utils.errors import DataError, SettingError
-from recbole_gr.utils.gpu_memory import memory_suffices
+from recbole_gr.utils.errors import explain_out_of_memory
 from recbole_gr.language_model import base_digest, load_model, parameter_counts
 from recbole_gr.language_model.cf_injection import CFInjection
 from recbole_gr.language_model.prompt import PromptLayout
 from recbole_gr.language_model.source import SCRATCH
-from recbole_gr.language_model.tuning import tuned, tuning_of
+from recbole_gr.language_model.lora import tuned, tuning_of
 from recbole_gr.models.base import BeamSearchRecommender
 
 #: Tokens of prompts whose keys and values are kept at a time.
@@ -77,7 +77,7 @@ class LLMasRS(BeamSearchRecommender):
     def _load_base(self, config, tokenizer, longest):
         """The language model as it comes, fit for what is asked of it."""
         # these modules need transformers, whose import takes as long as that of all else: not for other models' runs
-        from recbole_gr.language_model.branch_check import reads_branches
+        from recbole_gr.language_model.prompt_reader import reads_branches
 
         low = self.precision == "bfloat16" and self.tuning != "full" and self.device.type == "cuda"
         keep_in = torch.bfloat16 if low else torch.float32
@@ -109,7 +109,7 @@ class LLMasRS(BeamSearchRecommender):
                 raise SettingError("prompt_max_tokens", room, allowed)
 
     def to(self, *args, **kwargs):
-        with memory_suffices("llm", self.llm_name, "take a smaller one, or tuning=lora with precision=bfloat16"):
+        with explain_out_of_memory("llm", self.llm_name, "take a smaller one, or tuning=lora with precision=bfloat16"):
             return super().to(*args, **kwargs)
 
     def reset_certificates(self):

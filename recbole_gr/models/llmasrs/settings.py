@@ -11,7 +11,7 @@ from recbole_gr.data.settings import SemanticIDSettings, checkpoint_faults
 from recbole_gr.language_model.lora import ALL_LINEAR
 from recbole_gr.language_model.scratch import LEAST_VOCABULARY
 from recbole_gr.language_model.source import SCRATCH, check_language_model
-from recbole_gr.language_model.tuning import tuning_of
+from recbole_gr.language_model.lora import tuning_of
 from recbole_gr.settings.field import Fault, RunValues, setting
 from recbole_gr.settings.training import DecodingSettings, TrainingSettings
 from recbole_gr.utils.errors import SettingError

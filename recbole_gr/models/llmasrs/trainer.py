@@ -3,7 +3,7 @@
 import torch
 
 from recbole_gr.models.trainer import BeamSearchTrainer
-from recbole_gr.utils.gpu_memory import memory_suffices
+from recbole_gr.utils.errors import explain_out_of_memory
 
 #: Where ``learning_rate`` is not set, by ``tuning``.
 LEARNING_RATES = {"full": 0.002, "lora": 0.0002, "frozen": 0.0002}
@@ -39,12 +39,12 @@ class LLMasRSTrainer(BeamSearchTrainer):
     def _train_epoch(self, *args, **kwargs):
         batch = self.config["train_batch_size"]
         advice = "in training, raise gradient_accumulation, set gradient_checkpointing=True, or lower this or prompt_max_tokens"
-        with memory_suffices("train_batch_size", batch, advice):
+        with explain_out_of_memory("train_batch_size", batch, advice):
             return super()._train_epoch(*args, **kwargs)
 
     def evaluate(self, *args, **kwargs):
         advice = "in decoding, lower this or prompt_max_tokens, or set beam_certify=False"
-        with memory_suffices("eval_batch_size", self.config["eval_batch_size"], advice):
+        with explain_out_of_memory("eval_batch_size", self.config["eval_batch_size"], advice):
             return super().evaluate(*args, **kwargs)
 
     def set_reduce_hook(self):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recbole_gr.tokenizers.groups import number_groups
+from recbole_gr.tokenizers.semantic_ids import number_groups
 
 LEAF_ORDERS = ("popularity", "random")
 

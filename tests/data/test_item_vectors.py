@@ -9,10 +9,10 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from support.encoders import new_bert
-from test_vector_file import TOKENS, VECTORS, assert_rows, keyed, write
+from support.vector_files import TOKENS, VECTORS, assert_rows, keyed, write
 
-import recbole_gr.vectors.item_vectors as vectors_module
-from recbole_gr.vectors import encode_texts, item_vectors
+import recbole_gr.data.item_vectors as vectors_module
+from recbole_gr.data.item_vectors import encode_texts, item_vectors
 from recbole_gr.utils.errors import RecBoleGRError, SettingError
 
 ML_100K = os.path.join(find_spec("recbole").submodule_search_locations[0], "dataset_example", "ml-100k", "ml-100k.item")

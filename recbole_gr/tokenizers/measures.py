@@ -1,12 +1,15 @@
-"""How good the codes are, before anything is trained on them."""
+"""Measures of semantic IDs, before a model is trained on them."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 from tabulate import tabulate
 
-from recbole_gr.tokenizers.groups import number_groups
 from recbole_gr.tokenizers.rkmeans import faiss_library
+from recbole_gr.tokenizers.semantic_ids import SemanticIDs, number_groups
 
 #: What is measured on vectors is measured on at most this many items, drawn by a fixed seed.
 SAMPLED_ITEMS, SAMPLED_QUERIES, SAMPLED_PAIRS = 100_000, 2_000, 50_000
@@ -14,7 +17,7 @@ NEIGHBOURS = 10
 SEED = 2020
 
 
-def diagnose(ids, vectors=None, categories=None):
+def diagnose(ids: SemanticIDs, vectors: np.ndarray | None = None, categories: Sequence[str] | None = None) -> dict[str, Any]:
     """All measures that can be taken.
 
     Args:
@@ -24,12 +27,12 @@ def diagnose(ids, vectors=None, categories=None):
 
     Returns:
         dict: plain json values; those of :meth:`SemanticIDs.statistics`, :func:`compare_with_vectors` and
-        :func:`agreement_with_categories`; and where the tokenizer told them, ``unique_share_quantised`` and
+        :func:`agreement_with_categories`; and where the source has them, ``unique_share_quantised`` and
         ``largest_collision_quantised``, from before collisions were resolved, and ``collapsed_levels``.
     """
     measures = ids.statistics()
-    told = ("unique_share_quantised", "largest_collision_quantised", "collapsed_levels")
-    measures.update({name: ids.source[name] for name in told if name in ids.source})
+    of_tokenizer = ("unique_share_quantised", "largest_collision_quantised", "collapsed_levels")
+    measures.update({name: ids.source[name] for name in of_tokenizer if name in ids.source})
     codes = ids.codes[1:, : quantised_levels(ids)]
     if vectors is not None:
         measures.update(compare_with_vectors(codes, vectors[1:]))
@@ -38,13 +41,13 @@ def diagnose(ids, vectors=None, categories=None):
     return measures
 
 
-def quantised_levels(ids):
-    """The number of levels whose codes mean something; an appended digit only counts."""
+def quantised_levels(ids: SemanticIDs) -> int:
+    """The number of levels that the tokenizer made; an appended digit is left out."""
     return ids.n_levels - (ids.collision == "digit")
 
 
-def compare_with_vectors(codes, vectors):
-    """What the codes tell of the vectors, of which only the direction counts, as for cosine similarity.
+def compare_with_vectors(codes: np.ndarray, vectors: np.ndarray) -> dict[str, Any]:
+    """How well the codes represent the vectors, of which only the direction counts, as for cosine similarity.
 
     Vectors of zeros are left out, and of more than :data:`SAMPLED_ITEMS` items that many are drawn.
 
@@ -77,13 +80,13 @@ def compare_with_vectors(codes, vectors):
     }
 
 
-def reconstruct(codes, points):
-    """How near to the points their codes lead, by one decoder for all kinds of tokenizers.
+def reconstruct(codes: np.ndarray, points: np.ndarray) -> tuple[list[float], list[float]]:
+    """Reconstruction error of codes, by one decoder for all kinds of tokenizers.
 
-    A code stands for the mean of what the levels before it left over of its items, the first level for the mean of its
+    A code stands for the mean residual of its items after the levels before it, one of the first level for the mean of its
     items; the sum over the levels is the reconstruction. For a residual quantiser that does not normalise, these are its
-    own codebooks, but for the last step of its training. A decoder of their own may do more with the codes of RQ-VAE and
-    OPQ; PQ gains here, where a level may help to tell the other parts of a vector too.
+    own codebooks, except for the last step of its training. The decoders of RQ-VAE and OPQ may reconstruct better from their
+    codes; PQ gains here, where a level may also help to reconstruct the other parts of a vector.
 
     Args:
         codes (np.ndarray): int ``[n, L]``.
@@ -106,7 +109,7 @@ def reconstruct(codes, points):
     return errors, cosines
 
 
-def _means_by_code(level, residual):
+def _means_by_code(level: np.ndarray, residual: np.ndarray) -> np.ndarray:
     """For every item the mean residual of the items with its code, float32 ``[n, d]``."""
     order = np.argsort(level, kind="stable")
     present, first, place = np.unique(level[order], return_index=True, return_inverse=True)
@@ -115,7 +118,7 @@ def _means_by_code(level, residual):
     return means[np.searchsorted(present, level)].astype(np.float32)
 
 
-def _neighbours_sharing_prefix(codes, points, rng):
+def _neighbours_sharing_prefix(codes: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> list[float]:
     queries = rng.choice(len(points), min(len(points), SAMPLED_QUERIES), replace=False)
     n_neighbours = min(NEIGHBOURS, len(points) - 1)
     inner_product = faiss_library().METRIC_INNER_PRODUCT
@@ -127,7 +130,7 @@ def _neighbours_sharing_prefix(codes, points, rng):
     return [round(float(share), 4) for share in same.mean(axis=(0, 1))]
 
 
-def _distance_correlation(codes, points, rng):
+def _distance_correlation(codes: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> dict[str, float | None]:
     first, second = rng.integers(len(points), size=(2, SAMPLED_PAIRS))
     first, second = first[first != second], second[first != second]
     apart = np.linalg.norm(points[first] - points[second], axis=1)
@@ -139,8 +142,8 @@ def _distance_correlation(codes, points, rng):
     }
 
 
-def agreement_with_categories(codes, categories):
-    """How far a prefix tells the category.
+def agreement_with_categories(codes: np.ndarray, categories: np.ndarray) -> dict[str, Any]:
+    """How well a prefix predicts the category.
 
     Args:
         codes (np.ndarray): int ``[n, L]``.
@@ -155,7 +158,7 @@ def agreement_with_categories(codes, categories):
     if known.sum() < 2:
         return {}
     category = pd.factorize(categories[known])[0]
-    agreement = []
+    agreement: list[float | None] = []
     for depth in range(1, codes.shape[1] + 1):
         prefix = number_groups(codes[known, :depth])
         pairs, same = _pairs(prefix), _pairs(number_groups(np.column_stack([prefix, category])))
@@ -164,14 +167,14 @@ def agreement_with_categories(codes, categories):
     return {"category_agreement": agreement, "category_agreement_by_chance": by_chance}
 
 
-def _pairs(group):
+def _pairs(group: np.ndarray) -> float:
     """The number of pairs of items within groups."""
     sizes = np.bincount(group).astype(np.float64)
     return float((sizes * (sizes - 1) / 2).sum())
 
 
-def describe(measures):
-    """The measures for the terminal: a row per level between what holds for all levels."""
+def describe(measures: dict[str, Any]) -> str:
+    """The measures for the terminal: a row per level, between two lines of measures of all levels."""
     columns = {
         "codes": "codebook_sizes",
         "used": "codes_used",
@@ -190,7 +193,7 @@ def describe(measures):
     return "\n".join(parts)
 
 
-def _first_line(measures):
+def _first_line(measures: dict[str, Any]) -> str:
     before = ""
     if "unique_share_quantised" in measures:
         share, largest = measures["unique_share_quantised"], measures["largest_collision_quantised"]
@@ -201,7 +204,7 @@ def _first_line(measures):
     )
 
 
-def _last_line(measures):
+def _last_line(measures: dict[str, Any]) -> str:
     parts = [f"entropy of the first level: {measures['first_level_entropy']} bits"]
     if "category_agreement_by_chance" in measures:
         parts.append(f"same category by chance: {measures['category_agreement_by_chance']}")

@@ -1,39 +1,38 @@
 """One call from vectors to semantic IDs: check, quantise, resolve collisions."""
 
 from logging import getLogger
+from typing import Any
 
 import numpy as np
 
 from recbole_gr.settings.checks import check_choice, check_codes_of_bits, check_whole_number
-from recbole_gr.utils.errors import DataError, SettingError
 from recbole_gr.tokenizers.collision import COLLISION_RULES, resolve_collisions
-from recbole_gr.tokenizers.groups import number_groups
-from recbole_gr.tokenizers.quantised import Quantised
-from recbole_gr.tokenizers.registry import find_tokenizer, given_by_the_run, settings_of
-from recbole_gr.tokenizers.semantic_ids import MAX_VOCABULARY, SemanticIDs
-from recbole_gr.tokenizers.setting_checks import check_tokenizer_settings
-from recbole_gr.vectors.checks import fault_of
+from recbole_gr.tokenizers.registry import check_tokenizer_settings, find_tokenizer, given_by_the_run, settings_of
+from recbole_gr.tokenizers.semantic_ids import MAX_VOCABULARY, Quantised, SemanticIDs, number_groups
+from recbole_gr.utils.errors import DataError, SettingError
+from recbole_gr.vectors.vector_file import fault_of
 
 #: Tokenizers whose codes are made of bits.
 CODES_OF_BITS = ("lsh", "pq", "opq")
 
-#: The share of its codes that a codebook must use not to count as collapsed; TIGER's RQ-VAE is held to it (section 3.1).
-LEAST_USE = 0.8
+#: The share of its codes that a codebook must use not to count as collapsed; TIGER's RQ-VAE meets it (section 3.1).
+MIN_USE = 0.8
 
 
 def tokenize(
-    vectors,
-    tokenizer="rkmeans",
-    codebook_num=3,
-    codebook_size=256,
-    collision="digit",
-    seed=2020,
-    item_tokens=None,
-    allow_zero_vectors=False,
-    device="cpu",
-    show_progress=False,
-    **settings,
-):
+    vectors: np.ndarray,
+    tokenizer: str = "rkmeans",
+    codebook_num: int = 3,
+    codebook_size: int = 256,
+    collision: str = "digit",
+    *,
+    seed: int = 2020,
+    item_tokens: np.ndarray | None = None,
+    allow_zero_vectors: bool = False,
+    device: str = "cpu",
+    show_progress: bool = False,
+    **settings: Any,
+) -> SemanticIDs:
     """Make one semantic ID per item.
 
     Args:
@@ -43,15 +42,15 @@ def tokenize(
         collision (str): one of :data:`COLLISION_RULES`.
         seed (int): of the tokenizer.
         item_tokens (np.ndarray): str ``[n_items]``, to name items in errors; None: they are named by row.
-        allow_zero_vectors (bool): items of which nothing is known have a vector of zeros; they share their codes.
+        allow_zero_vectors (bool): accept vectors of zeros, of items without a text; such items share their codes.
         device (str): where a tokenizer that is trained is trained.
         show_progress (bool): show a progress bar where training takes long.
         settings: those of the tokenizer, see :func:`settings_of`; the others have their defaults.
 
     Returns:
-        SemanticIDs: its ``source`` tells, beside the settings, ``unique_share_quantised`` and
-        ``largest_collision_quantised``, as they were before collisions were resolved; and ``collapsed_levels``, those
-        that use less than :data:`LEAST_USE` of their codes, which a warning names too.
+        SemanticIDs: its ``source`` has the settings, and ``unique_share_quantised`` and ``largest_collision_quantised``
+        as they were before collisions were resolved, and ``collapsed_levels``, those that use less than :data:`MIN_USE`
+        of their codes, which a warning names too.
 
     Raises:
         SettingError: an unknown name or setting, or a codebook that does not fit the catalogue.
@@ -60,16 +59,16 @@ def tokenize(
     function = find_tokenizer(tokenizer)
     known = settings_of(function)
     for key in settings.keys() - known.keys():
-        raise SettingError(key, settings[key], f"is no setting of tokenizer={tokenizer}, which has {', '.join(known) or 'none'}")
+        raise SettingError(key, settings[key], f"is not a setting of tokenizer={tokenizer}, which has {', '.join(known) or 'none'}")
     settings = {**known, **settings}
     check_choice("collision", collision, COLLISION_RULES)
     check_codebooks(tokenizer, codebook_num, codebook_size, len(vectors) - 1)
-    check_tokenizer_settings(settings)
+    check_tokenizer_settings(settings, function)
     names = np.arange(len(vectors)) if item_tokens is None else item_tokens
     if (fault := fault_of(vectors, names, allow_zero_vectors)) is not None:
         raise DataError(fault)
-    context = {"seed": seed, "device": device, "show_progress": show_progress}
-    context = {name: context[name] for name in given_by_the_run(function)}
+    of_the_run = {"seed": seed, "device": device, "show_progress": show_progress}
+    context = {name: of_the_run[name] for name in given_by_the_run(function)}
     quantised = function(vectors[1:], codebook_num, codebook_size, **context, **settings)
     _check_made(quantised, tokenizer, (len(vectors) - 1, codebook_num), codebook_size)
     group = np.bincount(number_groups(quantised.codes))
@@ -84,8 +83,8 @@ def tokenize(
     return SemanticIDs(codes, sizes, collision, {**source, **found, "training": quantised.training})
 
 
-def check_codebooks(tokenizer, codebook_num, codebook_size, n_items):
-    """Check what can be checked without the vectors.
+def check_codebooks(tokenizer: str, codebook_num: int, codebook_size: int, n_items: int) -> None:
+    """Check the sizes of the codebooks, as far as that needs no vectors.
 
     Raises:
         SettingError: too few or too many levels or codes.
@@ -101,8 +100,8 @@ def check_codebooks(tokenizer, codebook_num, codebook_size, n_items):
         check_codes_of_bits(codebook_size)
 
 
-def _check_made(quantised, tokenizer, shape, codebook_size):
-    """What a tokenizer from outside hands over need not be what it should be."""
+def _check_made(quantised: Any, tokenizer: str, shape: tuple[int, int], codebook_size: int) -> None:
+    """The result of a tokenizer of another package may be wrong."""
     codes = quantised.codes if isinstance(quantised, Quantised) else None
     if not isinstance(codes, np.ndarray) or codes.shape != shape or codes.dtype.kind not in "iu":
         found = type(quantised).__name__ if not isinstance(codes, np.ndarray) else f"codes {codes.dtype} {list(codes.shape)}"
@@ -112,12 +111,12 @@ def _check_made(quantised, tokenizer, shape, codebook_size):
         raise SettingError("tokenizer", tokenizer, f"must return codes from 0 to {codebook_size - 1}, not {found}")
 
 
-def _collapsed_levels(codes, codebook_size, tokenizer):
+def _collapsed_levels(codes: np.ndarray, codebook_size: int, tokenizer: str) -> list[int]:
     used = [int((np.bincount(level, minlength=codebook_size) > 0).sum()) for level in codes.T]
-    collapsed = [level for level, n_codes in enumerate(used) if n_codes < LEAST_USE * codebook_size]
+    collapsed = [level for level, n_codes in enumerate(used) if n_codes < MIN_USE * codebook_size]
     for level in collapsed:
         getLogger().warning(
             f"tokenizer={tokenizer}: level {level} uses {used[level]} of its {codebook_size} codes; a codebook that uses "
-            f"less than {LEAST_USE:.0%} has collapsed"
+            f"less than {MIN_USE:.0%} has collapsed"
         )
     return collapsed

@@ -1,0 +1,191 @@
+"""Tokenizers that are trained by gradients: R-VQ on the vectors themselves, RQ-VAE on the latent vectors of an autoencoder.
+
+Here are the settings and the order of events; codebooks, losses and training loop are in
+:mod:`recbole_gr.tokenizers.quantiser`, which imports torch and is imported inside the functions: settings are read without it.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from recbole_gr.tokenizers.semantic_ids import Quantised
+from recbole_gr.utils.arrays import ROWS_AT_ONCE, copy_in_chunks
+
+if TYPE_CHECKING:
+    from recbole_gr.tokenizers.quantiser import QuantisingAutoencoder, Training
+
+
+def rvq(
+    vectors: np.ndarray,
+    codebook_num: int,
+    codebook_size: int,
+    *,
+    seed: int = 2020,
+    device: str = "cpu",
+    show_progress: bool = False,
+    tokenizer_steps: Annotated[int, Field(description="Training steps of the tokenizer in all.", ge=1)] = 1000,
+    tokenizer_batch_size: Annotated[int, Field(description="Items per training step of the tokenizer.", ge=1)] = 1024,
+    tokenizer_learner: Annotated[
+        Literal["adam", "adagrad"], Field(description="The optimizer of the tokenizer's training.")
+    ] = "adam",
+    tokenizer_learning_rate: Annotated[
+        float, Field(description="The learning rate of the tokenizer's training, constant.", gt=0)
+    ] = 0.001,
+    tokenizer_training: Annotated[
+        Literal["joint", "layerwise"],
+        Field(description="Train all levels at once, or one after the other with those before it frozen."),
+    ] = "joint",
+    codebook_update: Annotated[
+        Literal["loss", "ema"],
+        Field(description="Codes follow the gradient of the codebook loss, or the running mean of the points that take them."),
+    ] = "loss",
+    ema_decay: Annotated[float, Field(description="The decay of that running mean.", ge=0, lt=1)] = 0.99,
+    dead_code_steps: Annotated[
+        int, Field(description="After so many steps, codes that no point took meanwhile move onto points; 0: never.", ge=0)
+    ] = 100,
+) -> Quantised:
+    """Residual vector quantisation, trained by mini-batches (GRID's R-VQ, arXiv 2507.22224, section 3).
+
+    Nothing before the codebooks is trained, so this kind has no gradient estimator and no commitment.
+
+    Args:
+        vectors (np.ndarray): float32 ``[n, d]``, one row per item, no padding row. They are scaled by one number, so that
+            their mean squared length is 1.
+        codebook_num, codebook_size (int): levels L and codes per level W.
+        seed (int): of the k-means that places the codes, of the weights, and of the order of the items.
+        device (str): where to train.
+        show_progress (bool): show a progress bar.
+        tokenizer_steps (int): training steps in all.
+        tokenizer_batch_size (int): items per step.
+        tokenizer_learner (str): ``adam`` or ``adagrad``.
+        tokenizer_learning_rate (float): its learning rate, constant.
+        tokenizer_training (str): ``joint``: all levels at once; ``layerwise``: one level after the other, each for its
+            share of the steps, those before it frozen.
+        codebook_update (str): ``loss``: codes follow the gradient of the codebook loss; ``ema``: the running mean of the
+            points that take them.
+        ema_decay (float): decay of that mean.
+        dead_code_steps (int): after so many steps, codes that no point took meanwhile move onto points; 0: never.
+
+    Raises:
+        SettingError: the training diverged.
+    """
+    from recbole_gr.tokenizers.quantiser import QuantisingAutoencoder, ResidualQuantiser, Training
+
+    training = Training(
+        steps=tokenizer_steps,
+        batch_size=tokenizer_batch_size,
+        learner=tokenizer_learner,
+        learning_rate=tokenizer_learning_rate,
+        order=tokenizer_training,
+        dead_code_steps=dead_code_steps,
+    )
+    with _seeded(seed):
+        decay = ema_decay if codebook_update == "ema" else None
+        quantiser = ResidualQuantiser(codebook_num, codebook_size, vectors.shape[1], decay)
+        model = QuantisingAutoencoder(quantiser, [vectors.shape[1]])
+        return _quantise(model.to(device), vectors, training, seed, show_progress=show_progress)
+
+
+def rqvae(
+    vectors: np.ndarray,
+    codebook_num: int,
+    codebook_size: int,
+    *,
+    seed: int = 2020,
+    device: str = "cpu",
+    show_progress: bool = False,
+    tokenizer_steps: Annotated[int, Field(description="Training steps of the tokenizer in all.", ge=1)] = 1000,
+    tokenizer_batch_size: Annotated[int, Field(description="Items per training step of the tokenizer.", ge=1)] = 1024,
+    tokenizer_learner: Annotated[
+        Literal["adam", "adagrad"], Field(description="The optimizer of the tokenizer's training.")
+    ] = "adam",
+    tokenizer_learning_rate: Annotated[
+        float, Field(description="The learning rate of the tokenizer's training, constant.", gt=0)
+    ] = 0.001,
+    tokenizer_training: Annotated[
+        Literal["joint", "layerwise"],
+        Field(description="Train all levels at once, or one after the other with those before it frozen."),
+    ] = "joint",
+    codebook_update: Annotated[
+        Literal["loss", "ema"],
+        Field(description="Codes follow the gradient of the codebook loss, or the running mean of the points that take them."),
+    ] = "loss",
+    ema_decay: Annotated[float, Field(description="The decay of that running mean.", ge=0, lt=1)] = 0.99,
+    dead_code_steps: Annotated[
+        int, Field(description="After so many steps, codes that no point took meanwhile move onto points; 0: never.", ge=0)
+    ] = 100,
+    rqvae_hidden: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...],
+        Field(
+            description="Widths of the encoder's hidden layers; the decoder has them in reverse.",
+            json_schema_extra={"allowed": "must be a list of whole numbers of at least 1, [] for a single layer"},
+        ),
+    ] = (512, 256, 128),
+    rqvae_latent: Annotated[int, Field(description="Width of what is quantised.", ge=1)] = 32,
+    quantiser_gradient: Annotated[
+        Literal["straight_through", "rotation"],
+        Field(description="How the gradient passes the quantisation: straight through, or by the rotation trick."),
+    ] = "straight_through",
+    commitment: Annotated[float, Field(description="Weight of the commitment loss.", ge=0)] = 0.25,
+) -> Quantised:
+    """The residual-quantised variational autoencoder of TIGER (arXiv 2305.05065, section 3.1; Lee et al., CVPR 2022).
+
+    Args:
+        vectors, ..., dead_code_steps: as in :func:`rvq`. Encoder and decoder learn in all steps: trained layer by layer, they
+            move on while the codes of earlier levels are frozen, some of which may lose their points.
+        rqvae_hidden (list of int): widths of the encoder's layers; the decoder has them in reverse.
+        rqvae_latent (int): width of what is quantised.
+        quantiser_gradient (str): ``straight_through``, or ``rotation`` for the rotation trick (arXiv 2410.06424).
+        commitment (float): weight of the commitment loss.
+
+    Raises:
+        SettingError: the training diverged.
+    """
+    from recbole_gr.tokenizers.quantiser import QuantisingAutoencoder, ResidualQuantiser, Training
+
+    training = Training(
+        steps=tokenizer_steps,
+        batch_size=tokenizer_batch_size,
+        learner=tokenizer_learner,
+        learning_rate=tokenizer_learning_rate,
+        order=tokenizer_training,
+        dead_code_steps=dead_code_steps,
+    )
+    with _seeded(seed):
+        decay = ema_decay if codebook_update == "ema" else None
+        quantiser = ResidualQuantiser(codebook_num, codebook_size, rqvae_latent, decay)
+        widths = [vectors.shape[1], *rqvae_hidden, rqvae_latent]
+        model = QuantisingAutoencoder(quantiser, widths, quantiser_gradient, commitment)
+        return _quantise(model.to(device), vectors, training, seed, show_progress=show_progress)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed torch; afterwards its random state is as before."""
+    import torch
+
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def _quantise(
+    model: "QuantisingAutoencoder", vectors: np.ndarray, training: "Training", seed: int, *, show_progress: bool
+) -> Quantised:
+    import torch
+
+    from recbole_gr.tokenizers.quantiser import train
+
+    points = torch.from_numpy(copy_in_chunks(vectors))
+    lengths = sum(float(part.double().square().sum()) for part in points.split(ROWS_AT_ONCE))
+    points /= max((lengths / len(points)) ** 0.5, 1e-12)
+    points = points.to(next(model.parameters()).device)
+    report = train(model, points, training, seed, show_progress=show_progress)
+    with torch.no_grad():
+        encoded = [model.quantiser.encode(model.encoder(part)) for part in points.split(ROWS_AT_ONCE)]
+    codes, last_residual = (torch.cat(parts).cpu().numpy() for parts in zip(*encoded, strict=True))
+    codebooks = [codebook.detach().cpu().numpy() for codebook in model.quantiser.codebooks]
+    return Quantised(codes.astype(np.int32), last_residual, codebooks, report)
