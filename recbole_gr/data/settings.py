@@ -74,7 +74,10 @@ class SemanticIDSettings(Settings):
     )
     codebook_num: int = setting(3, "Levels of the quantisation.", "dataset", ge=1)
     codebook_size: int = setting(
-        256, "Codes per level; where it is not set, a catalogue of fewer items gets as many codes as items.", "dataset", ge=1
+        256,
+        "Codes per level; where it is not set and there are fewer items, the largest power of two that is not above their number.",
+        "dataset",
+        ge=1,
     )
     collision: Literal["digit", "none", "nearest", "sinkhorn"] = setting(
         "digit",
@@ -89,7 +92,10 @@ class SemanticIDSettings(Settings):
         None, "Semantic IDs instead of a tokenizer: .json, .pt, .parquet or .npz.", "dataset", path=True
     )
     sid_codebook_sizes: Annotated[Any, AfterValidator(_sizes)] = setting(
-        None, "Codes per level in sid_file; ~: as the file says, or the largest code of each + 1.", "dataset"
+        None,
+        "Codes per level in sid_file; ~: as the file says, or the largest code of each + 1.",
+        "dataset",
+        allowed="must be a whole number of at least 1, a list of them, or ~",
     )
 
     @classmethod

@@ -149,7 +149,7 @@ def _allowed(annotation: Any, metadata: list[Any]) -> str:
         if kind is bool:
             return "must be True or False"
         if kind is int:
-            return "must be a whole number" + (f" of {bounds}" if bounds.startswith("at least") else f" {bounds}" if bounds else "")
+            return f"must be a whole number{' of' if bounds.startswith('at least') else ''} {bounds}".rstrip()
         if kind is float:
             return f"must be a number {bounds}".rstrip()
         if kind is str:

@@ -38,7 +38,9 @@ class ProtocolSettings(Settings):
         allowed="must be a dict with split, group_by, order or mode",
     )
     metrics: list[str] | str = setting(["Recall", "NDCG"], "Evaluation metrics.", "protocol", allowed="must be a list of names")
-    topk: Annotated[Any, AfterValidator(_k)] = setting([5, 10], "The values of k.", "protocol")
+    topk: Annotated[Any, AfterValidator(_k)] = setting(
+        [5, 10], "The values of k.", "protocol", allowed="must be a list of whole numbers of at least 1"
+    )
     valid_metric: str = setting(
         "NDCG@10", "The metric for early stopping; where topk alone is set, its k follows.", "protocol"
     )

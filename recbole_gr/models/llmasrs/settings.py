@@ -77,7 +77,10 @@ class LLMasRSSettings(SemanticIDSettings, TrainingSettings, DecodingSettings):
     lora_alpha: float = setting(32, "The adapter's output is scaled by lora_alpha / rank.", "model", gt=0)
     lora_dropout: float = setting(0.05, "Dropout of what goes into the adapter.", "model", ge=0, lt=1)
     lora_targets: Annotated[Any, AfterValidator(_targets)] = setting(
-        ALL_LINEAR, "Layers that get an adapter: all-linear, or names such as [q_proj, v_proj].", "model"
+        ALL_LINEAR,
+        "Layers that get an adapter: all-linear, or names such as [q_proj, v_proj].",
+        "model",
+        allowed=f"must be {ALL_LINEAR} or a list of names of layers",
     )
 
     item_as: Literal["title", "sid"] = setting(
