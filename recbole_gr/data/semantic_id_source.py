@@ -49,7 +49,7 @@ def _fit_codebook_size(config, n_items):
     """A default that is larger than the catalogue becomes the largest power of two that is not; the user's own stays."""
     if "codebook_size" not in config.external_config_dict and config["codebook_size"] > n_items:
         config["codebook_size"] = 1 << (max(1, n_items).bit_length() - 1)
-        getLogger().info(f"codebook_size={config['codebook_size']}: the catalogue has only {n_items} items")
+        getLogger().warning(f"codebook_size={config['codebook_size']}: the catalogue has only {n_items} items")
 
 
 def _from_file(config, item_tokens):
