@@ -213,6 +213,8 @@ class _Calls(TorchFunctionMode):
     """Sees what python asks of torch: ``cuda`` is the device beneath."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.device:
+            return func(*args, **(kwargs or {}))
         args, kwargs = tree_map(_beneath, tuple(args)), {name: _beneath(value) for name, value in (kwargs or {}).items()}
         if func is torch.Tensor.cuda:
             return args[0].to(_BENEATH)
@@ -284,6 +286,8 @@ def pretend_device(count=1):
         with (
             mock.patch.multiple(torch.cuda, **facade),
             mock.patch.object(torch, "load", load),
+            # in which tensors of a class of ours have no views; what is computed in it is computed without gradients
+            mock.patch.object(torch._C, "_InferenceMode", _without_gradients),
             torch.serialization.safe_globals([_on_device]),
             _Operations(traffic),
             _Calls(),
@@ -291,6 +295,10 @@ def pretend_device(count=1):
             yield traffic
     finally:
         torch.__future__.set_swap_module_params_on_conversion(swapped)
+
+
+def _without_gradients(mode):
+    return torch.no_grad() if mode else contextlib.nullcontext()
 
 
 def _number(device):
