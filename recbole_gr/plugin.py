@@ -58,6 +58,7 @@ def register():
     add_model(llmasrs, "LLMasRS", LLMasRSDataset, LLMasRSTrainer)
     add_model(sasrec_bce, "SASRecBCE")
     _wrap(Config, "_load_internal_config_dict", _with_our_properties)
+    _wrap(Config, "_init_device", _with_use_gpu)
     _wrap(Dataset, "_change_feat_format", _with_exact_order)
     _wrap(recbole.data.utils, "get_dataloader", _with_length_grouping)
     _wrap(recbole.data.utils, "create_samplers", _with_seen_items)
@@ -121,6 +122,17 @@ def _with_our_properties(original):
             ours["train_neg_sample_args"] = None
 
     return load
+
+
+def _with_use_gpu(original):
+    """RecBole documents ``use_gpu`` and takes a GPU all the same; only an empty ``gpu_id`` keeps it on the CPU."""
+
+    def init_device(self):
+        if self.final_config_dict["use_gpu"] is False and "local_rank" not in self.final_config_dict:
+            self.final_config_dict["gpu_id"] = ""
+        original(self)
+
+    return init_device
 
 
 def read_properties(path):

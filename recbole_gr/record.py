@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from recbole_gr.devices import device_name
 from recbole_gr.files import written_whole
 from recbole_gr.hit_ranks import write_hit_ranks
 from recbole_gr.peak_memory import peak_memory
@@ -83,7 +84,7 @@ def build_record(config, dataset, loaders, model, result, stages):
         },
         "machine": {
             "processor": platform.processor() or platform.machine(),
-            "device": torch.cuda.get_device_name() if config["device"].type == "cuda" else "cpu",
+            "device": device_name(config["device"]),
             "torch_threads": torch.get_num_threads(),
         },
     }

@@ -115,8 +115,13 @@ class Pretended(torch.Tensor):
         return _carried_out(func, args, kwargs or {}, Traffic())
 
 
+#: How many of the context managers below are open.
+_open = []
+
+
 def _on_device(inner, requires_grad=False):
-    return Pretended(inner, requires_grad)
+    """A tensor that was saved there; where there is no such device it is read with ``map_location="cpu"``."""
+    return Pretended(inner, requires_grad) if _open else inner.requires_grad_(requires_grad)
 
 
 def _carried_out(func, args, kwargs, traffic):
@@ -282,6 +287,7 @@ def pretend_device(count=1):
     # as on a real GPU a parameter that is moved stays the same object, which two modules may share
     swapped = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
+    _open.append(traffic)
     try:
         with (
             mock.patch.multiple(torch.cuda, **facade),
@@ -294,6 +300,7 @@ def pretend_device(count=1):
         ):
             yield traffic
     finally:
+        _open.pop()
         torch.__future__.set_swap_module_params_on_conversion(swapped)
 
 
