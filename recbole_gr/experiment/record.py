@@ -16,6 +16,7 @@ from recbole_gr.experiment.target_ranks import write_hit_ranks
 from recbole_gr.experiment.monitor import peak_memory
 from recbole_gr.models.registry import path_keys
 from recbole_gr.utils.plain import plain
+from recbole_gr.utils.devices import device_name
 from recbole_gr.version import __version__
 
 VERSIONS = (
@@ -85,7 +86,7 @@ def build_record(config, dataset, loaders, model, result, stages):
         },
         "machine": {
             "processor": platform.processor() or platform.machine(),
-            "device": torch.cuda.get_device_name() if config["device"].type == "cuda" else "cpu",
+            "device": device_name(config["device"]),
             "torch_threads": torch.get_num_threads(),
         },
     }

@@ -36,6 +36,7 @@ def apply():
     patch_dok_matrix()
     patch_list_metrics()
     patch_popularity()
+    patch_anomaly_detection()
     quiet_recbole_warnings()
 
 
@@ -189,10 +190,12 @@ def _load_checkpoint(file, map_location):
 def _load_checkpoint_anywhere(file):
     import torch
 
-    if torch.cuda.is_available():
-        return _load_checkpoint(file, None)
-    checkpoint = _load_checkpoint(file, "cpu")
-    checkpoint["config"]["device"] = torch.device("cpu")  # where load_data_and_model then moves the model to
+    checkpoint = _load_checkpoint(file, "cpu")  # the GPU that it was saved on may not be here; the model takes it along
+    device, gpus = checkpoint["config"]["device"], torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not gpus:
+        checkpoint["config"]["device"] = torch.device("cpu")  # where load_data_and_model then moves the model to
+    elif device.type == "cuda" and (device.index or 0) >= gpus:
+        checkpoint["config"]["device"] = torch.device("cuda")
     return checkpoint
 
 
@@ -266,6 +269,28 @@ def patch_popularity():
         pop.Pop.__init__, pop.Pop.calculate_loss = functools.wraps(original)(__init__), calculate_loss
 
     patch_on_import("recbole.model.general_recommender.pop", patched)
+
+
+def patch_anomaly_detection():
+    """Every model of RecBole trains in torch's debugging mode, which is slow, because one of them turned it on.
+
+    ``torch.autograd.set_detect_anomaly(True)`` stands at the top of model/sequential_recommender/sine.py:25, and whatever
+    model of that package is asked for, all of them are imported. Then each operation keeps the python traceback that it was
+    made at, and in the backward pass the gradient of each is searched for NaN, for which a GPU has to be waited for: 54
+    times in a step of a small TIGER. Losses and gradients are the same without. Here the import leaves the mode as it was;
+    who wants it turns it on afterwards.
+    """
+
+    @contextlib.contextmanager
+    def patched(sine):
+        import torch
+
+        before = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
+        imported_before = hasattr(sine, "SINE")
+        yield
+        torch.autograd.set_detect_anomaly(*((False, True) if imported_before else before))
+
+    patch_on_import("recbole.model.sequential_recommender.sine", patched)
 
 
 def quiet_recbole_warnings():

@@ -141,6 +141,7 @@ def _know_our_settings(configurator: ModuleType) -> None:
     _wrap(configurator.Config, "_load_internal_config_dict", with_our_defaults)
     _wrap(configurator.Config, "_get_final_config_dict", with_merged_parts)
     _wrap(configurator.Config, "__init__", with_checks)
+    _wrap(configurator.Config, "_init_device", _with_use_gpu)
     # what a dataset or loader kept by save_dataset or save_dataloaders must agree in to be used again
     shaping = keys_of(ProtocolSettings, scope="protocol")
     for name in model_names():
@@ -149,6 +150,17 @@ def _know_our_settings(configurator: ModuleType) -> None:
             shaping |= keys_of(settings, scope="dataset")
             shaping |= settings.defaults().keys() - settings.model_fields.keys()  # those of the tokenizers
     dataset_arguments.extend(sorted(shaping - {*dataset_arguments} - {"eval_args", "metrics", "topk", "valid_metric"}))
+
+
+def _with_use_gpu(original: Callable) -> Callable:
+    """RecBole documents ``use_gpu`` and takes a GPU all the same; only an empty ``gpu_id`` keeps it on the CPU."""
+
+    def init_device(self: Any) -> None:
+        if self.final_config_dict["use_gpu"] is False and "local_rank" not in self.final_config_dict:
+            self.final_config_dict["gpu_id"] = ""
+        original(self)
+
+    return init_device
 
 
 def _with_exact_order(original: Callable) -> Callable:

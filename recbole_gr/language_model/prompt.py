@@ -52,8 +52,10 @@ def template_tokens(tokenizer, template, separator):
 NOTHING, BEFORE, SEPARATOR, AFTER, VECTOR, FIRST_ITEM = range(6)
 
 
-class PromptLayout(nn.Module):
+class PromptLayout:
     """Lays out prompts from the tokens of their pieces, for a whole batch at once.
+
+    On the CPU: how large what is laid out gets, the tokens decide, and a GPU would have to be waited for.
 
     A prompt is ``before``, the items' tokens with ``separator`` between them, and ``after``. Where that is more than
     ``max_tokens``, the oldest items are left out, whole ones, so that the newest fit.
@@ -67,7 +69,6 @@ class PromptLayout(nn.Module):
     """
 
     def __init__(self, item_tokens, before, separator, after, max_tokens, ending, vector_places=False):
-        super().__init__()
         self.max_tokens, self.ending = max_tokens, ending
         self.n_items = len(item_tokens.lengths)
         self.first_target = FIRST_ITEM + self.n_items
@@ -82,7 +83,7 @@ class PromptLayout(nn.Module):
             "piece_length": np.concatenate([[0], [len(piece) for piece in template], in_history, item_tokens.lengths]),
         }
         for name, table in tables.items():
-            self.register_buffer(name, torch.from_numpy(table), persistent=False)
+            setattr(self, name, torch.from_numpy(table))
 
     @property
     def longest_newest(self):
@@ -92,7 +93,7 @@ class PromptLayout(nn.Module):
     def _in_history(self):
         return self.piece_length[FIRST_ITEM : self.first_target]
 
-    def forward(self, history, lengths, target=None):
+    def __call__(self, history, lengths, target=None):
         """Lay out a batch.
 
         Args:

@@ -6,8 +6,10 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from recbole_gr.utils.devices import PerDevice
+
 #: Prompt tokens of one pass: what more of them need leaves the processor's cache, and memory is fetched anew for it.
-PROMPT_TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 65536}
+PROMPT_TOKENS_AT_ONCE = PerDevice(cpu=1024, cuda=65536)
 
 
 class _PromptIsRead(Exception):

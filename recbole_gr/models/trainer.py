@@ -7,6 +7,8 @@ from recbole.trainer import Trainer
 from torch.optim.lr_scheduler import LambdaLR
 
 from recbole_gr.decoding.tie_breaking import order_within_leaves
+from recbole_gr.utils.devices import LossOnDevice
+from recbole_gr.utils.errors import explain_out_of_memory
 
 SCHEDULES = {
     "constant": lambda step, warmup, total: 1.0,
@@ -35,8 +37,44 @@ def learning_rate_schedule(optimizer, kind, warmup_steps, total_steps):
     return schedule
 
 
+#: Training steps on a GPU after which it is looked whether the loss is still a number.
+STEPS_UNSEEN = 100
+
+
 class BeamSearchTrainer(Trainer):
     """RecBole's trainer for models that find their ranking by a beam search."""
+
+    def _build_optimizer(self, **kwargs):
+        """As RecBole's; on a GPU all parameters are updated by one kernel, where a CPU keeps its order of operations."""
+        optimizer = super()._build_optimizer(**kwargs)
+        if self.device.type != "cuda" or type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
+            return optimizer
+        (group,) = optimizer.param_groups
+        return type(optimizer)(group["params"], lr=group["lr"], weight_decay=group["weight_decay"], fused=True)
+
+    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        """As RecBole's, but a GPU is not made to wait for the value of every loss.
+
+        Raises:
+            ValueError: the loss is not a number; on a GPU up to :data:`STEPS_UNSEEN` steps later.
+        """
+        if self.device.type == "cpu":
+            return super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+        loss_func = loss_func or self.model.calculate_loss
+        self._unseen = []
+        summed = super()._train_epoch(train_data, epoch_idx, lambda batch: LossOnDevice(loss_func(batch)), show_progress)
+        summed = float(summed)
+        if math.isnan(summed):
+            raise ValueError("Training loss is nan")
+        return summed
+
+    def _check_nan(self, loss):
+        if not isinstance(loss, LossOnDevice):
+            return super()._check_nan(loss)
+        self._unseen.append(loss.item())
+        if len(self._unseen) == STEPS_UNSEEN:
+            super()._check_nan(torch.stack(self._unseen).sum())
+            self._unseen.clear()
 
     def fit(self, train_data, *args, **kwargs):
         self.start_schedule(train_data)
@@ -77,8 +115,12 @@ class BeamSearchTrainer(Trainer):
         RecBole takes the k largest scores of each row; in a row with fewer than k items found it would fill up with
         items of score -inf, the target perhaps among them, and count a hit that nobody recommended.
         """
-        self.model.seen = batched_data[1]
-        interaction, scores, positive_u, positive_i = super()._full_sort_batch_eval(batched_data)
+        # a loader's tensors lie on the CPU; what indexes the scores, and is indexed by what they tell, lies where they do
+        interaction, seen, positive_u, positive_i = batched_data
+        positive_u, positive_i = positive_u.to(self.device), positive_i.to(self.device)
+        seen = None if seen is None else tuple(index.to(self.device) for index in seen)
+        self.model.seen = seen
+        interaction, scores, *_ = super()._full_sort_batch_eval((interaction, seen, positive_u, positive_i))
         self.model.seen = None
         missed = scores[positive_u, positive_i] == -torch.inf
         scores.clamp_(min=torch.finfo(scores.dtype).min)

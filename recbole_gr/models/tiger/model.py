@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 
+from recbole_gr.data.dataloader import TrainingBatch
 from recbole_gr.decoding.beam_search import beam_search
 from recbole_gr.decoding.trie import Trie
 from recbole_gr.utils.errors import DataError
@@ -90,4 +91,6 @@ class TIGER(BeamSearchRecommender):
     def _history(self, interaction, rows=slice(None)):
         """Histories trimmed to the longest of the rows, and their lengths."""
         lengths = interaction[self.ITEM_SEQ_LEN][rows]
+        if isinstance(interaction, TrainingBatch):  # whose histories are; to look how long they are a GPU waits
+            return interaction[self.ITEM_SEQ][rows], lengths
         return interaction[self.ITEM_SEQ][rows, : int(lengths.max())], lengths
