@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copyreg
 from collections.abc import Iterator, Mapping, Sequence
 from logging import getLogger
 from typing import Any
@@ -65,14 +66,8 @@ class RunConfig(Config):
 
     def __reduce__(self):
         """A checkpoint holds a plain Config, which RecBole reads without us."""
-        plain = {key: value for key, value in self.__dict__.items() if key != "checked"}
-        return _plain_config, (plain,)
-
-
-def _plain_config(state: Mapping[str, Any]) -> Config:
-    config = Config.__new__(Config)
-    config.__dict__.update(state)
-    return config
+        state = {key: value for key, value in self.__dict__.items() if key != "checked"}
+        return copyreg.__newobj__, (Config,), state
 
 
 def make_config(

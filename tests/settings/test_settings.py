@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 
 import pytest
 import yaml
@@ -261,3 +262,11 @@ def test_whether_a_model_is_generative_follows_from_its_class():
         spec = find_spec(name)
         assert spec.generative == is_generative(load(spec.model))
     assert [name for name in model_names() if find_spec(name).generative] == ["LLMasRS", "TIGER"]
+
+
+def test_a_checkpoint_of_ours_holds_a_plain_config(small_part):
+    """So that RecBole alone reads those of its own models."""
+    config = make_config("BPR", "small", config_dict={"data_path": small_part[1], "topk": [20]})
+    again = pickle.loads(pickle.dumps(config))
+    assert type(again) is Config and again.final_config_dict == config.final_config_dict
+    assert b"recbole_gr" not in pickle.dumps(config)
