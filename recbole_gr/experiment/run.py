@@ -14,7 +14,7 @@ from recbole.utils import dict2str, get_environment, get_trainer, init_logger, i
 from recbole_gr.experiment.monitor import monitor_epochs
 from recbole_gr.experiment.record import build_record, write_record
 from recbole_gr.experiment.target_ranks import gathered_batches, hit_ranks_table, noted_hit_ranks, quantised_ids
-from recbole_gr.integration.config import errors_name_places, make_config
+from recbole_gr.integration.config import checked_run, errors_name_places, make_config
 from recbole_gr.integration.plugin import is_generative
 from recbole_gr.integration.resume import read_training_state, restore_training_state, save_training_state
 from recbole_gr.utils.stopwatch import add_rates, stopwatch
@@ -56,7 +56,7 @@ def _run(config, state, saved):
     logger = getLogger()
     logger.info(sys.argv)
     logger.info(config)
-    for notice in config.checked.notices:
+    for notice in checked_run(config).notices:
         logger.warning(notice)
 
     stages, start = {}, perf_counter()

@@ -7,20 +7,19 @@ from logging import getLogger
 from recbole.data import create_dataset
 from recbole.utils import init_logger, init_seed
 
-from recbole_gr.settings.checks import check_choice, check_switch
 from recbole_gr.data.item_text import read_item_text
 from recbole_gr.data.item_vectors import item_file, make_item_vectors, reading
-from recbole_gr.utils.errors import DataError, SettingError
-from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.data.settings import vector_faults
 from recbole_gr.integration.check_run import check_writable
-from recbole_gr.integration.config import errors_name_places, make_config, places_of
+from recbole_gr.integration.config import checked_run, errors_name_places, make_config, places_of
 from recbole_gr.settings.check import raise_faults
+from recbole_gr.settings.checks import check_choice, check_switch
 from recbole_gr.settings.field import RunValues
 from recbole_gr.tokenizers.measures import compare_with_vectors, describe, quantised_levels
 from recbole_gr.tokenizers.report import write_report
-from recbole_gr.tokenizers.sid_files import write_sid_file
-from recbole_gr.tokenizers.sid_files import LEVEL_LETTERS, import_pyarrow
+from recbole_gr.tokenizers.sid_files import LEVEL_LETTERS, import_pyarrow, write_sid_file
+from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.utils.errors import DataError, SettingError
 
 #: Formats by name: the ending of the file, and how it writes a code.
 SID_FORMATS = {
@@ -66,7 +65,7 @@ def tokenize_dataset(
     check_writable("output_dir", folder)
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
-    for notice in config.checked.notices:
+    for notice in checked_run(config).notices:
         getLogger().warning(notice)
     with errors_name_places(config):
         tokens, ids, measures = _tokenize(config, compare_vectors)

@@ -8,8 +8,8 @@ from logging import getLogger
 from recbole_gr.prepare.cells import CELL_CHARACTERS, cut
 from recbole_gr.prepare.interactions import Interactions
 from recbole_gr.prepare.lines import parsed_lines
-from recbole_gr.utils.errors import DataError
 from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.utils.errors import DataError
 
 
 def write_atomic_files(source, files, metadata, folder, name, core, columns):

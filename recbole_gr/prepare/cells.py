@@ -2,7 +2,7 @@
 
 import math
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 #: The longest cell that RecBole's reader takes: Python's csv module, which pandas reads with there, has this limit.
 CELL_CHARACTERS = 131_072
@@ -104,7 +104,7 @@ def milliseconds(value):
 
 def date_as_seconds(value):
     """Seconds from 1970, in text, of a date in ISO format with or without the time of the day, taken as UTC."""
-    return str(int(datetime.fromisoformat(value).replace(tzinfo=timezone.utc).timestamp()))
+    return str(int(datetime.fromisoformat(value).replace(tzinfo=UTC).timestamp()))
 
 
 def _writable(value):

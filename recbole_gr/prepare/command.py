@@ -4,13 +4,13 @@ import os
 import re
 import shlex
 
-from recbole_gr.settings.checks import check_choice, check_switch, check_whole_number
 from recbole_gr.prepare import SOURCES
 from recbole_gr.prepare.atomic import write_atomic_files
 from recbole_gr.prepare.cells import CELL_CHARACTERS
 from recbole_gr.prepare.counts import compare_with_published
 from recbole_gr.prepare.place import check_raw_dir, choose_variant, get_file
 from recbole_gr.prepare.settings_file import write_settings
+from recbole_gr.settings.checks import check_choice, check_switch, check_whole_number
 from recbole_gr.utils.errors import SettingError
 
 #: On the command line; the source stands first, by itself.

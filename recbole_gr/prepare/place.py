@@ -3,10 +3,10 @@
 import os
 from dataclasses import dataclass
 
+from recbole_gr.integration.check_run import check_writable
 from recbole_gr.prepare.download import DownloadFailed, download
 from recbole_gr.prepare.urls import FOLDERS, MD5
 from recbole_gr.utils.errors import DataError, SettingError
-from recbole_gr.integration.check_run import check_writable
 
 
 @dataclass(frozen=True)

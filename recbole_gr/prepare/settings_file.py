@@ -5,8 +5,8 @@ import re
 
 import yaml
 
-from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.settings.properties import properties_file, read_properties
+from recbole_gr.utils.atomic_files import atomic_write
 
 
 def write_settings(folder, name, source, columns):

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-import recbole_gr.integration.compat as compat
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
+
+import recbole_gr.integration.compat as compat
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 USERS, ITEMS = 12, 9

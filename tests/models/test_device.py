@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import torch
 from conftest import read_atomic
-from support.llm_reference import filled, first_batch, outcome
-from support.pretend_device import DEVICE, Pretended, _on_device, pretend_device
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import load_data_and_model
 from recbole.utils import get_model, get_trainer, init_seed
 from recbole.utils.case_study import full_sort_scores, full_sort_topk
+from support.llm_reference import filled, first_batch, outcome
+from support.pretend_device import DEVICE, Pretended, _on_device, pretend_device
 
 from recbole_gr.experiment.run import run
 

@@ -5,14 +5,14 @@ import os
 import numpy as np
 import pytest
 import support.raw_sources as raw
-from support.raw_sources import prepare_dataset
 from recbole.data import create_dataset
+from support.raw_sources import prepare_dataset
 
 from recbole_gr import cli
 from recbole_gr.data.item_text import read_item_text
-from recbole_gr.utils.errors import SettingError
-from recbole_gr.prepare.command import prepare
 from recbole_gr.integration.config import make_config
+from recbole_gr.prepare.command import prepare
+from recbole_gr.utils.errors import SettingError
 
 
 def lines_of(result, kind):

@@ -15,7 +15,7 @@ from recbole_gr.experiment.run import run
 from recbole_gr.experiment.tokenize_dataset import tokenize_dataset
 from recbole_gr.integration import settings_pages
 from recbole_gr.integration.check_run import check_run, known_keys
-from recbole_gr.integration.config import make_config
+from recbole_gr.integration.config import checked_run, make_config
 from recbole_gr.models.registry import model_names, model_settings, path_keys, runtime_keys
 from recbole_gr.settings.field import Settings, allowed_values, extra_of, field_faults, keys_of, setting
 from recbole_gr.settings.protocol import ProtocolSettings
@@ -163,7 +163,7 @@ def test_a_part_of_a_dict_leaves_the_other_parts(small_part):
 def test_what_topk_alone_takes_along(small_part, given, metric, beams):
     config = make_config("TIGER", "small", config_dict={"data_path": small_part[1], **given})
     assert (config["valid_metric"], config["beam_size"]) == (metric, beams)
-    assert len(config.checked.notices) == (metric not in ("NDCG@10", given.get("valid_metric"))) + (beams != 50)
+    assert len(checked_run(config).notices) == (metric not in ("NDCG@10", given.get("valid_metric"))) + (beams != 50)
     assert make_config("SASRec", "small", config_dict={"data_path": small_part[1], **given})["valid_metric"] == metric
 
 
