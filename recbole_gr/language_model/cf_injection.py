@@ -48,7 +48,9 @@ class CFInjection(nn.Module):
         """
         where = vector_places if self.kind == "concat" else items > 0
         row, column = where.nonzero(as_tuple=True)
-        chosen, row, column = (index.to(embedded.device) for index in (items[row, column], row, column))
+        chosen, row, column, where = (
+            index.to(embedded.device, non_blocking=True) for index in (items[row, column], row, column, where)
+        )
         adapted = self.adapter(self.vectors[chosen]).to(embedded.dtype)
-        beneath = embedded if self.kind == "add" else embedded.masked_fill(where.to(embedded.device).unsqueeze(-1), 0)
+        beneath = embedded if self.kind == "add" else embedded.masked_fill(where.unsqueeze(-1), 0)
         return beneath.index_put((row, column), adapted, accumulate=True)

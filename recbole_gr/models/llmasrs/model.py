@@ -183,13 +183,13 @@ class LLMasRS(BeamSearchRecommender):
         within = torch.arange(int(laid.target_lengths.max()))
         row, nth = torch.nonzero(within < laid.target_lengths.unsqueeze(1), as_tuple=True)
         column = laid.prompt_lengths[row] + nth
-        wanted = laid.tokens[row, column].to(device)
-        with self.autocast(), logits_only_at(self.llm, row.to(device), (column - 1).to(device)):
+        wanted, row, column = (index.to(device, non_blocking=True) for index in (laid.tokens[row, column], row, column))
+        with self.autocast(), logits_only_at(self.llm, row, column - 1):
             logits = self.llm(**self._inputs(laid, device), use_cache=False).logits
         return F.cross_entropy(logits.float(), wanted, reduction="sum")
 
     def _inputs(self, laid, device):
-        tokens = laid.tokens.to(device)
+        tokens = laid.tokens.to(device, non_blocking=True)
         if self.cf_injection is None:
             return {"input_ids": tokens}
         embedded = self.llm.get_input_embeddings()(tokens)
