@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from recbole_gr.utils.errors import RecBoleGRError
-from recbole_gr.leaderboard.arguments import as_argument, read_argument
+from recbole_gr.leaderboard.board import as_argument
 from recbole_gr.leaderboard.board_file import read_board
+from recbole_gr.settings.values import parse_text
 
 ASKED = {
     "dataset": "small",
@@ -126,7 +127,7 @@ def test_arguments_are_read_back_by_recbole(value, monkeypatch):
     monkeypatch.setattr("sys.argv", ["recbole-gr", f"--key={as_argument(value)}"])
     read = Config._load_cmd_line(object.__new__(Config))["key"]
     assert read == value and type(read) is type(value)
-    assert read_argument(as_argument(value)) == value
+    assert parse_text(as_argument(value)) == value
 
 
 def test_another_first_seed_is_another_search(board):
@@ -174,7 +175,7 @@ def test_what_the_command_line_may_not_set(board, key, value):
     "changed, words",
     [
         ({"rows": []}, ["rows=[]", "must be set in shelf.yaml"]),
-        ({"dataset": 5}, ["dataset=5", "must be a str"]),
+        ({"dataset": 5}, ["dataset=5", "must be text"]),
         ({"colour": "red"}, ["colour='red'", "no such key", "side_by_side"]),
         ({"seeds": ["one"]}, ["seeds=['one']", "whole numbers"]),
         ({"seeds": [1, 2, 1]}, ["seeds=[1, 2, 1]", "twice"]),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from support.example_board import ACCURACY, HOSTILE, ID_LEVEL, LISTS, example_summary, written
 
-from recbole_gr.leaderboard.table import metric_title
+from recbole_gr.leaderboard.columns import metric_title
+from recbole_gr.leaderboard.render.html import PLOTLY_FILE
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,8 @@ def sorted_rows(summary, value):
 def test_opens_in_silence_and_without_a_network(opened, board_page):
     browser, logged, asked = opened
     assert logged == []
-    assert [url for url in asked if not url.startswith("data:")] == [board_page.as_uri()]
+    plotly = board_page.with_name(PLOTLY_FILE).as_uri()
+    assert [url for url in asked if not url.startswith("data:")] == [board_page.as_uri(), plotly]
     entries = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert [entry for entry in entries if entry.startswith("http")] == []
 

@@ -13,12 +13,11 @@ import yaml
 
 from recbole_gr.utils.errors import RecBoleGRError
 from recbole_gr.leaderboard.board_file import read_board
-from recbole_gr.leaderboard.cell_process import locked
-from recbole_gr.leaderboard.command import plan
+from recbole_gr.leaderboard.cell_files import locked
+from recbole_gr.leaderboard.plan import TimeLeft, plan
 from recbole_gr.leaderboard.runner import Runner
 from recbole_gr.leaderboard.search import search_settings
-from recbole_gr.leaderboard.summary import summarise
-from recbole_gr.leaderboard.time_left import TimeLeft
+from recbole_gr.leaderboard.summarise import summarise
 
 # a test run in the background of a shell may have been told to ignore Ctrl-C, and hand that on
 CODE = """import signal, sys
@@ -91,7 +90,7 @@ def test_two_boards_at_once_with_a_failure_and_a_search(shelf):
 def compare_with_recboles_evaluator(arguments):
     """What the pages print of one seed is what RecBole printed, to its four digits."""
     board = read_board("shelf.yaml", {"data_path": arguments[1].partition("=")[2]})
-    measured = {row["name"]: row["measures"] for row in summarise(board, CELLS)["rows"]}
+    measured = {row.name: row.measures for row in summarise(board, CELLS).rows}
     assert measured["broken"] == {}
     with open("results/shelf.md") as page:
         lines = page.read().split("## Accuracy")[1].split("## Significance")[0].splitlines()
@@ -104,7 +103,7 @@ def compare_with_recboles_evaluator(arguments):
         ]
         test = read(CELLS, f"{cell.key}.json")["test"]
         for metric, value in test.items():
-            assert round(measured[cell.row.name][metric]["mean"], 4) == value
+            assert round(measured[cell.row.name][metric].mean, 4) == value
             assert f"{value:.4f}" in printed, (metric, lines)
 
 
@@ -294,5 +293,5 @@ def test_a_search_that_fails_is_its_rows_failure(shelf):
     cell = trial_board(shelf, 2)
     runner = Runner(CELLS)
     runner.run_cell = lambda trial: {"valid": {}}
-    runner.run_whole(cell)
+    runner.run_with_search(cell)
     assert read(CELLS, f"{cell.key}.failed.json") == {"error": "KeyError: 'ndcg@10'"}
