@@ -26,9 +26,9 @@ class Search(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    trials: int = Field(10, ge=1)
+    trials: int = Field(default=10, ge=1)
     algorithm: Literal["random", "bayes"] = "random"
-    seed: int = Field(2020, ge=0)
+    seed: int = Field(default=2020, ge=0)
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ class BoardKeys(BaseModel):
     side_by_side: list[PlainSettings] = []
     published: Annotated[list[str], AfterValidator(_published_names)] = []
     id_level: bool = False
-    search: Search = Search()
+    search: Search = Field(default_factory=Search)
 
 
 def find_board(name: str) -> Path:
@@ -280,7 +280,9 @@ def _faults_of_given(given: dict[str, Any], asked: Mapping[str, Any], file: str)
     except SettingErrors as errors:
         faults += _placed(errors, "the command line")
     variants = asked.get("side_by_side")
-    varied = {key for variant in variants if isinstance(variant, dict) for key in variant} if isinstance(variants, list) else ()
+    varied = (
+        {key for variant in variants if isinstance(variant, dict) for key in variant} if isinstance(variants, list) else ()
+    )
     allowed = f"{file} varies it side by side, it cannot be set on the command line"
     return [*faults, *(SettingError(key, given[key], allowed) for key in given if key in varied)]
 
@@ -303,7 +305,8 @@ def _faults_of_file(error: ValidationError, asked: Any, file: str) -> list[Setti
     """What pydantic found, each fault with its key, its value and its place in the file; each key of a place once."""
     faults: dict[tuple[str, str, str], SettingError] = {}
     for found in error.errors():
-        keys, values, place, path = BoardKeys, asked, file, list(found["loc"])
+        keys: type[BaseModel] = BoardKeys
+        values, place, path = asked, file, list(found["loc"])
         if path[0] == "rows" and len(path) > 1:
             keys, values, place = RowKeys, asked["rows"][path[1]], f"row {int(path[1]) + 1} of {file}"
             path = path[2:]

@@ -173,7 +173,7 @@ def _groups(
         if measured:
             means = np.mean([rankings.mean() for rankings in measured], axis=0)
             users = round(float(np.mean([rankings.index.nunique() for rankings in measured])))
-            yield {"label": label, "users": users, **dict(zip(measured[0], means.tolist()))}
+            yield {"label": label, "users": users, **dict(zip(measured[0].columns, means.tolist()))}
 
 
 def _group_numbers(values: np.ndarray, upper: list[int], cold: bool) -> np.ndarray:

@@ -92,14 +92,13 @@ def compare_with_best_baseline(
         return found
     tested = compare(pd.DataFrame(differences), **options)
     tested["p_holm"] = tested.groupby(level=1)["p"].transform(holm)
-    for (row, metric), values in tested.iterrows():
-        found[row][metric] = {"against": against[row, metric], **values.to_dict(), "users": int(values["users"])}
+    for (row, metric), values in zip(tested.index, tested.to_dict("records")):
+        numbers = {str(name): value for name, value in values.items()}
+        found[row][metric] = {"against": against[row, metric], **numbers, "users": int(numbers["users"])}
     return found
 
 
-def bootstrap_interval(
-    values: np.ndarray, resamples: int, confidence: float, rng: np.random.Generator
-) -> np.ndarray:
+def bootstrap_interval(values: np.ndarray, resamples: int, confidence: float, rng: np.random.Generator) -> np.ndarray:
     """Percentile interval of the means over resampled users.
 
     A user whose differences are all 0 adds nothing to any mean. So of a resample only those others are drawn, as many as

@@ -56,7 +56,7 @@ def summarise(board: Board, records_folder: str) -> Summary:
         rows.append(_summarise_row(board, row, cells, per_seed, bounds=bounds.get(_variant(row)), folder=records_folder))
         users.append(_mean_over_seeds([_by_user(rankings) for rankings in per_seed]) if done else None)
         by_interaction.append(bool(done) and "ranking" in done[0].hit_ranks)
-        records += [cell.record for cell in done]
+        records += [cell.record for cell in cells if cell.record is not None]
     tested = [name for name in metrics if not name.endswith(ID_LEVEL)]
     smaller = [name for name in tested + list_metrics if metric_of(name).smaller_is_better]
     for members in _comparable_rows(board, by_interaction):
@@ -236,7 +236,11 @@ def _add_places(rows: Sequence[RowSummary], metrics: Sequence[str], smaller: Col
     """Which rows are the best and the second in which metrics, at the printed digits."""
     for name in metrics:
         sign = 1 if name in smaller else -1
-        worth = {number: round(sign * (row.measures[name].mean or 0.0), DIGITS) for number, row in enumerate(rows) if name in row.measures}
+        worth = {
+            number: round(sign * (row.measures[name].mean or 0.0), DIGITS)
+            for number, row in enumerate(rows)
+            if name in row.measures
+        }
         ranked = sorted(set(worth.values()))
         for number, value in worth.items():
             if value == ranked[0]:

@@ -6,10 +6,10 @@ import json
 import pytest
 import yaml
 
-from recbole_gr.utils.errors import RecBoleGRError
 from recbole_gr.leaderboard.board import as_argument
 from recbole_gr.leaderboard.board_file import read_board
 from recbole_gr.settings.values import parse_text
+from recbole_gr.utils.errors import RecBoleGRError
 
 ASKED = {
     "dataset": "small",

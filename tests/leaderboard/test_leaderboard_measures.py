@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from support.board_files import DEPTH, make_board, make_hit_ranks, make_row, recbole_metrics, write_cell
 
-from recbole_gr.utils.errors import DataError
 from recbole_gr.experiment.target_ranks import write_hit_ranks
 from recbole_gr.leaderboard.cell_files import read_cell, read_hit_ranks
 from recbole_gr.leaderboard.columns import METRICS
 from recbole_gr.leaderboard.measures import PER_RANKING, measure_rankings, slice_bounds, slice_measures
+from recbole_gr.utils.errors import DataError
 
 TOPK = (1, 3, 5, 10, 20)
 
@@ -154,9 +154,7 @@ def test_groups_hold_equal_numbers_of_targets():
 
 
 def test_groups_are_fewer_where_many_targets_have_one_value():
-    hit_ranks = targets(
-        list("abcdefgh"), [1] * 8, item_count=[1, 1, 1, 1, 1, 2, 9, 9], history_length=[4] * 4 + [5, 6, 7, 8]
-    )
+    hit_ranks = targets(list("abcdefgh"), [1] * 8, item_count=[1, 1, 1, 1, 1, 2, 9, 9], history_length=[4] * 4 + [5, 6, 7, 8])
     bounds = slice_bounds(hit_ranks)
     assert bounds == {"item popularity": [1, 2], "history length": [4, 6]}
     slices = slice_measures([hit_ranks], bounds, ["recall"], 10)

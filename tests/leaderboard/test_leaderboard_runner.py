@@ -11,13 +11,13 @@ import time
 import pytest
 import yaml
 
-from recbole_gr.utils.errors import RecBoleGRError
 from recbole_gr.leaderboard.board_file import read_board
 from recbole_gr.leaderboard.cell_files import locked
 from recbole_gr.leaderboard.plan import TimeLeft, plan
 from recbole_gr.leaderboard.runner import Runner
 from recbole_gr.leaderboard.search import search_settings
 from recbole_gr.leaderboard.summarise import summarise
+from recbole_gr.utils.errors import RecBoleGRError
 
 # a test run in the background of a shell may have been told to ignore Ctrl-C, and hand that on
 CODE = """import signal, sys
@@ -128,9 +128,7 @@ def test_a_board_killed_in_the_middle_of_a_cell(shelf):
 def work_log(name):
     folder = os.path.join(CELLS, "work")
     logs = (
-        [log for log in os.listdir(folder) if log.startswith(name) and log.endswith(".log")]
-        if os.path.exists(folder)
-        else []
+        [log for log in os.listdir(folder) if log.startswith(name) and log.endswith(".log")] if os.path.exists(folder) else []
     )
     return "".join(open(os.path.join(folder, log)).read() for log in logs)
 

@@ -17,10 +17,10 @@ from support.board_files import (
     write_cell,
 )
 
-from recbole_gr.utils.errors import SettingError
-from recbole_gr.leaderboard.measures import measure_rankings
 from recbole_gr.leaderboard.board_file import published_blocks, read_published
+from recbole_gr.leaderboard.measures import measure_rankings
 from recbole_gr.leaderboard.significance import NOTHING_TESTED
+from recbole_gr.utils.errors import SettingError
 
 KEYS = (
     *("name", "dataset", "description", "command", "protocol", "statistics", "environment", "metrics", "main_metric"),
@@ -150,9 +150,7 @@ def test_rankings_by_interaction_and_by_user_are_compared_apart(folder):
     against = {name: {test["against"] for test in row["significance"].values()} for name, row in rows.items()}
     assert against["Pop"] | against["ItemKNN"] <= {"Pop", "ItemKNN"}
     assert against["SASRec"] | against["GRU4Rec"] <= {"SASRec", "GRU4Rec"}
-    (test,) = (
-        rows[name]["significance"].get("recall@10") for name in names[2:] if "recall@10" in rows[name]["significance"]
-    )
+    (test,) = (rows[name]["significance"].get("recall@10") for name in names[2:] if "recall@10" in rows[name]["significance"])
     by_user = (sasrec - gru).groupby(written["SASRec"]["user_id"]).mean().mean()
     assert abs(test["difference"]) == pytest.approx(abs(by_user)) and test["users"] == 60
     assert [sum("recall@10" in row["best"] for row in list(rows.values())[part]) for part in (slice(2), slice(2, 4))] == [
@@ -212,9 +210,7 @@ def test_a_record_that_the_hit_ranks_contradict_is_told(folder):
 
 def test_variants_stand_by_themselves(folder):
     variants = [{"tie_order": "file"}, {"tie_order": "shuffled"}]
-    board = make_board(
-        [make_row(name, model, variant=v) for v in variants for name, model in (("P", "Pop"), ("T", "TIGER"))]
-    )
+    board = make_board([make_row(name, model, variant=v) for v in variants for name, model in (("P", "Pop"), ("T", "TIGER"))])
     written = write_all(folder, board, targets=3)
     summary = json_summary(board, folder)
     assert summary["protocol"]["tie order"] == "as in the file or shuffled"

@@ -7,7 +7,7 @@ reader has left out, in the colours of the page.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,8 @@ def figures(summary: Summary) -> dict[str, tuple[str, dict[str, Any]]]:
         "against-speed": ("Against users per second", _against(entries, metrics, RECORDED["users_per_second"])),
         "learning-curves": ("Learning curves", _learning_curves(entries)),
         **{
-            f"slice-{number}": (f"By {slicing}", _slices(entries, metrics, slicing)) for number, slicing in enumerate(slicings)
+            f"slice-{number}": (f"By {slicing}", _slices(entries, metrics, slicing))
+            for number, slicing in enumerate(slicings)
         },
         "differences": ("", _differences(entries, metrics)),
     }
@@ -79,10 +80,11 @@ def figures(summary: Summary) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def _figure(
-    traces: Sequence[go.Scatter | go.Bar], frames: dict[str, Sequence[go.Scatter | go.Bar]], **layout: Any
+    traces: Sequence[go.Scatter | go.Bar], frames: Mapping[str, Sequence[go.Scatter | go.Bar]], **layout: Any
 ) -> go.Figure:
     """A figure whose frames say what else each trace has."""
     figure = go.Figure(data=traces, frames=[go.Frame(name=name, data=data) for name, data in frames.items()])
+    figure.layout.template = None  # the page's own look
     figure.update_layout(
         {**CLEAR_LAYOUT, "showlegend": False, "dragmode": False, "hoverlabel_font_color": "#fff"},
         xaxis={"automargin": True, "zeroline": False},
@@ -149,12 +151,14 @@ def _curve(entry: Entry, curve: LearningCurve, width: float, seed: str) -> go.Sc
 
 def _mean_curve(curves: Sequence[LearningCurve]) -> LearningCurve:
     """The mean over a row's seeds, in the epochs that all of them validated."""
-    scores = [{epoch: score for epoch, score in zip(curve.epochs, curve.valid_score)} for curve in curves]
-    means = {
-        epoch: sum(found) / len(found)
-        for epoch in curves[0].epochs
-        if None not in (found := [score.get(epoch) for score in scores])
-    }
+    scores = [
+        {epoch: score for epoch, score in zip(curve.epochs, curve.valid_score) if score is not None} for curve in curves
+    ]
+    means = {}
+    for epoch in curves[0].epochs:
+        found = [score[epoch] for score in scores if epoch in score]
+        if len(found) == len(scores):
+            means[epoch] = sum(found) / len(found)
     return LearningCurve(curves[0].seed, list(means), list(means.values()))
 
 

@@ -97,7 +97,9 @@ def _slices(summary: Summary, rows: Sequence[RowSummary]) -> str:
     for slicing in dict.fromkeys(slicing for row in rows for slicing in row.slices):
         # rows under different protocols have groups of their own
         groups = dict.fromkeys(_groups(row, slicing) for row in rows)
-        tables = [_slice_table([row for row in rows if _groups(row, slicing) == group], slicing, measures) for group in groups]
+        tables = [
+            _slice_table([row for row in rows if _groups(row, slicing) == group], slicing, measures) for group in groups
+        ]
         parts += [f"### By {slicing}", *tables]
     return "\n\n".join(parts)
 
