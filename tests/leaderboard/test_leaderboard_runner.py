@@ -281,6 +281,47 @@ def test_a_search_takes_the_best_of_its_trials_and_draws_the_same_again(shelf, a
     assert seen == first and len(set(first)) == 12
 
 
+@pytest.mark.parametrize("algorithm", ["random", "bayes"])
+def test_trials_are_those_of_recboles_hypertuning(shelf, algorithm):
+    """Its search, given the same random state, draws the same settings."""
+    import hyperopt
+    import numpy as np
+    from recbole.trainer import HyperTuning
+
+    cell = trial_board(shelf, 6, algorithm)
+    found = search_settings(cell, lambda trial: {"valid": {"ndcg@10": trial.found["learning_rate"]}})["trials"]
+    drawn = []
+
+    def objective(settings, _):
+        drawn.append({key: getattr(value, "item", lambda value=value: value)() for key, value in settings.items()})
+        result = {"best_valid_score": settings["learning_rate"], "best_valid_result": {}, "test_result": {}}
+        return {"model": "BPR", "valid_score_bigger": True, **result}
+
+    tuning = HyperTuning(objective, params_dict=cell.row.search, algo=algorithm, max_evals=6)
+    state = np.random.default_rng(cell.board.effort.seed)
+    hyperopt.fmin(tuning.trial, tuning.space, algo=tuning.algo, max_evals=6, rstate=state, show_progressbar=False)
+    assert [trial["settings"] for trial in found] == drawn
+
+
+def test_a_lock_is_free_after_its_process_is_killed(tmp_path):
+    """And is not while the process lives."""
+    path = str(tmp_path / "cell.lock")
+    code = (
+        "import sys, time; from recbole_gr.leaderboard.cell_files import locked\n"
+        "with locked(sys.argv[1], wait=True): print('held', flush=True); time.sleep(600)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    with locked(path, wait=False) as held:
+        assert not held
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    for _ in range(2):  # and free again after it was held
+        with locked(path, wait=False) as held:
+            assert held
+
+
 def test_a_search_without_one_good_trial(shelf):
     with pytest.raises(RecBoleGRError, match="all 3 trials failed"):
         search_settings(trial_board(shelf, 3), lambda trial: None)

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +17,13 @@ from support.board_files import (
     write_all,
     write_cell,
 )
+from support.example_board import data_of
 
 from recbole_gr.leaderboard.board_file import published_blocks, read_published
 from recbole_gr.leaderboard.measures import measure_rankings
 from recbole_gr.leaderboard.significance import NOTHING_TESTED
+from recbole_gr.leaderboard.summarise import summarise
+from recbole_gr.leaderboard.summary import Summary
 from recbole_gr.utils.errors import SettingError
 
 KEYS = (
@@ -70,6 +74,28 @@ def test_keys_are_those_of_the_contract_and_all_is_json(folder):
     assert summary["list_metrics"][:2] == ["itemcoverage@5", "giniindex@5"]
     assert summary["smaller_is_better"] == ["giniindex@5", "giniindex@10", "giniindex@20"]
     assert summary["published"] == read_published(["tiger"], "amazon-beauty-2014")
+
+
+def test_a_summary_is_read_back_from_its_json(folder):
+    """Also one that was written before a key was added, and one with a key that is not known any more."""
+    board = three_rows()
+    write_all(folder, board)
+    summary = summarise(board, str(folder))
+    values = json.loads(json.dumps(summary.as_json()))
+    assert Summary.from_json(values) == summary
+    del values["significance_note"], values["rows"][0]["learning_curves"]
+    values["rows"][1]["colour"] = "red"
+    read = Summary.from_json(values)
+    assert read.significance_note == "" and read.rows[0].learning_curves == [] and read.rows[1] == summary.rows[1]
+
+
+@pytest.mark.parametrize("name", ["ml-100k", "amazon-beauty-2014"])
+def test_the_summaries_in_kept_pages_are_readable(name):
+    page = (Path(__file__).parents[2] / "results" / f"{name}.html").read_text(encoding="utf-8")
+    values = data_of(page)
+    summary = Summary.from_json(values)
+    assert summary.name == name and len(summary.measured) == len(values["rows"])
+    assert {key: value for key, value in values.items() if key in KEYS} == summary.as_json()
 
 
 def test_metrics_of_lists_come_from_the_record(folder):
