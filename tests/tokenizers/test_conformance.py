@@ -8,7 +8,14 @@ import pytest
 from support.processes import REPOSITORY
 from support.tokenizer_tests import TokenizerTests
 
-from recbole_gr.tokenizers import Quantised, check_tokenizer_settings, find_tokenizer, registry, setting_fields, tokenizer_names
+from recbole_gr.tokenizers import (
+    Quantised,
+    check_tokenizer_settings,
+    find_tokenizer,
+    registry,
+    setting_fields,
+    tokenizer_names,
+)
 from recbole_gr.tokenizers.baselines import lsh, random
 from recbole_gr.tokenizers.product import opq, pq
 from recbole_gr.tokenizers.quantiser import ESTIMATORS, LEARNERS
