@@ -257,7 +257,7 @@ def test_the_report_says_what_came_out(capsys, caplog):
         assert words in printed
     for words in ("items              4\n", "items with title   2 (50.0%)", "5 rows from raw/meta_Beauty.json.gz, 0 broken"):
         assert words in printed
-    command = "python run_recbole_gr.py --dataset=amazon-beauty-2014 --data_path=out"
+    command = "recbole-gr run --dataset=amazon-beauty-2014 --data_path=out"
     assert f"{command} --config_files=out/amazon-beauty-2014/amazon-beauty-2014.yaml\n" in printed
     assert not caplog.records
 
@@ -294,7 +294,8 @@ WRONG_OPTIONS = [
     ({"source": "yelp", "download": "yes"}, "download='yes': must be True or False"),
     ({"source": "yelp", "variant": "5core"}, "variant='5core': must be one of reviews"),
     ({"source": "yelp", "name": "a/b"}, "name='a/b': must be"),
-    ({"source": "yelp", "kcore": "5"}, "kcore='5': recbole-gr prepare has no such option; it has category, raw_dir"),
+    ({"source": "yelp", "kcore": "5"}, "kcore='5': recbole-gr prepare has no such option; did you mean core?"),
+    ({"source": "yelp", "xyz": "5"}, "xyz='5': recbole-gr prepare has no such option; it has category, raw_dir"),
 ]
 
 

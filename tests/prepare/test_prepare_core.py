@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from recbole_gr.prepare.core import k_core
+from recbole_gr.prepare.interactions import k_core
 from recbole_gr.prepare.interactions import Interactions
 
 
