@@ -151,7 +151,7 @@ def launch_leaderboard(arguments: Arguments) -> None:
     """Run what a board lacks, and write its pages."""
     from recbole_gr.leaderboard import command
 
-    command.launch_leaderboard(arguments.normalised())
+    command.launch_leaderboard(arguments.normalised(bare_flags=True))
 
 
 def launch_list(arguments: Arguments) -> None:

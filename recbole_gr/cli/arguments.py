@@ -28,9 +28,14 @@ class Arguments:
     given: dict[str, str]
     flags: frozenset[str] = frozenset()
 
-    def normalised(self) -> list[str]:
-        """The same arguments, each as ``--key=value``, flags without a value; the positional ones first."""
-        keyed = [f"--{key}" if key in self.flags else f"--{key}={value}" for key, value in self.given.items()]
+    def normalised(self, *, bare_flags: bool = False) -> list[str]:
+        """The same arguments, each as ``--key=value``; the positional ones first.
+
+        Args:
+            bare_flags: write flags as argparse wants them, without a value.
+        """
+        bare = self.flags if bare_flags else ()
+        keyed = [f"--{key}" if key in bare else f"--{key}={value}" for key, value in self.given.items()]
         return [*self.positional, *keyed]
 
 
