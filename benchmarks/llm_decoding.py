@@ -37,7 +37,7 @@ import transformers
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from recbole_gr.data.item_text import read_item_file_tokens, read_item_text
-from recbole_gr.decoding.beam_search import certified_beam_search
+from recbole_gr.decoding.beam_search import SearchLimits, certified_beam_search
 from recbole_gr.decoding.title_search import title_beam_search
 from recbole_gr.decoding.title_trie import TitleTrie
 from recbole_gr.language_model.item_tokens import ItemTokens, tokenise_titles
@@ -126,7 +126,9 @@ def our_search(llm, trie, prompts, beams, k, certify=False, available=None):
     """The scores of all items, as RecBole takes them, and who is certified."""
     reader = PromptReader(llm, prompts, torch.full((len(prompts),), prompts.shape[1]))
     search = partial(title_beam_search, k=k)
-    return certified_beam_search(reader, trie, beams, k, certify=certify, available=available, search=search)[:2]
+    limits = SearchLimits(beams, k, certify=certify)
+    found = certified_beam_search(reader, trie, limits, available=available, search=search)
+    return found.item_scores, found.certified
 
 
 class Rival:
@@ -315,7 +317,7 @@ class Catalogue:
 
     def _search(self, available):
         reader = PromptReader(self.llm, self.prompts, torch.full((len(self.prompts),), self.prompts.shape[1]))
-        title_beam_search(reader, self.trie, self.beams, self.k, available)
+        title_beam_search(reader, self.trie, self.beams, self.k, available=available)
 
     def decode(self):
         reader = TimedReader(self.reader)

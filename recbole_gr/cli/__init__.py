@@ -1,7 +1,7 @@
 # PYTHON_ARGCOMPLETE_OK
 """The command line: ``recbole-gr run --model=TIGER --key=value ...``, ``tokenize``, ``prepare``, ``leaderboard``, ``list``.
 
-What a command launches is imported when its arguments have been checked, so that helps and errors need neither torch nor RecBole.
+What a command launches is imported after its arguments have been checked: helps and errors need neither torch nor RecBole.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_command(arguments: Sequence[str]) -> int:
     """``recbole-gr run`` without its first word, as ``run_recbole_gr.py`` is; returns the exit status."""
     return _launch("run", arguments, [])
+
+
+def parse(arguments: Sequence[str]) -> dict[str, str]:
+    """Values by key, all of them text; raises a RecBoleGRError for an argument that is no setting."""
+    return read_arguments(arguments).given
 
 
 def _launch(command: str, arguments: Sequence[str], words: list[str]) -> int:

@@ -26,6 +26,7 @@ COMMON = (
     *("mask_seen", "data_path", "seed", "record_dir", "resume"),
 )
 
+VERBOSE = "print all settings, not only those that differ from the defaults"
 STYLE = "Options are written --key=value or --key value; - and _ are alike."
 
 
@@ -102,14 +103,21 @@ def _recipes_and_files(prefix: str, **_: Any) -> Iterable[str]:
 
 
 def _data(parser: Parser) -> None:
-    _option(parser, "dataset", "a folder NAME with NAME.inter and NAME.item under --data_path (ml-100k, bundled)", _names("datasets"))
-    _option(parser, "config_files", 'names of recipes or yaml files, several in quotes: "grid mine.yaml"', _recipes_and_files)
+    _option(
+        parser,
+        "dataset",
+        "a folder NAME with NAME.inter and NAME.item under --data_path (ml-100k, bundled)",
+        _names("datasets"),
+    )
+    _option(
+        parser, "config_files", 'names of recipes or yaml files, several in quotes: "grid mine.yaml"', _recipes_and_files
+    )
 
 
 def _fill_run(parser: Parser) -> None:
     _option(parser, "model", "TIGER, any model of RecBole, or package.module:Class (TIGER)", _names("models"))
     _data(parser)
-    parser.add_argument("--verbose", action="store_true", help="print all settings, not only those that differ from the defaults")
+    parser.add_argument("--verbose", action="store_true", help=VERBOSE)
     for key, sentence in (
         ("nproc", "processes on this machine, one per GPU (1)"),
         ("ip", "address of the first machine, of several (localhost)"),
@@ -124,11 +132,16 @@ def _fill_tokenize(parser: Parser) -> None:
     from recbole_gr.experiment.tokenize_options import TokenizeOptions
 
     _data(parser)
-    _option(parser, "tokenizer", "rkmeans, rvq, rqvae, opq, pq, random, lsh, or another package's (rkmeans)", _names("tokenizers"))
+    _option(
+        parser,
+        "tokenizer",
+        "rkmeans, rvq, rqvae, opq, pq, random, lsh, or another package's (rkmeans)",
+        _names("tokenizers"),
+    )
     _option(parser, "sid_file", "look at semantic IDs made elsewhere")
     for key, info in TokenizeOptions.model_fields.items():
         _option(parser, key, info.description or "")
-    parser.add_argument("--verbose", action="store_true", help="print all settings, not only those that differ from the defaults")
+    parser.add_argument("--verbose", action="store_true", help=VERBOSE)
 
 
 def _fill_prepare(parser: Parser) -> None:
@@ -141,11 +154,15 @@ def _fill_prepare(parser: Parser) -> None:
 
 
 def _fill_leaderboard(parser: Parser) -> None:
-    board = parser.add_argument("board", metavar="BOARD", nargs="?", help="the name of a board of this package, or a yaml file")
+    board = parser.add_argument(
+        "board", metavar="BOARD", nargs="?", help="the name of a board of this package, or a yaml file"
+    )
     board.completer = _names("boards")  # type: ignore[attr-defined]
     _option(parser, "jobs", "cells that run at once, spread over the GPUs there are (1)")
     parser.add_argument("--dry-run", action="store_true", help="only list what would run, and how long similar cells took")
-    _option(parser, "format", "csv or latex, beside the pages results/BOARD.md and results/BOARD.html", choices=("csv", "latex"))
+    _option(
+        parser, "format", "csv or latex, beside the pages results/BOARD.md and results/BOARD.html", choices=("csv", "latex")
+    )
     _option(parser, "results_dir", "where the pages go; the records lie in BOARD/cells below it (results)")
     parser.add_argument("--key=value", dest="key", help="a setting of every cell, for example --data_path=DIR")
 

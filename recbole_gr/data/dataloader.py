@@ -62,7 +62,10 @@ class TrainingBatch(Interaction):
         self.on_cpu = self
 
     def to(self, device, selected_field=None):
-        moved = TrainingBatch(super().to(device, selected_field).interaction)
+        """As RecBole's; but after a copy to a GPU that may not overlap the CPU waits until all before it is computed."""
+        if selected_field is not None:
+            return super().to(device, selected_field)
+        moved = TrainingBatch({name: column.to(device, non_blocking=True) for name, column in self.interaction.items()})
         moved.on_cpu = self.on_cpu
         return moved
 

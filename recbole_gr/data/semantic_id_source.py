@@ -5,13 +5,13 @@ from logging import getLogger
 
 import torch
 
-from recbole_gr.utils.cache import cached, digest
 from recbole_gr.data.item_text import read_item_categories, read_item_file_tokens
 from recbole_gr.data.item_vectors import item_file, make_item_vectors, reading
 from recbole_gr.data.settings import tokenizer_settings
-from recbole_gr.utils.stopwatch import stopwatch
 from recbole_gr.tokenizers import SemanticIDs, check_codebooks, find_tokenizer, fingerprint, read_sid_file, tokenize
 from recbole_gr.tokenizers.measures import compare_with_vectors, describe, diagnose, quantised_levels
+from recbole_gr.utils.cache import cached, digest
+from recbole_gr.utils.stopwatch import stopwatch
 
 
 def make_semantic_ids(config, item_tokens):

@@ -5,10 +5,16 @@ prefix that was ever pruned, no item behind a pruned prefix can belong to the to
 that scoring every item would give. The search says so for each user.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 
+from recbole_gr.decoding.protocols import CodeDecoder, Decoder, ItemTrie
+from recbole_gr.decoding.trie import Trie
 from recbole_gr.utils.arrays import ragged
 
 WIDENING = 16
@@ -31,19 +37,74 @@ class Beams:
     pruned: torch.Tensor
 
 
-def beam_search(decoder, trie, beam_size, constrained=True, available=None, floor=None):
+@dataclass(frozen=True)
+class SearchLimits:
+    """How far a search goes.
+
+    Args:
+        beam_size: beams of the first search, per user and step.
+        k: the length of the ranking to be certified.
+        certify: search on for the users without certificate.
+        max_beams: further searches take so few users at a time that no more beams than this are alive.
+        rounding: by how much the score of an item may differ between two searches.
+    """
+
+    beam_size: int
+    k: int
+    certify: bool = False
+    max_beams: int = 1 << 16
+    rounding: float = ROUNDING["float32"]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Item scores of a search, and for whom they are proven.
+
+    Args:
+        item_scores: float32 ``[users, n_items]``, log-probabilities of what was found and -inf for the rest.
+        certified: bool ``[users]``, whose top k is that of scoring every item.
+        certified_by_first_search: bool ``[users]``, whose top k was certified by the first search already.
+    """
+
+    item_scores: torch.Tensor
+    certified: torch.Tensor
+    certified_by_first_search: torch.Tensor
+
+
+class Search(Protocol):
+    """A beam search over some kind of trie, as :func:`beam_search` and ``title_beam_search`` are with their options bound."""
+
+    def __call__(
+        self,
+        decoder: Any,
+        trie: Any,
+        beam_size: int,
+        *,
+        available: Sequence[torch.Tensor] | None = None,
+        floor: torch.Tensor | None = None,
+    ) -> Beams:
+        """Find the leaves of highest probability."""
+
+
+def beam_search(
+    decoder: CodeDecoder,
+    trie: Trie,
+    beam_size: int,
+    *,
+    constrained: bool = True,
+    available: Sequence[torch.Tensor] | None = None,
+    floor: torch.Tensor | None = None,
+) -> Beams:
     """Find the semantic IDs of highest probability.
 
     Args:
-        decoder: offers ``start() -> [users, 1, codes of level 0]`` and ``advance(parent, code) -> [users, beams,
-            codes of the next level]``, log-probabilities over the *whole* level (not renormalised over the valid
-            children, which keeps scores exact); ``parent`` and ``code`` are int64 ``[users, beams]``.
-        trie (Trie): the valid IDs.
+        decoder: log-probabilities of codes.
+        trie: the valid IDs.
         beam_size (int): prefixes kept per user and level.
-        constrained (bool): walk valid prefixes only. If False, any codes may be written (free-form search) and what
-            is no item's ID at the end is dropped.
-        available (list): from :meth:`Trie.available_items`; prefixes without an item for the user are left out. None: all
-            items are there for all users.
+        constrained (bool): walk valid prefixes only. If False, any codes may be generated (free-form search) and what
+            is not an item's ID at the end is dropped.
+        available: from :meth:`Trie.available_items`; prefixes without an item for the user are left out. None: all items
+            are available to all users.
         floor (torch.Tensor): float32 ``[users]``; prefixes that score less are of no interest. Then only as many beams
             are kept as some user has prefixes above the floor, at most ``beam_size``.
 
@@ -56,7 +117,7 @@ def beam_search(decoder, trie, beam_size, constrained=True, available=None, floo
     scores = torch.zeros(users, 1, device=log_probs.device)
     pruned = torch.full((users,), -torch.inf, device=log_probs.device) if floor is None else floor
     for level in range(trie.n_levels):
-        children, codes, candidates = _expand(trie, level, nodes, scores, log_probs, constrained)
+        children, codes, candidates = _expand(trie, level, nodes, scores, log_probs=log_probs, constrained=constrained)
         if available is not None:
             candidates = candidates.masked_fill(~_has_items(children, available[level]), -torch.inf)
         scores, chosen, dropped = _keep_best(candidates.flatten(1), beam_size, floor)
@@ -70,7 +131,9 @@ def beam_search(decoder, trie, beam_size, constrained=True, available=None, floo
     return _sorted_beams(nodes, scores, pruned)
 
 
-def _expand(trie, level, nodes, scores, log_probs, constrained):
+def _expand(
+    trie: Trie, level: int, nodes: torch.Tensor, scores: torch.Tensor, *, log_probs: torch.Tensor, constrained: bool
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
     """Children, their codes (None: code = position) and their scores, each ``[users, beams, m]``."""
     if not constrained:
         return trie.all_children(level, nodes), None, scores.unsqueeze(-1) + log_probs
@@ -79,13 +142,15 @@ def _expand(trie, level, nodes, scores, log_probs, constrained):
     return children, codes, (scores.unsqueeze(-1) + log_probs).masked_fill(children < 0, -torch.inf)
 
 
-def _has_items(nodes, available):
+def _has_items(nodes: torch.Tensor, available: torch.Tensor) -> torch.Tensor:
     """Whether a node has an item for the user; codes that lead to no item (-1) are left to the end of the search."""
     count = available.gather(1, nodes.clamp(min=0).flatten(1)).view(nodes.shape)
     return (count > 0) | (nodes < 0)
 
 
-def _keep_best(candidates, beam_size, floor):
+def _keep_best(
+    candidates: torch.Tensor, beam_size: int, floor: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The best ``beam_size`` candidates ``[users, beams]``, where they stand, and the best one left out ``[users]``."""
     if floor is not None:
         below = candidates < floor.unsqueeze(1)
@@ -98,14 +163,14 @@ def _keep_best(candidates, beam_size, floor):
     return scores[:, :beam_size], chosen[:, :beam_size], scores[:, beam_size]
 
 
-def _sorted_beams(nodes, scores, pruned):
+def _sorted_beams(nodes: torch.Tensor, scores: torch.Tensor, pruned: torch.Tensor) -> Beams:
     scores = scores.masked_fill(nodes < 0, -torch.inf)
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     nodes = nodes.gather(1, order)
     return Beams(nodes.masked_fill(scores == -torch.inf, -1), scores, pruned)
 
 
-def kth_score(beams, trie, k, available=None):
+def kth_score(beams: Beams, trie: ItemTrie, k: int, available: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
     """Score of the k-th item found, ``[users]``; -inf where fewer were found.
 
     Items that share an ID are that many candidates of equal score.
@@ -119,58 +184,51 @@ def kth_score(beams, trie, k, available=None):
 
 
 def certified_beam_search(
-    decoder,
-    trie,
-    beam_size,
-    k,
-    certify=False,
-    beams_at_once=1 << 16,
-    available=None,
-    search=beam_search,
-    rounding=ROUNDING["float32"],
-):
-    """Beam search that, with ``certify``, searches on for the users without certificate.
+    decoder: Decoder,
+    trie: ItemTrie,
+    limits: SearchLimits,
+    *,
+    available: Sequence[torch.Tensor] | None = None,
+    search: Search = beam_search,
+) -> SearchResult:
+    """Beam search that, with ``limits.certify``, searches on for the users without certificate.
 
     The k-th score found is a floor under the true one. So a further search that keeps every prefix above that floor
     finds the exact ranking, however few or many these are; it is repeated with a higher limit where even
-    ``WIDENING`` times as many beams did not hold them all, up to ``beams_at_once``.
+    ``WIDENING`` times as many beams did not hold them all, up to ``limits.max_beams``.
 
     Args:
-        decoder: what ``search`` takes, with ``select(users) -> decoder`` for a part of its users.
+        decoder: what ``search`` takes.
         trie: the valid titles or IDs, a Trie or a TitleTrie.
-        k (int): the length of the ranking to be certified.
-        beams_at_once (int): further searches take so few users at a time that no more beams than this are alive.
-        available (list): as in :func:`beam_search`.
-        search (callable): ``search(decoder, trie, beam_size, available=..., floor=...) -> Beams``.
-        rounding (float): by how much the score of an item may differ between two searches.
-
-    Returns:
-        tuple: item scores float32 ``[users, n_items]``, log-probabilities of what was found and -inf for the rest;
-        bool ``[users]``, who is certified; bool ``[users]``, who was already certified by the first search.
+        limits: how far to search.
+        available: as in :func:`beam_search`.
+        search: the beam search over such a trie.
     """
-    beams = search(decoder, trie, beam_size, available=available)
-    kth = kth_score(beams, trie, k, available)
+    beams = search(decoder, trie, limits.beam_size, available=available)
+    kth = kth_score(beams, trie, limits.k, available)
     sure = kth >= beams.pruned
     first_sure = sure.clone()
     item_scores = item_score_matrix(beams, trie)
-    limit = beam_size
-    while certify and not sure.all() and limit < min(beams_at_once, trie.n_nodes(-1)):
-        limit = min(limit * WIDENING, beams_at_once, trie.n_nodes(-1))
+    limit, max_beams = limits.beam_size, limits.max_beams
+    while limits.certify and not sure.all() and limit < min(max_beams, trie.n_nodes(-1)):
+        limit = min(limit * WIDENING, max_beams, trie.n_nodes(-1))
         open_users = torch.nonzero(~sure).squeeze(1)
-        open_users = open_users[kth[open_users].argsort()]  # a low floor means many beams: like with like
-        for users in open_users.split(max(1, beams_at_once // limit)):
+        open_users = open_users[
+            kth[open_users].argsort()
+        ]  # a low floor means many beams: users with similar floors together
+        for users in open_users.split(max(1, max_beams // limit)):
             here = None if available is None else [count[users] for count in available]
-            floor = kth[users] - rounding
+            floor = kth[users] - limits.rounding
             beams = search(decoder.select(users), trie, limit, available=here, floor=floor)
-            found = kth_score(beams, trie, k, here)
-            whole = found >= floor  # rounding may drop what stood at the floor; then the ranking found before stays
-            item_scores[users[whole]] = item_score_matrix(beams, trie)[whole]
-            kth[users[whole]] = found[whole]
-            sure[users[whole]] = (found >= beams.pruned)[whole]
-    return item_scores, sure, first_sure
+            found = kth_score(beams, trie, limits.k, here)
+            complete = found >= floor  # rounding may drop what was at the floor; then the ranking found before stays
+            item_scores[users[complete]] = item_score_matrix(beams, trie)[complete]
+            kth[users[complete]] = found[complete]
+            sure[users[complete]] = (found >= beams.pruned)[complete]
+    return SearchResult(item_scores, certified=sure, certified_by_first_search=first_sure)
 
 
-def item_score_matrix(beams, trie):
+def item_score_matrix(beams: Beams, trie: ItemTrie) -> torch.Tensor:
     """Spread the scores of leaves over the items that have that ID.
 
     Returns:

@@ -1,18 +1,25 @@
-"""Which of the items that share a semantic ID is recommended first."""
+"""Tie breaking: which of the items that share a semantic ID is recommended first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recbole_gr.tokenizers.semantic_ids import number_groups
 
+if TYPE_CHECKING:
+    import torch
+
 LEAF_ORDERS = ("popularity", "random")
 
 #: Scores of two IDs that differ do so by more: their probabilities add up to 1 at most, so that the smaller one's
 #: logarithm is below -0.69, where float32 numbers are 6e-8 apart.
-LEAST_GAP = 5e-8
+MIN_GAP = 5e-8
 
 
-def leaf_ranks(codes, popularity, leaf_order, seed):
-    """The place of every item among those with its ID, counted from 0.
+def leaf_ranks(codes: np.ndarray, popularity: np.ndarray, leaf_order: str, seed: int) -> np.ndarray:
+    """The rank of every item among those with its ID, counted from 0.
 
     Args:
         codes (np.ndarray): int ``[n_items, L]``, row 0 is the padding item.
@@ -32,14 +39,14 @@ def leaf_ranks(codes, popularity, leaf_order, seed):
     return ranks
 
 
-def order_within_leaves(scores, ranks):
-    """Put a rank below the scores, by which items of equal score are told apart and no others change places.
+def order_within_leaves(scores: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:
+    """Subtract so little by rank that items of equal score get an order and no others change places.
 
     Args:
         scores (torch.Tensor): float32 ``[users, n_items]``, log-probabilities.
         ranks (torch.Tensor): int64 ``[n_items]``, from :func:`leaf_ranks`.
 
     Returns:
-        torch.Tensor: float64 ``[users, n_items]``; a score less at most :data:`LEAST_GAP`.
+        torch.Tensor: float64 ``[users, n_items]``; a score less at most :data:`MIN_GAP`.
     """
-    return scores.double() - ranks * (LEAST_GAP / (ranks.max() + 1))
+    return scores.double() - ranks * (MIN_GAP / (ranks.max() + 1))

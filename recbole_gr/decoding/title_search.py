@@ -2,13 +2,19 @@
 
 All beams of a step have equally many tokens, as in ``generate`` of transformers, and the best ``beam_size`` of them go
 on. A stretch of the trie with a single child is read in one pass of the language model, which is why a step often needs
-no pass at all. A log-probability only falls as a title grows, so a beam that scores less than the k-th best whole title
-is given up without loss.
+no pass at all. A log-probability only falls as a title grows, so a beam that scores less than the k-th best complete
+title is given up without loss.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 
 from recbole_gr.decoding.beam_search import Beams, kth_score
+from recbole_gr.decoding.protocols import NextTokens, TitleDecoder
+from recbole_gr.decoding.title_trie import TitleTrie
 from recbole_gr.utils.arrays import nth_of, ragged
 from recbole_gr.utils.devices import PerDevice
 
@@ -21,7 +27,15 @@ TOKENS_AT_ONCE = PerDevice(cpu=4096, cuda=8192)
 BEAMS_OF_A_USER_AT_ONCE = 128
 
 
-def title_beam_search(reader, trie, beam_size, k, available=None, floor=None):
+def title_beam_search(
+    reader: TitleDecoder,
+    trie: TitleTrie,
+    beam_size: int,
+    k: int,
+    *,
+    available: Sequence[torch.Tensor] | None = None,
+    floor: torch.Tensor | None = None,
+) -> Beams:
     """Find the titles of highest probability.
 
     Args:
@@ -33,9 +47,9 @@ def title_beam_search(reader, trie, beam_size, k, available=None, floor=None):
         floor (torch.Tensor): float32 ``[users]``; prefixes that score less are of no interest.
 
     Returns:
-        Beams: ``pruned`` is the best prefix given up for want of beams; those below the k-th title do not count.
+        Beams: ``pruned`` is the best prefix given up because there were too few beams; those below the k-th title do not count.
     """
-    search = _TitleSearch(reader, trie, beam_size, k, available, floor)
+    search = _TitleSearch(reader, trie, beam_size, k, available=available, floor=floor)
     place = 0
     while search.extend(place):
         place += 1
@@ -43,7 +57,7 @@ def title_beam_search(reader, trie, beam_size, k, available=None, floor=None):
     return search.found
 
 
-def title_log_likelihood(reader, trie, items):
+def title_log_likelihood(reader: TitleDecoder, trie: TitleTrie, items: torch.Tensor) -> torch.Tensor:
     """Exact log-probabilities of the titles of given items.
 
     Args:
@@ -58,7 +72,7 @@ def title_log_likelihood(reader, trie, items):
     return torch.cat([_log_likelihood(reader, trie, trie.leaf_of_item[part]) for part in items.split(at_once, dim=1)], dim=1)
 
 
-def _log_likelihood(reader, trie, leaves):
+def _log_likelihood(reader: TitleDecoder, trie: TitleTrie, leaves: torch.Tensor) -> torch.Tensor:
     first = reader.start()
     reader.follow(torch.zeros_like(leaves))  # one beam per candidate, each behind the bare prompt
     place = torch.arange(int(trie.title_length[leaves].max()), device=trie.device)
@@ -84,7 +98,16 @@ class _TitleSearch:
     and what follows those of the children's first tokens.
     """
 
-    def __init__(self, reader, trie, beam_size, k, available, floor):
+    def __init__(
+        self,
+        reader: TitleDecoder,
+        trie: TitleTrie,
+        beam_size: int,
+        k: int,
+        *,
+        available: Sequence[torch.Tensor] | None,
+        floor: torch.Tensor | None,
+    ) -> None:
         self.reader, self.trie, self.beam_size, self.k, self.available = reader, trie, beam_size, k, available
         first = reader.start()
         users, device = first.rows, trie.device
@@ -102,12 +125,12 @@ class _TitleSearch:
         nothing = torch.empty(users, 0, dtype=torch.long, device=device)
         self.found = Beams(nothing, nothing.float(), self.floor.clone())
 
-    def extend(self, place):
+    def extend(self, place: int) -> bool:
         """Add the token at ``place`` to all beams; returns whether any beam goes on."""
         parent, node, score = self._candidates(place)
         ends = self.trie.is_leaf(node) & (self.trie.depth[node] == place + 1)
-        whole, at, dropped_titles = _best(score.masked_fill(~ends, -torch.inf), self.beam_size)
-        self._add_titles(node.gather(1, at), whole)
+        title_scores, at, dropped_titles = _best(score.masked_fill(~ends, -torch.inf), self.beam_size)
+        self._add_titles(node.gather(1, at), title_scores)
         self.score, at, dropped = _best(
             score.masked_fill(ends | (score < self.floor.unsqueeze(1)), -torch.inf), self.beam_size
         )
@@ -119,7 +142,7 @@ class _TitleSearch:
         self.reader.follow(parent)
         return self.score.shape[1] > 0
 
-    def _candidates(self, place):
+    def _candidates(self, place: int) -> list[torch.Tensor]:
         """What can follow each beam: its place among the beams, its node and its score, each ``[users, most]``."""
         trie, beams = self.trie, self.node.shape[1]
         parts = trie.depth[self.node] == place
@@ -139,11 +162,11 @@ class _TitleSearch:
         shape = (len(self.user), int(of_user.max()))
         padded = [torch.zeros(shape, dtype=torch.long, device=trie.device) for _ in range(2)]
         padded.append(torch.full(shape, -torch.inf, device=trie.device))
-        for matrix, values in zip(padded, (beam % beams, node, score)):
+        for matrix, values in zip(padded, (beam % beams, node, score), strict=True):
             matrix[user, column] = values
         return padded
 
-    def _add_titles(self, node, score):
+    def _add_titles(self, node: torch.Tensor, score: torch.Tensor) -> None:
         leaves = torch.cat([self.found.leaves, self.trie.first_leaf[node].masked_fill(score == -torch.inf, -1)], dim=1)
         score, order = torch.cat([self.found.scores, score], dim=1).sort(dim=1, descending=True, stable=True)
         width = min(self.beam_size, int((score > -torch.inf).sum(dim=1).max()))
@@ -151,7 +174,7 @@ class _TitleSearch:
         self.found = Beams(leaves, score[:, :width], self.found.pruned)
         self.floor = torch.maximum(self.floor, kth_score(self.found, self.trie, self.k, self.available))
 
-    def read(self, place):
+    def read(self, place: int) -> None:
         """Let the language model read on for the beams whose last token it has not read yet."""
         need = (self.have_read < place) & (self.score > -torch.inf)
         most = int(need.sum(dim=1).max())
@@ -163,7 +186,7 @@ class _TitleSearch:
         for part in beam.split(min(at_once, BEAMS_OF_A_USER_AT_ONCE), dim=1):
             self._read_beams(part, need.gather(1, part), stretch)
 
-    def _read_beams(self, beam, need, stretch):
+    def _read_beams(self, beam: torch.Tensor, need: torch.Tensor, stretch: int) -> None:
         trie = self.trie
         node, begin = self.node.gather(1, beam), self.have_read.gather(1, beam)
         depth, is_leaf = trie.depth[node], trie.is_leaf(node)
@@ -176,13 +199,15 @@ class _TitleSearch:
 
         first_row = (count.flatten().cumsum(0) - count.flatten())[need.flatten()]
         node, depth, is_leaf, begin, end = (values[need] for values in (node, depth, is_leaf, begin, end))
-        edge_base = self._keep_edge_scores(following, first_row, node, begin, torch.minimum(end, depth - 1))
+        edge_base = self._keep_edge_scores(following, first_row, node, begin, last=torch.minimum(end, depth - 1))
         child_base = self._keep_child_scores(following, first_row + end - begin - 1, node, (end == depth) & ~is_leaf)
         here = (self.user.unsqueeze(1) * self.node.shape[1] + beam)[need]
         for values, new in ((self.have_read, end), (self.edge_base, edge_base), (self.child_base, child_base)):
             values.view(-1)[here] = new
 
-    def _keep_edge_scores(self, following, first_row, node, begin, last):
+    def _keep_edge_scores(
+        self, following: NextTokens, first_row: torch.Tensor, node: torch.Tensor, begin: torch.Tensor, *, last: torch.Tensor
+    ) -> torch.Tensor:
         """Log-probabilities of the edges' tokens at the places ``begin + 1`` to ``last``; returns where they are kept."""
         owner, nth = ragged(last - begin)
         tokens = self.trie.token(node[owner], begin[owner] + 1 + nth)
@@ -190,7 +215,9 @@ class _TitleSearch:
         self.edge_pool = torch.cat([self.edge_pool, following.log_prob(first_row[owner] + nth, tokens)])
         return kept + (last - begin).cumsum(0) - (last - begin) - (begin + 1)
 
-    def _keep_child_scores(self, following, row, node, reached):
+    def _keep_child_scores(
+        self, following: NextTokens, row: torch.Tensor, node: torch.Tensor, reached: torch.Tensor
+    ) -> torch.Tensor:
         """Log-probabilities of the first tokens of the children of nodes that were reached; returns where they are kept."""
         count = self.trie.n_children[node].masked_fill(~reached, 0)
         owner, nth = ragged(count)
@@ -201,7 +228,7 @@ class _TitleSearch:
         return kept + count.cumsum(0) - count
 
 
-def _best(scores, width):
+def _best(scores: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The best finite scores ``[users, at most width]``, where they stand, and the best one left out ``[users]``."""
     width = min(width, int((scores > -torch.inf).sum(dim=1).max()))
     best, at = scores.topk(min(width + 1, scores.shape[1]), dim=1)

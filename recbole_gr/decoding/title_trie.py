@@ -26,7 +26,7 @@ class TitleTrie:
         ValueError: one title begins another, or an item has no tokens.
     """
 
-    def __init__(self, tokens, first, device="cpu"):
+    def __init__(self, tokens: np.ndarray, first: np.ndarray, device: torch.device | str = "cpu") -> None:
         self.n_items = len(first) - 1
         self.device = torch.device(device)
         item_of_leaf, items, first_item = _distinct_titles(tokens, first)
@@ -45,32 +45,32 @@ class TitleTrie:
         self.edge_begin, self.depth = self._tensor(nodes["edge_begin"]), self._tensor(nodes["depth"])
         self.first_child, self.n_children = self._tensor(nodes["first_child"]), self._tensor(nodes["n_children"])
 
-    def _tensor(self, array):
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.long, device=self.device)
 
-    def n_nodes(self, depth=None):
+    def n_nodes(self, depth: int | None = None) -> int:
         """Number of nodes; -1 stands for the number of distinct titles."""
         return len(self.title_start) if depth == -1 else len(self.depth)
 
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes of all arrays."""
         return sum(value.numel() * value.element_size() for value in vars(self).values() if torch.is_tensor(value))
 
-    def token(self, nodes, place):
+    def token(self, nodes: torch.Tensor, place: torch.Tensor | int) -> torch.Tensor:
         """The token at a place of the titles behind nodes; int64, shaped as both."""
         return self.tokens[self.title_start[self.first_leaf[nodes]] + place]
 
-    def is_leaf(self, nodes):
-        """Whether a whole title ends at a node: bool, shaped as ``nodes``."""
+    def is_leaf(self, nodes: torch.Tensor) -> torch.Tensor:
+        """Whether a title ends at a node: bool, shaped as ``nodes``."""
         return self.n_children[nodes] == 0
 
-    def items_of(self, leaves):
+    def items_of(self, leaves: torch.Tensor) -> torch.Tensor:
         """Number of items per title: int64, shaped as ``leaves``; 0 where a leaf is -1."""
         here = leaves.clamp(min=0)
         return (self.first_item[here + 1] - self.first_item[here]).masked_fill(leaves < 0, 0)
 
-    def available_items(self, users, seen):
-        """How many items lie behind each node and each leaf for each user, those not counted that the user has seen.
+    def available_items(self, users: int, seen: tuple[torch.Tensor, torch.Tensor]) -> list[torch.Tensor]:
+        """How many items lie behind each node and each leaf for each user, seen items excluded.
 
         Args:
             users (int): number of users.
@@ -83,11 +83,11 @@ class TitleTrie:
         return [before[:, self.last_leaf] - before[:, self.first_leaf], before[:, 1:] - before[:, :-1]]
 
 
-def _distinct_titles(tokens, first):
+def _distinct_titles(tokens: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One item per distinct title, in order; the items in the order of their titles; where those of each begin."""
     key_of = np.ascontiguousarray(tokens, dtype=">u4").tobytes()  # big-endian bytes sort like the tokens
     bounds = (4 * first).tolist()
-    keys = [key_of[start:end] for start, end in zip(bounds[1:], bounds[2:])]
+    keys = [key_of[start:end] for start, end in zip(bounds[1:], bounds[2:], strict=False)]
     if not all(keys):
         raise ValueError(f"item {keys.index(b'') + 1} has no tokens")
     order = sorted(range(len(keys)), key=keys.__getitem__)
@@ -99,14 +99,14 @@ def _distinct_titles(tokens, first):
     return items[begins], items, first_item
 
 
-def _nodes(tokens, start, length):
+def _nodes(tokens: np.ndarray, start: np.ndarray, length: np.ndarray) -> dict[str, np.ndarray]:
     """The nodes over sorted distinct titles, by name an array ``[nodes]`` each; found for all titles at once, by depth."""
     found = [{"first_leaf": np.array([0]), "last_leaf": np.array([len(start)]), "edge_begin": np.array([0])}]
     parted = []  # which nodes have children, at what depth, from which child on, and how many
     count, depth = 1, 0
     node, first_leaf, last_leaf = np.array([0]), np.array([0]), np.array([len(start)])  # where titles may part yet
     while len(node):
-        owner, part_first, part_last = _parts(tokens, start, length, first_leaf, last_leaf, depth)
+        owner, part_first, part_last = _parts(tokens, start, length, first_leaf=first_leaf, last_leaf=last_leaf, depth=depth)
         parts_of = np.bincount(owner, minlength=len(node))
         parts = (parts_of > 1) | (node == 0)  # the root is a node even if all titles begin alike
         is_child = parts[owner]
@@ -124,12 +124,16 @@ def _nodes(tokens, start, length):
     nodes = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     nodes["depth"] = length[nodes["first_leaf"]].copy()  # that of a leaf; inner nodes follow
     nodes["first_child"], nodes["n_children"] = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-    for name, values in zip(("depth", "first_child", "n_children"), zip(*(part[1:] for part in parted))):
+    for name, values in zip(
+        ("depth", "first_child", "n_children"), zip(*(part[1:] for part in parted), strict=True), strict=True
+    ):
         nodes[name][np.concatenate([part[0] for part in parted])] = np.concatenate(values)
     return nodes
 
 
-def _parts(tokens, start, length, first_leaf, last_leaf, depth):
+def _parts(
+    tokens: np.ndarray, start: np.ndarray, length: np.ndarray, *, first_leaf: np.ndarray, last_leaf: np.ndarray, depth: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cut ranges of titles where the token at ``depth`` changes: range, first title and last title + 1 of each part."""
     sizes = last_leaf - first_leaf
     owner = np.repeat(np.arange(len(sizes)), sizes)

@@ -1,5 +1,7 @@
 """The trie of semantic IDs as flat arrays: no node objects, one gather per step for all beams of all users."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -24,7 +26,7 @@ class Trie:
         device (torch.device): where the arrays live.
     """
 
-    def __init__(self, codes, codebook_sizes, device="cpu"):
+    def __init__(self, codes: np.ndarray, codebook_sizes: Sequence[int], device: torch.device | str = "cpu") -> None:
         self.codebook_sizes = tuple(codebook_sizes)
         self.n_items, self.n_levels = codes.shape
         self.device = torch.device(device)
@@ -43,7 +45,8 @@ class Trie:
             self.code.append(self._tensor(codes[start, level]))
 
         self.first_child = [
-            self._tensor(np.append(np.searchsorted(below, here), len(below))) for here, below in zip(starts, starts[1:])
+            self._tensor(np.append(np.searchsorted(below, here), len(below)))
+            for here, below in zip(starts, starts[1:], strict=False)
         ]
         self.items = self._tensor(order + 1)
         self.first_item_below = [self._tensor(np.append(start, len(codes))) for start in starts]
@@ -51,10 +54,10 @@ class Trie:
         self.fan_out = [int((first[1:] - first[:-1]).max()) for first in self.first_child]
         self.dense = [self._dense_table(level) for level in range(self.n_levels)]
 
-    def _tensor(self, array):
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.long, device=self.device)
 
-    def _dense_table(self, level):
+    def _dense_table(self, level: int) -> torch.Tensor | None:
         """Children ``[nodes, codes]`` of one depth, -1 where there is none; None where CSR moves less memory."""
         nodes, codes = self.n_nodes(level), self.codebook_sizes[level]
         if 2 * self.fan_out[level] <= codes or nodes * codes > DENSE_TABLE_ENTRIES:
@@ -65,17 +68,17 @@ class Trie:
         table[parent, self.code[level + 1]] = torch.arange(self.n_nodes(level + 1), device=self.device)
         return table
 
-    def n_nodes(self, depth):
-        """Number of distinct prefixes of ``depth`` codes; -1 stands for whole IDs."""
+    def n_nodes(self, depth: int) -> int:
+        """Number of distinct prefixes of ``depth`` codes; -1 stands for complete IDs."""
         return len(self.code[depth])
 
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes of all arrays."""
         arrays = [*self.code, *self.first_child, *self.first_item_below, self.items]
         arrays += [table for table in self.dense if table is not None]
         return sum(array.numel() * array.element_size() for array in arrays)
 
-    def children(self, level, nodes):
+    def children(self, level: int, nodes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Children of nodes of depth ``level``.
 
         Args:
@@ -86,8 +89,9 @@ class Trie:
             candidate j has code j. m is the level's largest number of children, or its number of codes.
         """
         here = nodes.clamp(min=0)
-        if self.dense[level] is not None:
-            child = self.dense[level][here]
+        table = self.dense[level]
+        if table is not None:
+            child = table[here]
             return child.masked_fill((nodes < 0).unsqueeze(-1), -1), None
         first, last = self.first_child[level][here], self.first_child[level][here + 1]
         child = first.unsqueeze(-1) + torch.arange(self.fan_out[level], device=self.device)
@@ -95,7 +99,7 @@ class Trie:
         code = self.code[level + 1][child.clamp(max=self.n_nodes(level + 1) - 1)]
         return child.masked_fill(~valid, -1), code.masked_fill(~valid, 0)
 
-    def all_children(self, level, nodes):
+    def all_children(self, level: int, nodes: torch.Tensor) -> torch.Tensor:
         """The child for every code of the level, -1 where the prefix leads to no item: ``[..., codes]``."""
         child, code = self.children(level, nodes)
         if code is None:
@@ -104,13 +108,13 @@ class Trie:
         code = code.masked_fill(child < 0, self.codebook_sizes[level])
         return table.scatter_(-1, code, child)[..., :-1]
 
-    def items_of(self, leaves):
+    def items_of(self, leaves: torch.Tensor) -> torch.Tensor:
         """Number of items per leaf: int64, shaped as ``leaves``; 0 where a leaf is -1."""
         here = leaves.clamp(min=0)
         return (self.first_item[here + 1] - self.first_item[here]).masked_fill(leaves < 0, 0)
 
-    def available_items(self, users, seen):
-        """How many items lie behind each node for each user, those not counted that the user has seen.
+    def available_items(self, users: int, seen: tuple[torch.Tensor, torch.Tensor]) -> list[torch.Tensor]:
+        """How many items lie behind each node for each user, seen items excluded.
 
         Args:
             users (int): number of users.
@@ -123,8 +127,8 @@ class Trie:
         return [total[:, first[1:]] - total[:, first[:-1]] for first in self.first_item_below[1:]]
 
 
-def available_before(items, n_items, users, seen):
-    """How many items of a list come before each place of it for each user, those not counted that the user has seen.
+def available_before(items: torch.Tensor, n_items: int, users: int, seen: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """How many items of a list come before each place of it for each user, seen items excluded.
 
     Args:
         items (torch.Tensor): int64 ``[m]``, the list.

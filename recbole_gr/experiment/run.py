@@ -9,7 +9,7 @@ import recbole.quick_start.quick_start
 import torch.distributed as dist
 from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
-from recbole.utils import dict2str, get_environment, get_trainer, init_logger, init_seed, set_color
+from recbole.utils import dict2str, get_environment, get_trainer, init_seed, set_color
 
 from recbole_gr.experiment.console import interrupt_tells_checkpoint, start_log
 from recbole_gr.experiment.monitor import monitor_epochs

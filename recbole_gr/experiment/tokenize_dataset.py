@@ -9,6 +9,7 @@ from logging import getLogger
 from typing import Any
 
 import numpy as np
+from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.utils import init_seed
 
@@ -18,7 +19,7 @@ from recbole_gr.data.settings import vector_faults
 from recbole_gr.experiment.console import start_log
 from recbole_gr.experiment.tokenize_options import SID_FORMATS, check_tokenize_options
 from recbole_gr.integration.check_run import check_writable
-from recbole_gr.integration.config import RunConfig, errors_name_places, make_config, places_of
+from recbole_gr.integration.config import errors_name_places, make_config, places_of
 from recbole_gr.settings.check import raise_faults
 from recbole_gr.settings.field import RunValues
 from recbole_gr.tokenizers.measures import compare_with_vectors, describe, quantised_levels
@@ -75,12 +76,14 @@ def tokenize_dataset(
     }
     write_sid_file(ids, paths["semantic_ids"], tokens, style)
     with atomic_write(paths["measures_file"]) as file:
-        file.write(json.dumps({"dataset": dataset, **measures, "digest": ids.digest(), "source": ids.source}, indent=1) + "\n")
+        file.write(
+            json.dumps({"dataset": dataset, **measures, "digest": ids.digest(), "source": ids.source}, indent=1) + "\n"
+        )
     write_report(paths["report"], dataset, ids, measures, item_names=names)
     return {"measures": measures, **paths}
 
 
-def _tokenize(config: RunConfig, compare_vectors: bool) -> tuple[np.ndarray, SemanticIDs, dict[str, Any]]:
+def _tokenize(config: Config, compare_vectors: bool) -> tuple[np.ndarray, SemanticIDs, dict[str, Any]]:
     from_file = bool(config["sid_file"])
     if from_file and compare_vectors:
         run = RunValues(config.final_config_dict, places_of(config))
@@ -94,7 +97,7 @@ def _tokenize(config: RunConfig, compare_vectors: bool) -> tuple[np.ndarray, Sem
     return tokens, ids, measures
 
 
-def _check_format(sid_format: str, config: RunConfig) -> None:
+def _check_format(sid_format: str, config: Config) -> None:
     """What the format cannot hold shall show before any long work."""
     if sid_format == "parquet":
         import_pyarrow("semantic_ids.parquet")
@@ -104,7 +107,7 @@ def _check_format(sid_format: str, config: RunConfig) -> None:
         raise SettingError("sid_format", sid_format, limit)
 
 
-def _item_names(config: RunConfig, tokens: np.ndarray, compare_vectors: bool) -> Sequence[str]:
+def _item_names(config: Config, tokens: np.ndarray, compare_vectors: bool) -> Sequence[str]:
     """The text of each item for people to read, its token where it has none."""
     needs_text = config["item_vectors"] != "cf" and not config["item_vector_file"]
     needs_text = needs_text and (compare_vectors or not config["sid_file"])

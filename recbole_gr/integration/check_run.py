@@ -19,10 +19,10 @@ from recbole_gr.settings.protocol import ProtocolSettings
 from recbole_gr.settings.recbole_keys import (
     RecBoleSettings,
     keys_read_by_recbole,
+    read_recbole_properties,
     recbole_folder,
     recbole_keys,
     recbole_model_names,
-    read_recbole_properties,
 )
 from recbole_gr.settings.training import DecodingSettings
 from recbole_gr.settings.values import Given, merged, read_given

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from logging import getLogger
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from recbole.config import Config
 from recbole.utils import ModelType
@@ -19,7 +21,7 @@ from recbole_gr.integration.check_run import (
 from recbole_gr.models.registry import find_spec, load, recbole_defaults_of
 from recbole_gr.settings.check import faults_of, idle_settings, raise_faults
 from recbole_gr.settings.field import RunValues
-from recbole_gr.settings.properties import named_file, properties_file, read_properties
+from recbole_gr.settings.properties import properties_file, read_properties
 from recbole_gr.settings.protocol import ProtocolSettings
 from recbole_gr.settings.recbole_keys import read_recbole_properties
 from recbole_gr.settings.values import MERGED, merged
@@ -29,50 +31,10 @@ from recbole_gr.utils.errors import SettingError, SettingErrors
 RANKING_TYPES = (ModelType.GENERAL, ModelType.SEQUENTIAL, ModelType.KNOWLEDGE, ModelType.TRADITIONAL)
 
 
-class RunConfig(Config):
-    """The Config of our commands: checked as a whole, read safely, with one protocol for all models that rank the catalogue.
+#: The run whose Config is being made by :func:`make_config`.
+_made_for: ContextVar[CheckedRun | None] = ContextVar("made_for", default=None)
 
-    Args:
-        model (str or type): a model's name, ``"package.module:Class"`` or class.
-        dataset (str): name of a folder under ``data_path``.
-        config_file_list (list of str): yaml files, or names of recipes.
-        config_dict (dict): settings.
-
-    Attributes:
-        checked (CheckedRun): what the user set, and lines to be logged.
-
-    Raises:
-        SettingError, SettingErrors, DataError: one line for each fault.
-    """
-
-    def __init__(self, model, dataset, config_file_list=None, config_dict=None):
-        files = [named_file("recipes", file) for file in config_file_list or []]
-        self.checked: CheckedRun = check_run(model, dataset, files, config_dict)
-        spec = find_spec(model)
-        super().__init__(load(spec.model) if spec else model, dataset, files, dict(config_dict or {}))
-
-    def _load_config_files(self, file_list):
-        return {key: self.checked.given.values[key] for key, place in self._places("in ") if place != "in config_dict"}
-
-    def _load_variable_config_dict(self, config_dict):
-        return {key: self.checked.given.values[key] for key, _ in self._places("in config_dict")}
-
-    def _load_cmd_line(self):
-        return {key: self.checked.given.values[key] for key, _ in self._places("on the command line")}
-
-    def _places(self, beginning):
-        return [(key, place) for key, place in self.checked.given.where.items() if place.startswith(beginning)]
-
-    def __reduce__(self):
-        """A checkpoint holds a plain Config, which RecBole reads without us."""
-        plain = {key: value for key, value in self.__dict__.items() if key != "checked"}
-        return _plain_config, (plain,)
-
-
-def _plain_config(state: Mapping[str, Any]) -> Config:
-    config = Config.__new__(Config)
-    config.__dict__.update(state)
-    return config
+_checked: WeakKeyDictionary[Config, CheckedRun] = WeakKeyDictionary()
 
 
 def make_config(
@@ -80,9 +42,42 @@ def make_config(
     dataset: str,
     config_file_list: Sequence[str] | None = None,
     config_dict: Mapping[str, Any] | None = None,
-) -> RunConfig:
-    """The settings of a run; see :class:`RunConfig`."""
-    return RunConfig(model, dataset, config_file_list, config_dict)
+) -> Config:
+    """The settings of a run of ours: checked as a whole, read safely, with one protocol for all models that rank the catalogue.
+
+    It is RecBole's own class, so that RecBole alone can read the checkpoints that hold it.
+
+    Args:
+        model: a model's name, ``"package.module:Class"`` or class.
+        dataset: name of a folder under ``data_path``.
+        config_file_list: yaml files, or names of recipes.
+        config_dict: settings.
+
+    Raises:
+        SettingError, SettingErrors, DataError: one line for each fault.
+    """
+    checked = check_run(model, dataset, config_file_list, config_dict)
+    spec = find_spec(model)
+    token = _made_for.set(checked)
+    try:
+        config = Config(load(spec.model) if spec else model, dataset)
+    finally:
+        _made_for.reset(token)
+    _checked[config] = checked
+    return config
+
+
+def checked_run(config: Config) -> CheckedRun | None:
+    """What :func:`make_config` found when it made a Config; None for one that RecBole made."""
+    return _checked.get(config)
+
+
+def given_in(places: Callable[[str], bool]) -> dict[str, Any] | None:
+    """Of the run whose Config is being made, what was set at some places; None while RecBole makes its own."""
+    checked = _made_for.get()
+    if checked is None:
+        return None
+    return {key: checked.given.values[key] for key, place in checked.given.where.items() if places(place)}
 
 
 def add_defaults(config: Config, model: str, model_class: type, dataset: str) -> None:
@@ -91,7 +86,7 @@ def add_defaults(config: Config, model: str, model_class: type, dataset: str) ->
     spec = find_spec(model_class) if find_spec(model) is None else find_spec(model)
     if not read_recbole_properties(f"model/{model}"):
         ours.update(recbole_defaults_of(model_class))  # a class that inherits one of RecBole's
-    if holds_protocol(config, model_class, spec):
+    if holds_protocol(model_class, spec):
         ours.update(ProtocolSettings.defaults())
     if spec is not None and spec.settings is not None:
         ours.update(load(spec.settings).defaults())
@@ -106,9 +101,9 @@ def add_defaults(config: Config, model: str, model_class: type, dataset: str) ->
         ours["train_neg_sample_args"] = None
 
 
-def holds_protocol(config: Config, model_class: type, spec: Any) -> bool:
+def holds_protocol(model_class: type, spec: Any) -> bool:
     """Whether the common protocol is the default: for our generative models everywhere, for the others in our commands."""
-    if isinstance(config, RunConfig):
+    if _made_for.get() is not None:
         return model_class.type in RANKING_TYPES
     return spec is not None and spec.generative
 
@@ -124,11 +119,13 @@ def merge_with_defaults(config: Config, final: dict[str, Any]) -> dict[str, Any]
 
 
 def check_plain_config(config: Config) -> None:
-    """Check the settings of a model of ours whose Config RecBole made by itself.
+    """Check the settings of a model of ours whose Config RecBole makes by itself; :func:`make_config` has checked its own.
 
     Raises:
         SettingError, SettingErrors, DataError: one line for each fault.
     """
+    if _made_for.get() is not None:
+        return
     settings = settings_of_model(config.model_class)[1:]  # of RecBole's own, RecBole has made what it needs
     run = RunValues(config.final_config_dict, places_of(config))
     raise_faults(faults_of(settings, run), run)
@@ -138,8 +135,8 @@ def check_plain_config(config: Config) -> None:
 
 def places_of(config: Config) -> dict[str, str]:
     """In words, where each setting that the user set was set."""
-    if isinstance(config, RunConfig):
-        return config.checked.given.where
+    if (checked := checked_run(config)) is not None:
+        return checked.given.where
     return {
         **dict.fromkeys(config.file_config_dict, "in a config file"),
         **dict.fromkeys(config.variable_config_dict, "in config_dict"),

@@ -105,7 +105,7 @@ def _know_our_settings(configurator: ModuleType) -> None:
     """Config reads the property files beside its own source only; our defaults come after them."""
     from recbole.utils.argument_list import dataset_arguments
 
-    from recbole_gr.models.registry import model_settings, model_names
+    from recbole_gr.models.registry import model_names, model_settings
     from recbole_gr.settings.field import keys_of
     from recbole_gr.settings.protocol import ProtocolSettings
 
@@ -123,7 +123,7 @@ def _know_our_settings(configurator: ModuleType) -> None:
             from recbole_gr.integration.config import holds_protocol, merge_with_defaults
 
             final = original(self)
-            ours = holds_protocol(self, self.model_class, find_spec(self.model_class.__name__))
+            ours = holds_protocol(self.model_class, find_spec(self.model_class.__name__))
             return merge_with_defaults(self, final) if ours else final
 
         return get_final
@@ -133,11 +133,29 @@ def _know_our_settings(configurator: ModuleType) -> None:
             from recbole_gr.integration.config import check_plain_config
 
             original(self, *args, **kwargs)
-            if type(self) is configurator.Config and is_generative(self.model_class):
+            if is_generative(self.model_class):
                 check_plain_config(self)
 
         return __init__
 
+    def read_already(places: Callable[[str], bool]) -> Callable:
+        """What our commands have read and checked is not read again by RecBole, which would evaluate it."""
+
+        def wrapper(original: Callable) -> Callable:
+            def read(self: Any, *args: Any) -> dict[str, Any]:
+                from recbole_gr.integration.config import given_in
+
+                ours = given_in(places)
+                return original(self, *args) if ours is None else ours
+
+            return read
+
+        return wrapper
+
+    in_files = read_already(lambda place: place not in ("in config_dict", "on the command line"))
+    _wrap(configurator.Config, "_load_config_files", in_files)
+    _wrap(configurator.Config, "_load_variable_config_dict", read_already(lambda place: place == "in config_dict"))
+    _wrap(configurator.Config, "_load_cmd_line", read_already(lambda place: place == "on the command line"))
     _wrap(configurator.Config, "_load_internal_config_dict", with_our_defaults)
     _wrap(configurator.Config, "_get_final_config_dict", with_merged_parts)
     _wrap(configurator.Config, "__init__", with_checks)

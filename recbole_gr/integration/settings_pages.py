@@ -81,7 +81,7 @@ def groups_of(settings: type[Settings]) -> list[Group]:
 
 
 def tokenizer_groups(ours: bool = True) -> list[Group]:
-    """The settings of each tokenizer, of ours alone or of all that are installed; one that several have stands with the first."""
+    """The settings of each tokenizer, of ours or of all that are installed; one that several have stands with the first."""
     groups, seen = [], set()
     for name in tokenizer_names():
         try:

@@ -5,12 +5,17 @@ in one row; only for its attention they are laid out by users, with keys and val
 """
 
 import contextlib
+from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AttentionInterface
+
+if TYPE_CHECKING:
+    from recbole_gr.language_model.prompt_cache import Known
 
 NAME = "recbole_gr_branches"
 #: What an attention function of transformers may be given that is not known here.
@@ -39,12 +44,12 @@ class Group:
     mask: torch.Tensor
 
     @cached_property
-    def hidden(self):
+    def hidden(self) -> torch.Tensor:
         """What each token does not see, of a bool mask."""
         return ~self.mask
 
 
-def takes_one_row(llm):
+def takes_one_row(llm: Any) -> bool:
     """Whether a language model lets its attention be replaced: transformers says so, and it is plain (sdpa).
 
     Where it caps scores, for one, attention is the model's own affair.
@@ -53,11 +58,11 @@ def takes_one_row(llm):
 
 
 #: What the attention of the pass that is going on reads; not every model hands arguments on to its attention.
-_branches = ContextVar("branches")
+_branches: ContextVar[tuple[list["Known"], list[Group], torch.Tensor]] = ContextVar("branches")
 
 
 @contextlib.contextmanager
-def attention_over_branches(llm, known, groups, place):
+def attention_over_branches(llm: Any, known: list["Known"], groups: list[Group], place: torch.Tensor) -> Iterator[None]:
     """Within, the tokens that the language model reads, all in one row, are those of branches.
 
     Args:
@@ -76,7 +81,16 @@ def attention_over_branches(llm, known, groups, place):
         config._attn_implementation = before
 
 
-def _attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **options):
+def _attend(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
     """As the attention functions of transformers: ``[1, heads, tokens, d]`` in, ``[1, tokens, heads, d]`` out."""
     beyond = [name for name in NOT_PLAIN if options.get(name) is not None]
     if beyond:

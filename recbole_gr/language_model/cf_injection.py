@@ -19,13 +19,16 @@ class CFInjection(nn.Module):
         kind (str): ``concat`` or ``add``.
     """
 
-    def __init__(self, vectors, token_embedding, kind):
+    vectors: torch.Tensor
+
+    def __init__(self, vectors: torch.Tensor, token_embedding: nn.Embedding, kind: str) -> None:
         super().__init__()
         self.kind = kind
         self.register_buffer("vectors", vectors)
         width = token_embedding.weight.shape[1]
         self.adapter = nn.Sequential(nn.Linear(vectors.shape[1], width), nn.GELU(), nn.Linear(width, width))
         last = self.adapter[-1]
+        assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.bias)
         if kind == "add":
             nn.init.zeros_(last.weight)
@@ -34,7 +37,7 @@ class CFInjection(nn.Module):
             size = token_embedding.weight.float().pow(2).mean().sqrt()
             last.weight.mul_(size / self.adapter(vectors[1:1025]).pow(2).mean().sqrt())
 
-    def forward(self, embedded, items, vector_places):
+    def forward(self, embedded: torch.Tensor, items: torch.Tensor, vector_places: torch.Tensor) -> torch.Tensor:
         """Token embeddings with the items' embeddings among them.
 
         Args:
@@ -45,7 +48,9 @@ class CFInjection(nn.Module):
         """
         where = vector_places if self.kind == "concat" else items > 0
         row, column = where.nonzero(as_tuple=True)
-        chosen, row, column = (index.to(embedded.device) for index in (items[row, column], row, column))
+        chosen, row, column, where = (
+            index.to(embedded.device, non_blocking=True) for index in (items[row, column], row, column, where)
+        )
         adapted = self.adapter(self.vectors[chosen]).to(embedded.dtype)
-        beneath = embedded if self.kind == "add" else embedded.masked_fill(where.to(embedded.device).unsqueeze(-1), 0)
+        beneath = embedded if self.kind == "add" else embedded.masked_fill(where.unsqueeze(-1), 0)
         return beneath.index_put((row, column), adapted, accumulate=True)

@@ -1,7 +1,9 @@
-"""Items as a language model writes them: the tokens of their titles, or of their semantic IDs."""
+"""Items as a language model generates them: the tokens of their titles, or of their semantic IDs."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -18,23 +20,25 @@ class ItemTokens:
 
     tokens: np.ndarray
     first: np.ndarray
-    measures: dict = field(default_factory=dict)
+    measures: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def lengths(self):
+    def lengths(self) -> np.ndarray:
         """Tokens of each item: int64 ``[n_items]``."""
         return self.first[1:] - self.first[:-1]
 
 
-def tokenise_titles(titles, tokenizer, max_tokens, duplicates, suffixes=None):
-    """The tokens of titles, each ended by the tokenizer's eos.
+def tokenise_titles(
+    titles: Sequence[str], llm_tokenizer: Any, max_tokens: int, duplicates: str, suffixes: Sequence[str] | None = None
+) -> ItemTokens:
+    """The tokens of titles, each ended by the eos of the language model's tokenizer.
 
-    Titles longer than ``max_tokens`` are cut. Items whose tokens are the same after that are counted, and told apart as
+    Titles longer than ``max_tokens`` are truncated. Items whose tokens are the same after that are counted, and told apart as
     ``duplicates`` says.
 
     Args:
         titles (list of str): one per item id; entry 0, the padding, is not used, the others are not empty.
-        tokenizer (transformers.PreTrainedTokenizerFast): with an eos token.
+        llm_tokenizer (transformers.PreTrainedTokenizerFast): with an eos token.
         max_tokens (int): tokens kept of a title, neither suffix nor eos counted.
         duplicates (str): ``tied``, they stay the same; ``counter``, the second of them by item id gets " (2)", the third
             " (3)", ...
@@ -43,28 +47,28 @@ def tokenise_titles(titles, tokenizer, max_tokens, duplicates, suffixes=None):
     Returns:
         ItemTokens
     """
-    whole = _tokens_of(titles[1:], tokenizer)
-    kept = [tokens[:max_tokens] for tokens in whole]
+    full = _tokens_of(titles[1:], llm_tokenizer)
+    kept = [tokens[:max_tokens] for tokens in full]
     sharing = sum(count for count in Counter(kept).values() if count > 1)
     made = kept
     if duplicates != "tied":
         if suffixes is not None:
-            made = _with_suffixes(made, suffixes[1:], tokenizer)
-        made = _with_counters(made, tokenizer)
+            made = _with_suffixes(made, suffixes[1:], llm_tokenizer)
+        made = _with_counters(made, llm_tokenizer)
     lengths = np.array([0] + [len(tokens) + 1 for tokens in made])
-    flat = [token for tokens in made for token in (*tokens, tokenizer.eos_token_id)]
+    flat = [token for tokens in made for token in (*tokens, llm_tokenizer.eos_token_id)]
     measures = {
         "distinct_titles": len(set(made)),
         "items_sharing_a_title": sharing,
-        "items_told_apart": sum(before != after for before, after in zip(kept, made)),
-        "cut_titles": sum(before != after for before, after in zip(whole, kept)),
+        "items_told_apart": sum(before != after for before, after in zip(kept, made, strict=True)),
+        "cut_titles": sum(before != after for before, after in zip(full, kept, strict=True)),
         "mean_title_tokens": round(float(lengths[1:].mean()), 2),
         "longest_title_tokens": int(lengths.max()),
     }
     return ItemTokens(np.array(flat, dtype=np.int64), np.append(0, lengths.cumsum()), measures)
 
 
-def codes_as_tokens(codes, codebook_sizes, first_token):
+def codes_as_tokens(codes: np.ndarray, codebook_sizes: Sequence[int], first_token: int) -> ItemTokens:
     """Semantic IDs as new words of a language model: code c of level l is token ``first_token`` + offset of l + c.
 
     Args:
@@ -83,42 +87,43 @@ def codes_as_tokens(codes, codebook_sizes, first_token):
     return ItemTokens((codes[1:] + offsets).reshape(-1).astype(np.int64), first, measures)
 
 
-def _tokens_of(texts, tokenizer):
+def _tokens_of(texts: Sequence[str], llm_tokenizer: Any) -> list[tuple[int, ...]]:
     """A tuple of tokens per text; what looks like a special token in a text is text."""
-    encoded = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return [tuple(token for token in tokens if token != tokenizer.eos_token_id) for tokens in encoded]
+    encoded = llm_tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return [tuple(token for token in tokens if token != llm_tokenizer.eos_token_id) for tokens in encoded]
 
 
-def _with_suffixes(made, suffixes, tokenizer):
+def _with_suffixes(made: list[tuple[int, ...]], suffixes: Sequence[str], llm_tokenizer: Any) -> list[tuple[int, ...]]:
     count = Counter(made)
     where = [item for item, tokens in enumerate(made) if count[tokens] > 1 and suffixes[item]]
     made = list(made)
-    for item, suffix in zip(where, _tokens_of([f" ({suffixes[item]})" for item in where], tokenizer)):
+    for item, suffix in zip(where, _tokens_of([f" ({suffixes[item]})" for item in where], llm_tokenizer), strict=True):
         made[item] += suffix
     return made
 
 
-def _with_counters(made, tokenizer):
-    taken, number, made = set(made), Counter(), list(made)
-    suffixes = _Counters(tokenizer)
+def _with_counters(made: list[tuple[int, ...]], llm_tokenizer: Any) -> list[tuple[int, ...]]:
+    taken, made = set(made), list(made)
+    number: Counter[tuple[int, ...]] = Counter()
+    suffixes = _Counters(llm_tokenizer)
     for item, tokens in enumerate(made):
         number[tokens] += 1
         if number[tokens] == 1:
             continue
-        while tokens + suffixes[number[tokens]] in taken:  # another item is called so already
+        while tokens + suffixes[number[tokens]] in taken:  # another item has this name already
             number[tokens] += 1
         made[item] = tokens + suffixes[number[tokens]]
         taken.add(made[item])
     return made
 
 
-class _Counters(dict):
+class _Counters(dict[int, tuple[int, ...]]):
     """The tokens of " (2)" by 2, and so on; each is tokenised once."""
 
-    def __init__(self, tokenizer):
+    def __init__(self, llm_tokenizer: Any) -> None:
         super().__init__()
-        self.tokenizer = tokenizer
+        self.llm_tokenizer = llm_tokenizer
 
-    def __missing__(self, number):
-        (self[number],) = _tokens_of([f" ({number})"], self.tokenizer)
+    def __missing__(self, number: int) -> tuple[int, ...]:
+        (self[number],) = _tokens_of([f" ({number})"], self.llm_tokenizer)
         return self[number]

@@ -1,17 +1,29 @@
-"""Low-rank adapters (LoRA) and trained rows of new tokens on a frozen language model, by peft.
+"""What of a language model is trained: low-rank adapters (LoRA) and rows of new tokens by peft, all of it, or nothing.
 
 ``peft`` is imported inside the functions: it costs seconds.
 """
 
 import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from recbole_gr.language_model.source import SCRATCH
 from recbole_gr.settings.checks import check_number
 from recbole_gr.utils.errors import SettingError
-from recbole_gr.language_model.source import SCRATCH
 
 ALL_LINEAR = "all-linear"
 
 
-def add_lora(model, rank, alpha, dropout, targets, share=None, trained_tokens=None):
+def add_lora(
+    model: Any,
+    rank: int | None,
+    *,
+    alpha: float,
+    dropout: float,
+    targets: str | Sequence[str],
+    share: float | None = None,
+    trained_tokens: Sequence[int] | None = None,
+) -> Any:
     """Freeze a language model and put an adapter on it.
 
     Args:
@@ -21,7 +33,7 @@ def add_lora(model, rank, alpha, dropout, targets, share=None, trained_tokens=No
         dropout (float): of what goes into the adapter, in training.
         targets (str or list of str): ``"all-linear"``: all linear layers but the output layer; else names of modules.
         share (float): instead of ``rank``, see :func:`rank_for_share`.
-        trained_tokens (list of int): tokens whose embeddings are trained whole; where the output layer has weights of
+        trained_tokens (list of int): tokens whose embeddings are trained in full; where the output layer has weights of
             its own, their rows there too.
 
     Returns:
@@ -43,7 +55,7 @@ def add_lora(model, rank, alpha, dropout, targets, share=None, trained_tokens=No
     return get_peft_model(model, _lora_config(rank, targets, **options))
 
 
-def rank_for_share(model, targets, share):
+def rank_for_share(model: Any, targets: str | Sequence[str], share: float) -> int:
     """The rank at which the adapter has nearest to a share of the language model's parameters.
 
     Args:
@@ -68,7 +80,7 @@ def rank_for_share(model, targets, share):
     return max(1, round(share * parameter_counts(model)["N_LLM"] / per_rank))
 
 
-def parameter_counts(model):
+def parameter_counts(model: Any) -> dict[str, int]:
     """Parameters of a language model and its adapter; a matrix that is used twice counts once.
 
     Args:
@@ -90,7 +102,7 @@ def parameter_counts(model):
     return counts
 
 
-def check_targets(model, targets):
+def check_targets(model: Any, targets: Any) -> None:
     """Each target must be there; peft would pass over all but one that it does not find.
 
     Raises:
@@ -106,7 +118,7 @@ def check_targets(model, targets):
         raise SettingError("lora_targets", targets, f"there is no {unknown[0]}; there are {', '.join(names)}")
 
 
-def _linear_names(model):
+def _linear_names(model: Any) -> list[str]:
     """The last parts of the names of the linear layers, in the order of the model."""
     import torch
     from transformers.pytorch_utils import Conv1D
@@ -115,20 +127,20 @@ def _linear_names(model):
     return list(dict.fromkeys(names))
 
 
-def _lora_config(rank, targets, **options):
+def _lora_config(rank: Any, targets: str | Sequence[str], **options: Any) -> Any:
     from peft import LoraConfig
 
     targets = targets if targets == ALL_LINEAR else list(targets)
     return LoraConfig(task_type="CAUSAL_LM", r=rank, target_modules=targets, **options)
 
 
-def _trained_rows(model, targets, tokens):
+def _trained_rows(model: Any, targets: str | Sequence[str], tokens: Sequence[int]) -> dict[str, list[int]]:
     """peft's ``trainable_token_indices``: token ids by name of module."""
     embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
     names = {module: name for name, module in model.named_modules() if module in (embedding, output)}
     taken = [name for name in names.values() if targets != ALL_LINEAR and name.split(".")[-1] in targets]
     if taken:
-        raise SettingError("lora_targets", targets, f"rows of {taken[0]} are trained whole, it takes no adapter besides")
+        raise SettingError("lora_targets", targets, f"rows of {taken[0]} are trained in full, it takes no adapter besides")
     if getattr(output, "bias", None) is not None:
         raise SettingError("llm", type(model).__name__, "its output layer has a bias, which peft's trained tokens leave out")
     # peft goes by the config, which transformers leaves as it is where a checkpoint's two matrices differ.
@@ -141,12 +153,12 @@ def _trained_rows(model, targets, tokens):
 TUNINGS = ("lora", "full", "frozen")
 
 
-def tuning_of(config):
+def tuning_of(config: Mapping[str, Any]) -> str:
     """The setting ``tuning``; where it is not set, ``full`` for a model from scratch and ``lora`` for others."""
     return config["tuning"] or ("full" if config["llm"] == SCRATCH else "lora")
 
 
-def tuned(llm, config, new_tokens):
+def tuned(llm: Any, config: Mapping[str, Any], new_tokens: Sequence[int]) -> Any:
     """Prepare a language model for training as the settings say.
 
     Args:
@@ -169,5 +181,11 @@ def tuned(llm, config, new_tokens):
     share = config["lora_share"]
     rank = None if share is not None else config["lora_rank"]
     return add_lora(
-        llm, rank, config["lora_alpha"], config["lora_dropout"], config["lora_targets"], share, trained_tokens=new_tokens
+        llm,
+        rank,
+        alpha=config["lora_alpha"],
+        dropout=config["lora_dropout"],
+        targets=config["lora_targets"],
+        share=share,
+        trained_tokens=new_tokens,
     )

@@ -1,12 +1,20 @@
 """The prompt: a history of items, oldest to newest, in the words of a template."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
+from recbole_gr.language_model.item_tokens import ItemTokens
 from recbole_gr.utils.arrays import nth_of, ragged
+
+
+@dataclass
+class TokenCounter:
+    """How many tokens a language model has read."""
+
+    tokens: int = 0
 
 
 @dataclass
@@ -28,13 +36,13 @@ class LaidOut:
     vector_places: torch.Tensor
 
 
-def template_tokens(tokenizer, template, separator):
+def template_tokens(llm_tokenizer: Any, template: str, separator: str) -> tuple[list[int], list[int], list[int]]:
     """The tokens of a prompt's template: before the history, between items, and behind it.
 
     Before the history also stands what the tokenizer puts at the beginning of a text by itself, e.g. bos.
 
     Args:
-        tokenizer (transformers.PreTrainedTokenizerFast): of the language model.
+        llm_tokenizer (transformers.PreTrainedTokenizerFast): of the language model.
         template (str): text with ``{history}`` in it once.
         separator (str): text between two items.
 
@@ -42,9 +50,11 @@ def template_tokens(tokenizer, template, separator):
         tuple: three lists of int.
     """
     before, after = template.split("{history}")
-    whole, alone = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
-    beginning = whole[: whole.index(alone[0])]
-    pieces = [tokenizer(text, add_special_tokens=False)["input_ids"] if text else [] for text in (before, separator, after)]
+    special, alone = (llm_tokenizer("a", add_special_tokens=added)["input_ids"] for added in (True, False))
+    beginning = special[: special.index(alone[0])]
+    pieces = [
+        llm_tokenizer(text, add_special_tokens=False)["input_ids"] if text else [] for text in (before, separator, after)
+    ]
     return beginning + pieces[0], pieces[1], pieces[2]
 
 
@@ -58,7 +68,7 @@ class PromptLayout:
     On the CPU: how large what is laid out gets, the tokens decide, and a GPU would have to be waited for.
 
     A prompt is ``before``, the items' tokens with ``separator`` between them, and ``after``. Where that is more than
-    ``max_tokens``, the oldest items are left out, whole ones, so that the newest fit.
+    ``max_tokens``, the oldest items are left out, each with all its tokens, so that the newest fit.
 
     Args:
         item_tokens (ItemTokens): the tokens of all items.
@@ -68,7 +78,20 @@ class PromptLayout:
         vector_places (bool): whether one more position follows each item's tokens, for its vector.
     """
 
-    def __init__(self, item_tokens, before, separator, after, max_tokens, ending, vector_places=False):
+    pool: torch.Tensor
+    piece_start: torch.Tensor
+    piece_length: torch.Tensor
+
+    def __init__(
+        self,
+        item_tokens: ItemTokens,
+        before: list[int],
+        separator: list[int],
+        after: list[int],
+        max_tokens: int,
+        ending: int,
+        vector_places: bool = False,
+    ) -> None:
         self.max_tokens, self.ending = max_tokens, ending
         self.n_items = len(item_tokens.lengths)
         self.first_target = FIRST_ITEM + self.n_items
@@ -86,14 +109,14 @@ class PromptLayout:
             setattr(self, name, torch.from_numpy(table))
 
     @property
-    def longest_newest(self):
+    def longest_newest(self) -> int:
         """Tokens of the longest prompt with one item."""
         return int(self.piece_length[[BEFORE, AFTER, VECTOR]].sum() + self._in_history().max())
 
-    def _in_history(self):
+    def _in_history(self) -> torch.Tensor:
         return self.piece_length[FIRST_ITEM : self.first_target]
 
-    def __call__(self, history, lengths, target=None):
+    def __call__(self, history: torch.Tensor, lengths: torch.Tensor, target: torch.Tensor | None = None) -> LaidOut:
         """Lay out a batch.
 
         Args:
@@ -117,7 +140,7 @@ class PromptLayout:
         tokens, items, vectors = self._lay_out(pieces, sizes, items)
         return LaidOut(tokens, sizes.sum(dim=1) - target_lengths, target_lengths, items, vectors)
 
-    def _that_fit(self, history, lengths):
+    def _that_fit(self, history: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Which items of the histories the prompts hold: bool ``[b, t]``."""
         inside = torch.arange(history.shape[1], device=history.device) < lengths.unsqueeze(1)
         size = self._in_history()[history.masked_fill(~inside, 0)] + self.piece_length[SEPARATOR] + self.piece_length[VECTOR]
@@ -125,7 +148,7 @@ class PromptLayout:
         room = self.max_tokens - self.piece_length[BEFORE] - self.piece_length[AFTER]
         return inside & (from_here_on <= room)
 
-    def _pieces(self, history, kept):
+    def _pieces(self, history: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
         """The pieces of prompts ``[b, 2 + 3 t]``: before, then item, vector and separator in turns, then after."""
         items = torch.where(kept, FIRST_ITEM + history, NOTHING)
         newer = torch.nn.functional.pad(kept[:, 1:], (0, 1))
@@ -135,7 +158,7 @@ class PromptLayout:
         ends = [torch.full_like(in_turns[:, :1], piece) for piece in (BEFORE, AFTER)]
         return torch.cat([ends[0], in_turns, ends[1]], dim=1)
 
-    def _lay_out(self, pieces, sizes, items):
+    def _lay_out(self, pieces: torch.Tensor, sizes: torch.Tensor, items: torch.Tensor) -> list[torch.Tensor]:
         flat_sizes = sizes.flatten()
         owner, nth = ragged(flat_sizes)
         row, piece = owner // sizes.shape[1], pieces.flatten()[owner]
@@ -144,6 +167,6 @@ class PromptLayout:
         shape = (len(sizes), int(of_row.max()))
         laid = [torch.zeros(shape, dtype=kind, device=sizes.device) for kind in (torch.long, torch.long, torch.bool)]
         values = (self.pool[self.piece_start[piece] + nth], items.flatten()[owner], piece == VECTOR)
-        for matrix, value in zip(laid, values):
+        for matrix, value in zip(laid, values, strict=True):
             matrix[row, column] = value
         return laid

@@ -8,11 +8,17 @@ other model reads users with about as many tokens in a pass of their own.
 """
 
 import contextlib
+import copy
+from collections.abc import Iterator
+from typing import Any
+
 import torch
-from recbole_gr.utils.devices import PerDevice
+
 from recbole_gr.language_model.branch_attention import Group, attention_over_branches, takes_one_row
+from recbole_gr.language_model.prompt import TokenCounter
 from recbole_gr.language_model.prompt_cache import Branches, Known, Prompts, cache_of, keys_and_values_of
 from recbole_gr.utils.arrays import nth_of
+from recbole_gr.utils.devices import PerDevice
 
 #: What one pass costs besides its tokens, in tokens: less padding than that is not worth another pass.
 PASS_COST = 64
@@ -25,7 +31,7 @@ ROWS_AT_ONCE = PerDevice(cpu=32, cuda=256)
 
 
 class Following:
-    """What a language model holds likely to follow each token that it read.
+    """Log-probabilities of what follows each token that a language model read.
 
     Args:
         parts (list of torch.Tensor): logits ``[rows of the part, vocabulary]``, one row per token.
@@ -33,29 +39,29 @@ class Following:
         place (torch.Tensor): int64 ``[rows]``, and at what place there.
     """
 
-    def __init__(self, parts, part, place):
+    def __init__(self, parts: list[torch.Tensor], part: torch.Tensor, place: torch.Tensor) -> None:
         self.parts, self.normalisers = parts, [_normaliser(logits) for logits in parts]
         self.part, self.place, self.rows = part, place, len(place)
 
-    def log_prob(self, row, token):
+    def log_prob(self, row: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
         """Exact log-probabilities over the whole vocabulary: float32, shaped as ``row`` and ``token`` (int64)."""
         part, place = self.part[row], self.place[row]
         if len(self.parts) == 1:
             return self.parts[0][place, token].float() - self.normalisers[0][place]
         result = torch.empty(row.shape, device=row.device)
-        for number, (logits, normaliser) in enumerate(zip(self.parts, self.normalisers)):
+        for number, (logits, normaliser) in enumerate(zip(self.parts, self.normalisers, strict=True)):
             here = part == number
             result[here] = logits[place[here], token[here]].float() - normaliser[place[here]]
         return result
 
 
-def _normaliser(logits):
-    """The logarithm of the summed exponentials of each row: float32 ``[rows]``; in pieces, to need little memory.
+def _normaliser(logits: torch.Tensor) -> torch.Tensor:
+    """The logarithm of the summed exponentials of each row: float32 ``[rows]``; in chunks, to need little memory.
 
     By the highest score before and after log_softmax, which on a CPU is twice as quick as logsumexp.
     """
-    pieces = (piece.float() for piece in logits.split(ROWS_AT_ONCE[logits.device.type]))
-    return torch.cat([piece.amax(dim=-1) - piece.log_softmax(dim=-1).amax(dim=-1) for piece in pieces])
+    chunks = (chunk.float() for chunk in logits.split(ROWS_AT_ONCE[logits.device.type]))
+    return torch.cat([chunk.amax(dim=-1) - chunk.log_softmax(dim=-1).amax(dim=-1) for chunk in chunks])
 
 
 class PromptReader:
@@ -66,17 +72,24 @@ class PromptReader:
         tokens (torch.Tensor): int64 ``[users, positions]``, prompts; anything beyond ``lengths``.
         lengths (torch.Tensor): int64 ``[users]``.
         embedded (torch.Tensor): ``[users, positions, d]``, read instead of the embeddings of ``tokens`` if given.
-        counter (list): one int, to which the tokens are added that the language model reads.
+        counter (TokenCounter): counts the tokens that the language model reads; None: they are not counted.
     """
 
-    def __init__(self, llm, tokens, lengths, embedded=None, counter=None):
-        self.llm, self.lengths, self.counter = llm, lengths, [0] if counter is None else counter
-        self.counter[0] += int(lengths.sum())
+    def __init__(
+        self,
+        llm: Any,
+        tokens: torch.Tensor,
+        lengths: torch.Tensor,
+        embedded: torch.Tensor | None = None,
+        counter: TokenCounter | None = None,
+    ) -> None:
+        self.llm, self.lengths, self.counter = llm, lengths, counter or TokenCounter()
+        self.counter.tokens += int(lengths.sum())
         given = {"input_ids": tokens} if embedded is None else {"inputs_embeds": embedded}
         self.prompt = keys_and_values_of(llm, given)
         self.logits = self._after_last(next(iter(given)), *given.values())
 
-    def _after_last(self, name, given):
+    def _after_last(self, name: str, given: torch.Tensor) -> torch.Tensor:
         """Logits behind the prompts ``[users, vocabulary]``: their last tokens are read once more, to the end."""
         users = torch.arange(len(self.lengths), device=self.lengths.device)
         last = self.lengths - 1
@@ -86,20 +99,21 @@ class PromptReader:
             mask = _as_taken_by(self.llm, seen)
             return self._pass({name: given[users, last].unsqueeze(1)}, mask, last.unsqueeze(1), cache)
 
-    def _pass(self, tokens, mask, position, cache):
+    def _pass(
+        self, tokens: dict[str, torch.Tensor], mask: torch.Tensor | None, position: torch.Tensor, cache: Any
+    ) -> torch.Tensor:
         """Logits of one pass of the language model that sees what the mask says."""
         return self.llm(**tokens, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True).logits
 
-    def select(self, users):
+    def select(self, users: torch.Tensor) -> "PromptReader":
         """The same for some of the users (int64 indices), before anything behind their prompts was read."""
-        part = object.__new__(PromptReader)
-        part.llm, part.lengths, part.logits = self.llm, self.lengths[users], self.logits[users]
-        part.counter = self.counter
+        part = copy.copy(self)
+        part.lengths, part.logits = self.lengths[users], self.logits[users]
         part.prompt = [(keys[users], values[users]) for keys, values in self.prompt]
         return part
 
-    def start(self):
-        """Forget what was read behind the prompts; what follows these, one row per user."""
+    def start(self) -> Following:
+        """Restart behind the prompts; what follows these, one row per user."""
         users, device = len(self.lengths), self.lengths.device
         self.known, self.n_rows = [Known(layer) for layer in self.prompt], 0
         self.row = torch.empty(users, 0, dtype=torch.long, device=device)
@@ -107,17 +121,17 @@ class PromptReader:
         rows = torch.arange(users, device=device)
         return Following([self.logits], torch.zeros_like(rows), rows)
 
-    def follow(self, parent):
-        """Beams go on from the beams ``parent``, int64 ``[users, beams]``."""
+    def follow(self, parent: torch.Tensor) -> None:
+        """Continue the beams ``parent``, int64 ``[users, beams]``."""
         self.visible = self.visible.gather(1, parent.unsqueeze(-1).expand(-1, -1, self.visible.shape[-1]))
 
-    def read(self, beam, tokens, begin, count):
+    def read(self, beam: torch.Tensor, tokens: torch.Tensor, begin: torch.Tensor, count: torch.Tensor) -> Following:
         """Read on for some beams.
 
         Args:
             beam (torch.Tensor): int64 ``[users, r]``, which beams.
-            tokens (torch.Tensor): int64 ``[users, r, s]``, what they write next.
-            begin (torch.Tensor): int64 ``[users, r]``, how many tokens behind the prompt they have written before.
+            tokens (torch.Tensor): int64 ``[users, r, s]``, their next tokens.
+            begin (torch.Tensor): int64 ``[users, r]``, how many tokens behind the prompt they have had before.
             count (torch.Tensor): int64 ``[users, r]``, how many of ``tokens`` count; at least one does.
 
         Returns:
@@ -125,7 +139,7 @@ class PromptReader:
         """
         inside = torch.arange(tokens.shape[-1], device=count.device) < count.unsqueeze(-1)
         user, r, nth = torch.nonzero(inside, as_tuple=True)
-        self.counter[0] += len(user)
+        self.counter.tokens += len(user)
         self._drop_what_no_beam_sees()
         for layer in self.known:
             layer.make_room(self.n_rows + len(user))
@@ -134,7 +148,7 @@ class PromptReader:
         position = self.lengths[user] + begin[user, r] + nth
         one_row = takes_one_row(self.llm)
         groups = [
-            self._group(users, of_user, first, of_token, nth)
+            self._group(users, of_user, first, of_token=of_token, nth=nth)
             for users in (_for_attention if one_row else _with_about_as_many)(of_user)
         ]
         following = (self._read_one_row if one_row else self._read_groups)(groups, tokens[inside], position)
@@ -148,7 +162,9 @@ class PromptReader:
         self.n_rows += len(user)
         return following
 
-    def _group(self, users, of_user, first, of_token, nth):
+    def _group(
+        self, users: torch.Tensor, of_user: torch.Tensor, first: torch.Tensor, *, of_token: torch.Tensor, nth: torch.Tensor
+    ) -> Group:
         """The tokens of some users laid out for attention."""
         column = torch.arange(int(of_user[users].max()), device=users.device)
         inside = column < of_user[users].unsqueeze(1)
@@ -164,11 +180,12 @@ class PromptReader:
         rows = torch.cat([self.row[users].gather(1, columns), self.n_rows + token], dim=1)
         return Group(users, longest, token, inside, rows, _as_taken_by(self.llm, mask))
 
-    def _read_one_row(self, groups, token, position):
+    def _read_one_row(self, groups: list[Group], token: torch.Tensor, position: torch.Tensor) -> Following:
         """What follows each token, by one pass of the language model over all of them."""
         number = torch.arange(len(token), device=token.device)
         laid_out, inside = (
-            torch.cat([part.flatten() for part in parts]) for parts in zip(*((g.token, g.inside) for g in groups))
+            torch.cat([part.flatten() for part in parts])
+            for parts in zip(*((g.token, g.inside) for g in groups), strict=True)
         )
         place = torch.empty_like(number)
         place[laid_out[inside]] = torch.nonzero(inside).squeeze(1)
@@ -177,9 +194,10 @@ class PromptReader:
             logits = self._pass({"input_ids": token[None]}, None, position[None], cache)
         return Following([logits[0]], torch.zeros_like(number), number)
 
-    def _read_groups(self, groups, token, position):
+    def _read_groups(self, groups: list[Group], token: torch.Tensor, position: torch.Tensor) -> Following:
         """The same by one pass for each group, whose shorter users are padded: for attention of any kind."""
-        parts, part, place = [], torch.empty_like(token), torch.empty_like(token)
+        parts: list[torch.Tensor] = []
+        part, place = torch.empty_like(token), torch.empty_like(token)
         for group in groups:
             cache = cache_of(Branches(layer, self.n_rows + group.token, group) for layer in self.known)
             logits = self._pass({"input_ids": token[group.token]}, group.mask, position[group.token], cache)
@@ -188,7 +206,7 @@ class PromptReader:
             parts.append(logits.flatten(0, 1))
         return Following(parts, part, place)
 
-    def _drop_what_no_beam_sees(self):
+    def _drop_what_no_beam_sees(self) -> None:
         """Of beams given up, keys and values are dropped when they are most of what is kept."""
         seen = self.visible.any(dim=1)
         if seen.shape[1] > FEW_COLUMNS and 2 * int(seen.sum(dim=1).max()) < seen.shape[1]:
@@ -202,33 +220,33 @@ class PromptReader:
             self.n_rows = len(kept)
 
 
-def _for_attention(count):
+def _for_attention(count: torch.Tensor) -> list[torch.Tensor]:
     """Groups of rows to be padded for attention; if most are in one, all are: then no prompt is copied."""
     groups = _with_about_as_many(count, COPY_COST)
     most = len(groups) == 1 and 2 * len(groups[0]) > len(count)
     return [torch.arange(len(count), device=count.device)] if most else groups
 
 
-def _with_about_as_many(count, most_padding=PASS_COST):
-    """Groups of rows with like counts, those with none left out; int64 indices, ascending."""
+def _with_about_as_many(count: torch.Tensor, max_padding: int = PASS_COST) -> list[torch.Tensor]:
+    """Groups of rows with similar counts, those with none left out; int64 indices, ascending."""
     order = count.argsort(descending=True, stable=True)
     ordered = [number for number in count[order].tolist() if number]
     starts, padding = [0], 0
     for here, number in enumerate(ordered):
         padding += ordered[starts[-1]] - number
-        if padding > most_padding:
+        if padding > max_padding:
             starts.append(here)
             padding = 0
-    return [order[start:end].sort().values for start, end in zip(starts, [*starts[1:], len(ordered)])]
+    return [order[start:end].sort().values for start, end in zip(starts, [*starts[1:], len(ordered)], strict=True)]
 
 
-def _true_columns(chosen):
+def _true_columns(chosen: torch.Tensor) -> torch.Tensor:
     """Where rows are true, ``[users, most]``, filled up with places where they are not."""
     most = int(chosen.sum(dim=1).max())
     return (~chosen).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
 
 
-def _as_taken_by(llm, mask):
+def _as_taken_by(llm: Any, mask: torch.Tensor) -> torch.Tensor:
     """A mask of what is seen, as the attention of the language model takes it: bool for sdpa, else to be added."""
     if llm.config.get_text_config()._attn_implementation == "sdpa":
         return mask
@@ -237,7 +255,7 @@ def _as_taken_by(llm, mask):
 
 
 @contextlib.contextmanager
-def logits_only_at(llm, row, column):
+def logits_only_at(llm: Any, row: torch.Tensor, column: torch.Tensor) -> Iterator[None]:
     """Within, the language model computes logits at some positions only and returns them as ``[positions, vocabulary]``.
 
     The output layer gets the hidden states at these positions; what a model does to its logits afterwards (scaling,
@@ -251,7 +269,7 @@ def logits_only_at(llm, row, column):
 
 
 @torch.no_grad()
-def reads_branches(llm):
+def reads_branches(llm: Any) -> bool:
     """Whether a language model reads branches side by side as it reads each of them alone.
 
     Some do not: those whose attention takes its positions from the mask (ALiBi), and those without attention. Rounding in
@@ -277,5 +295,5 @@ def reads_branches(llm):
     return bool(difference.mean() < 0.25 * (joined - alone)[3:].abs().mean())
 
 
-def _log_probs(logits):
+def _log_probs(logits: torch.Tensor) -> torch.Tensor:
     return logits.flatten(0, -2).float().log_softmax(dim=-1)

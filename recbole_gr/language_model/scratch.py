@@ -3,7 +3,9 @@
 It needs no download and knows nothing but the interactions: the yardstick for what pretraining is worth.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from recbole_gr.settings.checks import check_choice, check_whole_number
 
@@ -11,7 +13,7 @@ SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>")  # ids 0, 1, 2
 MAX_POSITIONS = 4096
 
 #: The special tokens and all bytes.
-LEAST_VOCABULARY = len(SPECIAL_TOKENS) + 256
+MIN_VOCABULARY = len(SPECIAL_TOKENS) + 256
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ SCRATCH_SIZES = {
 }
 
 
-def train_title_tokenizer(texts, vocabulary):
+def train_title_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     """A byte-level BPE tokenizer of these texts, the same one for the same texts.
 
-    All bytes are tokens, so that any text can be written. Before a text without a blank at its start comes one, so that
+    All bytes are tokens, so that any text can be encoded. Before a text without a blank at its start comes one, so that
     a word is the same token at the start of a title as within; decoding takes one blank from the start away. A title
     thus comes back as it was unless it starts with a blank.
 
@@ -54,7 +56,7 @@ def train_title_tokenizer(texts, vocabulary):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    check_whole_number("scratch_vocabulary", vocabulary, LEAST_VOCABULARY)
+    check_whole_number("scratch_vocabulary", vocabulary, MIN_VOCABULARY)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(content=" ", left=1, right=0)])
@@ -72,11 +74,11 @@ def train_title_tokenizer(texts, vocabulary):
         bos_token=bos,
         eos_token=eos,
         padding_side="right",
-        clean_up_tokenization_spaces=False,  # it would draw "Dr . Strange" together
+        clean_up_tokenization_spaces=False,  # it would remove the blank in "Dr ."
     )
 
 
-def scratch_model(size, vocabulary_size, seed):
+def scratch_model(size: str, vocabulary_size: int, seed: int) -> Any:
     """A Llama of random weights, with one matrix for the tokens going in and out.
 
     Args:

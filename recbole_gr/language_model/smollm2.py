@@ -13,12 +13,13 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from recbole_gr.utils.cache import digest
-from recbole_gr.vectors.hub import in_short
-from recbole_gr.vectors.hub import quiet_loading
 from recbole_gr.utils.errors import SettingError
+from recbole_gr.vectors.hub import in_short, quiet_loading
 
 BUNDLED = "SmolLM2-135M"
 
@@ -28,7 +29,7 @@ _HEAD = 2**20  # bytes of the file that go into its identity
 _SPECIAL_TOKENS = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
 
 
-def check_smollm2():
+def check_smollm2() -> None:
     """The packages that the conversion needs must be there.
 
     Raises:
@@ -43,10 +44,10 @@ def check_smollm2():
         )
 
 
-def smollm2_folder(cache_dir):
+def smollm2_folder(cache_dir: str | None) -> str:
     """The converted model, made at the first call.
 
-    A folder has its name only when all of it is written.
+    The folder is an atomic write: it has its name only when it is complete.
 
     Args:
         cache_dir (str): where it is kept, made when missing.
@@ -73,7 +74,7 @@ def smollm2_folder(cache_dir):
         return folder
     start = time.perf_counter()
     try:
-        with quiet_loading(), _folder_written_whole(folder) as temporary:
+        with quiet_loading(), _atomic_folder(folder) as temporary:
             for part in _converted(file):
                 part.save_pretrained(temporary)
     except (OSError, SafetensorError) as error:
@@ -82,16 +83,18 @@ def smollm2_folder(cache_dir):
     return folder
 
 
-def _gguf_file():
-    folder = Path(importlib.util.find_spec(_PACKAGE).submodule_search_locations[0])
+def _gguf_file() -> Path:
+    package = importlib.util.find_spec(_PACKAGE)
+    assert package is not None and package.submodule_search_locations is not None  # as check_smollm2 has seen
+    folder = Path(package.submodule_search_locations[0])
     files = list(folder.glob("*.gguf"))
     if len(files) != 1:
         raise SettingError("llm", BUNDLED, f"the package {_PACKAGE} holds {len(files)} GGUF files, not one")
     return files[0]
 
 
-def _converted(file):
-    """The model and its tokenizer, as such that know nothing of GGUF."""
+def _converted(file: Path) -> tuple[Any, Any]:
+    """The model and its tokenizer, without what ties them to GGUF."""
     import torch
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -110,7 +113,7 @@ def _converted(file):
     for name, token in _SPECIAL_TOKENS.items():
         setattr(tokenizer, name, token)
     tokenizer.padding_side = "right"
-    # The file names its way to part a text, "smollm"; transformers does not know it and takes GPT-2's.
+    # The file names its way to split a text, "smollm"; transformers does not know it and takes GPT-2's.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
@@ -118,7 +121,7 @@ def _converted(file):
 
 
 @contextlib.contextmanager
-def _folder_written_whole(folder):
+def _atomic_folder(folder: str) -> Iterator[str]:
     temporary = f"{folder}.{os.getpid()}-{uuid.uuid4().hex}.tmp"
     os.makedirs(temporary)
     try:

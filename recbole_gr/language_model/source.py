@@ -6,13 +6,17 @@
 import json
 import logging
 import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from recbole_gr.utils.cache import digest
-from recbole_gr.vectors.hub import NotOnHub, download_from_hub, find_on_hub, in_short, is_hub_name
-from recbole_gr.vectors.hub import quiet_loading
-from recbole_gr.utils.errors import SettingError
 from recbole_gr.language_model.scratch import scratch_model, train_title_tokenizer
 from recbole_gr.language_model.smollm2 import BUNDLED, check_smollm2, smollm2_folder
+from recbole_gr.utils.cache import digest
+from recbole_gr.utils.errors import SettingError
+from recbole_gr.vectors.hub import NotOnHub, download_from_hub, find_on_hub, in_short, is_hub_name, quiet_loading
+
+if TYPE_CHECKING:
+    import torch
 
 SCRATCH = "scratch"
 
@@ -22,7 +26,7 @@ _DIGEST_VALUES = 64  # of each parameter
 _DIGEST_SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 
 
-def check_language_model(name):
+def check_language_model(name: str) -> None:
     """The language model must be there or to be had; known within seconds, before any long work.
 
     Args:
@@ -39,13 +43,13 @@ def check_language_model(name):
         _find(name)
 
 
-def load_tokenizer(name, cache_dir, texts, scratch_vocabulary):
+def load_tokenizer(name: str, cache_dir: str | None, texts: Iterable[str], scratch_vocabulary: int) -> Any:
     """Load the tokenizer of a language model, or make one.
 
     Args:
         name (str): see :func:`check_language_model`.
-        cache_dir (str): where the converted SmolLM2-135M is kept; has no use for the others.
-        texts (list of str): what the tokenizer of ``scratch`` is trained on; has no use for the others.
+        cache_dir (str): where the converted SmolLM2-135M is kept; not used for the others.
+        texts (list of str): what the tokenizer of ``scratch`` is trained on; not used for the others.
         scratch_vocabulary (int): see :func:`~recbole_gr.language_model.scratch.train_title_tokenizer`.
 
     Returns:
@@ -59,14 +63,16 @@ def load_tokenizer(name, cache_dir, texts, scratch_vocabulary):
     return _load_tokenizer(_fetch(name, cache_dir), name)
 
 
-def load_model(name, cache_dir, tokenizer, scratch_size, seed, dtype):
+def load_model(
+    name: str, cache_dir: str | None, llm_tokenizer: Any, *, scratch_size: str, seed: int, dtype: "torch.dtype"
+) -> Any:
     """Load a causal language model, or make one.
 
     Code that comes with a model is never run. Attention is PyTorch's own (``sdpa``) where the architecture has it.
 
     Args:
         name, cache_dir: as in :func:`load_tokenizer`.
-        tokenizer (transformers.PreTrainedTokenizerFast): from there.
+        llm_tokenizer (transformers.PreTrainedTokenizerFast): from there.
         scratch_size (str): with ``scratch``, see :func:`~recbole_gr.language_model.scratch.scratch_model`.
         seed (int): of the random weights of ``scratch``.
         dtype (torch.dtype): of the parameters, e.g. ``torch.float32``.
@@ -78,17 +84,17 @@ def load_model(name, cache_dir, tokenizer, scratch_size, seed, dtype):
         SettingError: if the model cannot be found or loaded, or is not a causal language model.
     """
     if name == SCRATCH:
-        model = scratch_model(scratch_size, len(tokenizer), seed)
+        model = scratch_model(scratch_size, len(llm_tokenizer), seed)
         _cast_parameters(model, dtype)
         return model
     model = _load_model(_fetch(name, cache_dir), name, dtype)
     n_rows = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > n_rows:
-        raise _unusable(name, f"its tokenizer has {len(tokenizer)} tokens, its model only {n_rows}")
+    if len(llm_tokenizer) > n_rows:
+        raise _unusable(name, f"its tokenizer has {len(llm_tokenizer)} tokens, its model only {n_rows}")
     return model
 
 
-def base_digest(model, tokenizer):
+def base_digest(model: Any, llm_tokenizer: Any) -> str:
     """What tells a base model from another, so that an adapter is not put on the wrong one.
 
     Taken before the vocabulary is extended and before an adapter is added. Of each parameter the first 64 values count,
@@ -96,7 +102,7 @@ def base_digest(model, tokenizer):
 
     Args:
         model (transformers.PreTrainedModel): the base model.
-        tokenizer (transformers.PreTrainedTokenizerFast): its tokenizer.
+        llm_tokenizer (transformers.PreTrainedTokenizerFast): its tokenizer.
 
     Returns:
         str: 16 hexadecimal digits.
@@ -106,17 +112,17 @@ def base_digest(model, tokenizer):
     parameters = {name: [list(parameter.shape), _first_values(parameter)] for name, parameter in model.named_parameters()}
     kinds = [type(model).__name__, type(config).__name__]
     # what the tokenizer does, not how this version of the library writes it down
-    words = [sorted(tokenizer.get_vocab().items()), tokenizer(_PROBE)["input_ids"]]
+    words = [sorted(llm_tokenizer.get_vocab().items()), llm_tokenizer(_PROBE)["input_ids"]]
     return digest("language model", kinds, sizes, parameters, json.dumps(words))
 
 
-def _first_values(parameter):
+def _first_values(parameter: Any) -> Any:
     import torch
 
     return parameter.detach().flatten()[:_DIGEST_VALUES].to(torch.bfloat16).float().cpu().numpy()
 
 
-def _find(name):
+def _find(name: Any) -> str:
     """A local folder, or the name of a model that the hub has and that is to be downloaded."""
     if not isinstance(name, str) or not name:
         raise _unusable(name, f"must be {SCRATCH}, {BUNDLED}, a folder or a name on the Hugging Face hub")
@@ -135,7 +141,7 @@ def _find(name):
         raise _unreachable(name, error) from error
 
 
-def _fetch(name, cache_dir):
+def _fetch(name: str, cache_dir: str | None) -> str:
     """A local folder, converted or downloaded when it has to be."""
     if name == BUNDLED:
         return smollm2_folder(cache_dir)
@@ -149,18 +155,19 @@ def _fetch(name, cache_dir):
         raise _unreachable(name, error) from error
 
 
-def _load_model(folder, name, dtype):
+def _load_model(folder: str, name: str, dtype: "torch.dtype") -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     # By default weights are read from safetensors, else from a torch file with weights_only, and attention is sdpa
     # where the architecture has it. torch_dtype is the one name of that argument that transformers 4 and 5 both take.
-    options = {"local_files_only": True, "trust_remote_code": False}
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         with quiet_loading():
             config = AutoConfig.from_pretrained(folder, **options)
-            model, report = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, torch_dtype=dtype, output_loading_info=True, **options
             )
+            model, report = loaded
     except Exception as error:  # a damaged or foreign folder raises nearly anything
         raise _unusable(name, f"no causal language model can be loaded from [{folder}] ({in_short(error)})") from error
     if config.is_encoder_decoder:
@@ -174,13 +181,13 @@ def _load_model(folder, name, dtype):
     return model
 
 
-def _is_causal(model):
+def _is_causal(model: Any) -> bool:
     """Whether what is predicted at a token depends on no token after it; a gradient tells it without a tolerance."""
     import torch
 
-    embedded = []
+    embedded: list[Any] = []
 
-    def keep(module, inputs, output):
+    def keep(module: Any, inputs: Any, output: Any) -> Any:
         embedded.append(output.detach().requires_grad_())
         return embedded[-1].clone()  # which a model may change in place
 
@@ -195,7 +202,7 @@ def _is_causal(model):
     return not gradient[0, 1:].any()
 
 
-def _load_tokenizer(folder, name):
+def _load_tokenizer(folder: str, name: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
@@ -216,16 +223,16 @@ def _load_tokenizer(folder, name):
     return tokenizer
 
 
-def _cast_parameters(model, dtype):
+def _cast_parameters(model: Any, dtype: "torch.dtype") -> None:
     """Not ``model.to(dtype)``, which would round the frequencies of the rotary positions, too."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     model.config.dtype = dtype
 
 
-def _unreachable(name, error):
+def _unreachable(name: str, error: NotOnHub) -> SettingError:
     return _unusable(name, f"not on disk, and the Hugging Face hub does not give it ({error}); {_OFFLINE}")
 
 
-def _unusable(name, reason):
+def _unusable(name: Any, reason: str) -> SettingError:
     return SettingError("llm", name, reason)

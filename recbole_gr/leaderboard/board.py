@@ -10,6 +10,7 @@ from functools import cached_property
 from recbole_gr.leaderboard.arguments import as_argument
 from recbole_gr.models.registry import runtime_keys
 
+
 @dataclass(frozen=True)
 class Row:
     """A line of the table.

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import yaml
 
-from recbole_gr.settings.checks import check_choice
-from recbole_gr.utils.errors import SettingError
 from recbole_gr.leaderboard.board import Board, Row
 from recbole_gr.leaderboard.search import check_search
+from recbole_gr.settings.checks import check_choice
 from recbole_gr.settings.values import SettingsLoader
+from recbole_gr.utils.errors import SettingError
 
 ACCURACY = ("Recall", "NDCG", "MRR", "Hit", "MAP", "Precision")
 OF_LISTS = ("ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage", "ShannonEntropy")

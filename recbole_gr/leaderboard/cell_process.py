@@ -12,8 +12,8 @@ import sys
 import tempfile
 import traceback
 
-from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.leaderboard.cell_files import read_record
+from recbole_gr.utils.atomic_files import atomic_write
 
 
 @contextlib.contextmanager

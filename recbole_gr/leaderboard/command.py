@@ -6,10 +6,7 @@ import sys
 
 from tabulate import tabulate
 
-from recbole_gr.settings.checks import check_whole_number
 from recbole_gr.cli import parse
-from recbole_gr.utils.errors import RecBoleGRError
-from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.leaderboard.arguments import read_argument
 from recbole_gr.leaderboard.board_file import read_board
 from recbole_gr.leaderboard.page import write_page
@@ -20,6 +17,9 @@ from recbole_gr.leaderboard.summary import summarise
 from recbole_gr.leaderboard.table import as_markdown
 from recbole_gr.leaderboard.table_export import as_csv, as_latex
 from recbole_gr.leaderboard.time_left import TimeLeft, duration
+from recbole_gr.settings.checks import check_whole_number
+from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.utils.errors import RecBoleGRError
 
 #: Besides the markdown page and the html page.
 FORMATS = {"csv": (".csv", as_csv), "latex": (".tex", as_latex)}

@@ -6,11 +6,11 @@ from importlib.resources import files
 
 from plotly.offline import get_plotlyjs
 
-from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.leaderboard.measures import ID_LEVEL
 from recbole_gr.leaderboard.page_table import measured_table
 from recbole_gr.leaderboard.page_words import definitions, label, number, words
 from recbole_gr.leaderboard.table import COSTS, metric_title
+from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.page_look import STYLE
 
 # the browser itself refuses to load anything

@@ -6,8 +6,8 @@ with a list of numbers per name in the order of ``metrics``, ``null`` where the 
 
 import yaml
 
-from recbole_gr.utils.errors import SettingError
 from recbole_gr.settings.properties import PROPERTIES, properties_file
+from recbole_gr.utils.errors import SettingError
 
 FOLDER = "published"
 

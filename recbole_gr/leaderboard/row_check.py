@@ -6,10 +6,10 @@ is refused; what a board varies on purpose it names under ``side_by_side``.
 
 from recbole.utils import ModelType
 
-from recbole_gr.utils.errors import RecBoleGRError, SettingError
-from recbole_gr.leaderboard.board import Cell
 from recbole_gr.integration.check_run import known_keys
 from recbole_gr.integration.config import make_config
+from recbole_gr.leaderboard.board import Cell
+from recbole_gr.utils.errors import RecBoleGRError, SettingError
 
 #: Settings that decide on which data and how a model is measured.
 PROTOCOL = (

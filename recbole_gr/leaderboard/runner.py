@@ -13,12 +13,12 @@ from time import sleep
 import torch
 from tqdm import tqdm
 
-from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.integration.check_run import check_writable
 from recbole_gr.leaderboard.cell_files import read_json, read_record
 from recbole_gr.leaderboard.cell_process import locked, write_failure
 from recbole_gr.leaderboard.search import BoardStopped, CellKilled, search_settings
 from recbole_gr.leaderboard.time_left import TimeLeft
-from recbole_gr.integration.check_run import check_writable
+from recbole_gr.utils.atomic_files import atomic_write
 
 #: Seconds between two looks at a cell that another board runs.
 LOOK_AGAIN = 2.0

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from recbole_gr.experiment.record import plain
 from recbole_gr.leaderboard.cell_files import read_cell
 from recbole_gr.leaderboard.conditions import environment_words, protocol_words
 from recbole_gr.leaderboard.measures import ID_LEVEL, is_accuracy, measure_rankings, smaller_is_better
 from recbole_gr.leaderboard.published import read_published
 from recbole_gr.leaderboard.significance import NOTE, NOTHING_TESTED, compare_with_best_baseline
 from recbole_gr.leaderboard.slices import slice_bounds, slice_measures
-from recbole_gr.experiment.record import plain
 
 #: What slices and semantic IDs are measured by, at the k of the main metric.
 SHOWN_BY = ("recall", "ndcg")

@@ -1,4 +1,4 @@
-"""What recommenders have in common that write an item token by token and find their ranking by a beam search."""
+"""What recommenders have in common that generate an item token by token and rank by a beam search."""
 
 from abc import ABC, abstractmethod
 
@@ -7,7 +7,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
 from recbole_gr.data.seen import interactions_of
-from recbole_gr.decoding.beam_search import ROUNDING, certified_beam_search
+from recbole_gr.decoding.beam_search import ROUNDING, SearchLimits, certified_beam_search
 from recbole_gr.decoding.tie_breaking import leaf_ranks
 from recbole_gr.utils.arrays import nth_of
 from recbole_gr.utils.devices import PerDevice
@@ -36,18 +36,17 @@ class BeamSearchRecommender(SequentialRecommender, ABC):
         self.beam_certify = config["beam_certify"]
         self.largest_k = max(config["topk"])
         self.reset_certificates()
-        self.seen = None
 
     @abstractmethod
-    def start_decoding(self, interaction, rows):
-        """What :func:`certified_beam_search` takes as a decoder, for some rows of a batch (int64 indices)."""
+    def start_decoding(self, interaction, rows: torch.Tensor):
+        """A decoder (:mod:`recbole_gr.decoding.protocols`) for some rows of a batch (int64 indices)."""
 
     @abstractmethod
-    def log_likelihood(self, interaction, rows, items):
+    def log_likelihood(self, interaction, rows: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Exact log-probabilities of items ``[rows, candidates]`` for some rows of a batch: float32, of the same shape."""
 
     def rows_at_once(self, interaction):
-        """The rows of a batch in groups that are searched together, those with histories of like length: int64 indices."""
+        """The rows of a batch in groups that are searched together, those with histories of similar length: int64 indices."""
         by_length = interaction[self.ITEM_SEQ_LEN].argsort()
         return by_length.split(max(1, self.beams_at_once[self.device.type] // self.beam_size))
 
@@ -61,49 +60,48 @@ class BeamSearchRecommender(SequentialRecommender, ABC):
         ranks = leaf_ranks(codes, popularity, config["leaf_order"], config["seed"])
         self.register_buffer("leaf_ranks", torch.from_numpy(ranks))
 
-    def reset_certificates(self):
-        """Begin to count anew how many rankings are certified."""
+    def reset_certificates(self) -> None:
+        """Restart the count of certified rankings."""
         self.certificates = {"users": 0, "certified": 0, "certified_by_first_search": 0}
 
-    @torch.no_grad()
     def full_sort_predict(self, interaction):
-        """Item scores ``[users, n_items]``: exact log-probabilities of what the beams found, -inf for the rest.
+        """Item scores ``[users, n_items]`` of :meth:`rank`, as RecBole asks for them; seen items are not excluded."""
+        return self.rank(interaction)
 
-        Items in ``seen`` (rows and items, set by the trainer where ``mask_seen`` is on) are not searched for.
+    @torch.no_grad()
+    def rank(self, interaction, seen: tuple[torch.Tensor, torch.Tensor] | None = None) -> torch.Tensor:
+        """Item scores of a beam search.
+
+        Args:
+            interaction: a batch of histories.
+            seen: rows and items, int64 each: ``items[j]`` is not searched for in row ``rows[j]``; None: nothing is excluded.
+
+        Returns:
+            float32 ``[users, n_items]``, exact log-probabilities of what the beams found, -inf for the rest. An ID that a
+            seen item shares with another one is searched for, and has its score.
         """
         lengths = interaction[self.ITEM_SEQ_LEN]
         scores = torch.full((len(lengths), self.n_items), -torch.inf, device=lengths.device)
         for rows in self.rows_at_once(interaction):
-            scores[rows] = self._search(interaction, rows)
+            scores[rows] = self._search(interaction, rows, seen)
         return scores
 
-    def _search(self, interaction, rows):
+    def _search(self, interaction, rows, seen):
+        limits = SearchLimits(
+            beam_size=self.beam_size,
+            k=self.largest_k,
+            certify=self.beam_certify,
+            max_beams=self.widest_search[self.device.type],
+            rounding=ROUNDING[self.precision],
+        )
         with self.autocast():
-            available = None if self.seen is None else self.trie.available_items(len(rows), self._seen_by(rows))
-            scores, sure, first_sure = certified_beam_search(
-                self.start_decoding(interaction, rows),
-                self.trie,
-                self.beam_size,
-                self.largest_k,
-                self.beam_certify,
-                self.widest_search[self.device.type],
-                available,
-                self.search,
-                ROUNDING[self.precision],
-            )
-        self.certificates["users"] += len(sure)
-        self.certificates["certified"] += int(sure.sum())
-        self.certificates["certified_by_first_search"] += int(first_sure.sum())
-        return scores
-
-    def _seen_by(self, here):
-        """The part of ``seen`` that concerns some rows of the batch, with rows counted anew."""
-        rows, items = (index.to(here.device) for index in self.seen)
-        place = torch.full((int(rows.max()) + 1 if len(rows) else 1,), -1, dtype=torch.long, device=here.device)
-        known = here < len(place)
-        place[here[known]] = torch.nonzero(known).squeeze(1)
-        inside = place[rows] >= 0
-        return place[rows[inside]], items[inside]
+            available = None if seen is None else self.trie.available_items(len(rows), _seen_by(rows, seen))
+            decoder = self.start_decoding(interaction, rows)
+            found = certified_beam_search(decoder, self.trie, limits, available=available, search=self.search)
+        self.certificates["users"] += len(found.certified)
+        self.certificates["certified"] += int(found.certified.sum())
+        self.certificates["certified_by_first_search"] += int(found.certified_by_first_search.sum())
+        return found.item_scores
 
     @torch.no_grad()
     def predict(self, interaction):
@@ -130,3 +128,13 @@ class BeamSearchRecommender(SequentialRecommender, ABC):
     def autocast(self):
         """Within, what ``precision`` asks for."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+def _seen_by(here: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The part of ``seen`` that concerns some rows of the batch, which are numbered from 0."""
+    rows, items = (index.to(here.device) for index in seen)
+    place = torch.full((int(rows.max()) + 1 if len(rows) else 1,), -1, dtype=torch.long, device=here.device)
+    known = here < len(place)
+    place[here[known]] = torch.nonzero(known).squeeze(1)
+    inside = place[rows] >= 0
+    return place[rows[inside]], items[inside]

@@ -8,7 +8,6 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from recbole_gr.decoding.tie_breaking import order_within_leaves
 from recbole_gr.utils.devices import LossOnDevice
-from recbole_gr.utils.errors import explain_out_of_memory
 
 SCHEDULES = {
     "constant": lambda step, warmup, total: 1.0,
@@ -110,7 +109,7 @@ class BeamSearchTrainer(Trainer):
         return result
 
     def _full_sort_batch_eval(self, batched_data):
-        """As RecBole, but a target that no beam reached is the last of all.
+        """As RecBole, but seen items are not searched for, and a target that no beam reached is the last of all.
 
         RecBole takes the k largest scores of each row; in a row with fewer than k items found it would fill up with
         items of score -inf, the target perhaps among them, and count a hit that nobody recommended.
@@ -119,9 +118,9 @@ class BeamSearchTrainer(Trainer):
         interaction, seen, positive_u, positive_i = batched_data
         positive_u, positive_i = positive_u.to(self.device), positive_i.to(self.device)
         seen = None if seen is None else tuple(index.to(self.device) for index in seen)
-        self.model.seen = seen
-        interaction, scores, *_ = super()._full_sort_batch_eval((interaction, seen, positive_u, positive_i))
-        self.model.seen = None
+        scores = self.model.rank(interaction.to(self.device), seen)
+        if seen is not None:
+            scores[seen] = -torch.inf  # an ID that a seen item shares with another one has a score
         missed = scores[positive_u, positive_i] == -torch.inf
         scores.clamp_(min=torch.finfo(scores.dtype).min)
         scores[positive_u[missed], positive_i[missed]] = -torch.inf

@@ -83,7 +83,9 @@ def _begin_metadata_2018(first_line: str, wanted: Collection[str]) -> Begun:
 
 
 def _begin_metadata_2023(first_line: str, wanted: Collection[str]) -> Begun:
-    return lambda line: _item(json.loads(line), wanted, id_key="parent_asin", brand_key="store", categories_key="categories"), False
+    return lambda line: _item(
+        json.loads(line), wanted, id_key="parent_asin", brand_key="store", categories_key="categories"
+    ), False
 
 
 def _item(record: dict[str, Any], wanted: Collection[str], *, id_key: str, brand_key: str, categories_key: str) -> Any:

@@ -61,7 +61,13 @@ def write_atomic_files(
         n_users, n_items = interactions.keep_core(core)
         if not n_users:
             raise DataError(f"no interactions are left of {interactions.rows:,} with core={core}; set a smaller core")
-        counts: dict[str, Any] = {"users": n_users, "items": n_items, "titled": None, "metadata_tally": None, "cut_cells": None}
+        counts: dict[str, Any] = {
+            "users": n_users,
+            "items": n_items,
+            "titled": None,
+            "metadata_tally": None,
+            "cut_cells": None,
+        }
         inter = whole.enter_context(atomic_write(os.path.join(folder, f"{name}.inter")))
         wanted, counts["interactions"] = _write_interactions(inter, interactions, source.value)
         if metadata is not None:
@@ -83,15 +89,14 @@ def _write_interactions(file: IO[str], interactions: Interactions, value: str) -
     file.write(f"user_id:token\titem_id:token\t{value}:float\ttimestamp:float\n")
     items: dict[str, None] = {}
     n = 0
-    for n, line in enumerate(interactions.kept_lines(), start=1):
+    for line in interactions.kept_lines():
         file.write(line)
         items[line.split("\t", 2)[1]] = None
+        n += 1
     return items, n
 
 
-def _write_items(
-    file: IO[str], rows: Iterable[Any], wanted: Collection[str], columns: Mapping[str, str]
-) -> tuple[int, int]:
+def _write_items(file: IO[str], rows: Iterable[Any], wanted: Collection[str], columns: Mapping[str, str]) -> tuple[int, int]:
     """Returns how many items have a title, and how many cells are cut."""
     file.write("\t".join(["item_id:token", *(f"{name}:{kind}" for name, kind in columns.items())]) + "\n")
     missing, titled, cut_cells = dict.fromkeys(wanted), 0, 0

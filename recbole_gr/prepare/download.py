@@ -29,7 +29,7 @@ class _BrokenOff(Exception):
 
 
 def download(url: str, path: str, md5: str | None = None) -> None:
-    """Fetch a file to ``path``; until it is whole it is ``path`` with ``.part`` at its end, and a later call goes on with it.
+    """Fetch a file to ``path``; until it is whole it is ``path`` with ``.part`` at its end, which a later call goes on with.
 
     Args:
         url: http or https.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recbole_gr.tokenizers.collision import COLLISION_RULES, append_digit, resolve_collisions
+    from recbole_gr.tokenizers.pipeline import check_codebooks, tokenize
     from recbole_gr.tokenizers.registry import (
         add_tokenizer,
         all_settings,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     )
     from recbole_gr.tokenizers.semantic_ids import Quantised, SemanticIDs
     from recbole_gr.tokenizers.sid_files import read_sid_file, write_sid_file
-    from recbole_gr.tokenizers.pipeline import check_codebooks, tokenize
 
 __all__ = [
     "COLLISION_RULES",

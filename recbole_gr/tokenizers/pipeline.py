@@ -59,7 +59,9 @@ def tokenize(
     function = find_tokenizer(tokenizer)
     known = settings_of(function)
     for key in settings.keys() - known.keys():
-        raise SettingError(key, settings[key], f"is not a setting of tokenizer={tokenizer}, which has {', '.join(known) or 'none'}")
+        raise SettingError(
+            key, settings[key], f"is not a setting of tokenizer={tokenizer}, which has {', '.join(known) or 'none'}"
+        )
     settings = {**known, **settings}
     check_choice("collision", collision, COLLISION_RULES)
     check_codebooks(tokenizer, codebook_num, codebook_size, len(vectors) - 1)

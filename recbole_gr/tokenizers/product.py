@@ -78,7 +78,9 @@ def check_parts(shape: tuple[int, ...], codebook_num: int, codebook_size: int) -
     _, d = shape
     if d % codebook_num:
         near = [m for m in range(1, d + 1) if d % m == 0 and m <= 64]
-        raise SettingError("codebook_num", codebook_num, f"must divide the vectors' dimension {d}: {near}; or set pca_dimension")
+        raise SettingError(
+            "codebook_num", codebook_num, f"must divide the vectors' dimension {d}: {near}; or set pca_dimension"
+        )
     check_codes_of_bits(codebook_size)
 
 

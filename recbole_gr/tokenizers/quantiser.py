@@ -63,7 +63,10 @@ def rotation_trick(points: torch.Tensor, quantised: torch.Tensor) -> torch.Tenso
     return straight_through(scale * (points - 2 * along_middle * middle + 2 * along_start * end), quantised)
 
 
-ESTIMATORS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"straight_through": straight_through, "rotation": rotation_trick}
+ESTIMATORS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "straight_through": straight_through,
+    "rotation": rotation_trick,
+}
 
 
 class ResidualQuantiser(nn.Module):
@@ -319,17 +322,20 @@ def _place_codes(model: QuantisingAutoencoder, vectors: torch.Tensor, levels: ra
     for level in range(levels.stop):
         if level in levels:
             points = np.ascontiguousarray(residual.float().cpu().numpy())
-            codebook, codes = kmeans(points, n_codes, PLACING_ITERATIONS, seed + level)
-            share = torch.from_numpy(np.bincount(codes, minlength=n_codes)).float() / len(points)
-            codebook = torch.from_numpy(codebook).to(vectors.device)
-            model.quantiser.place(level, codebook, batch_size * share.to(vectors.device))
+            centroids, nearest_ones = kmeans(points, n_codes, PLACING_ITERATIONS, seed + level)
+            share = torch.from_numpy(np.bincount(nearest_ones, minlength=n_codes)).float() / len(points)
+            model.quantiser.place(
+                level, torch.from_numpy(centroids).to(vectors.device), batch_size * share.to(vectors.device)
+            )
         codebook = model.quantiser.codebooks[level]
         codes = torch.cat([nearest(part, codebook) for part in residual.split(ROWS_AT_ONCE)])
         residual = residual - codebook[codes]
 
 
 @torch.no_grad()
-def _check_finite(model: QuantisingAutoencoder, batch: torch.Tensor, levels: range, *, step: int, training: Training) -> None:
+def _check_finite(
+    model: QuantisingAutoencoder, batch: torch.Tensor, levels: range, *, step: int, training: Training
+) -> None:
     """Called after the last step too, and before revival and the next level's k-means, which fail on NaN."""
     model.eval()
     if not torch.isfinite(model.loss(batch, levels)):

@@ -112,7 +112,8 @@ def setting_fields(function: Tokenizer) -> dict[str, FieldInfo]:
     except (NameError, TypeError):  # annotations of others that only a type checker can read
         pass
     return {
-        name: FieldInfo.from_annotated_attribute(hints.get(name, Any), default) for name, default in settings_of(function).items()
+        name: FieldInfo.from_annotated_attribute(hints.get(name, Any), default)
+        for name, default in settings_of(function).items()
     }
 
 
@@ -168,7 +169,7 @@ def _fits(field: FieldInfo, value: Any) -> bool:
 
 def is_ours(function: Tokenizer) -> bool:
     """Whether a tokenizer comes with this package."""
-    return function.__module__.startswith("recbole_gr.")
+    return (function.__module__ or "").startswith("recbole_gr.")
 
 
 def fingerprint(function: Tokenizer) -> str | None:

@@ -40,7 +40,9 @@ def rvq(
     ] = "joint",
     codebook_update: Annotated[
         Literal["loss", "ema"],
-        Field(description="Codes follow the gradient of the codebook loss, or the running mean of the points that take them."),
+        Field(
+            description="Codes follow the gradient of the codebook loss, or the running mean of the points that take them."
+        ),
     ] = "loss",
     ema_decay: Annotated[float, Field(description="The decay of that running mean.", ge=0, lt=1)] = 0.99,
     dead_code_steps: Annotated[
@@ -111,7 +113,9 @@ def rqvae(
     ] = "joint",
     codebook_update: Annotated[
         Literal["loss", "ema"],
-        Field(description="Codes follow the gradient of the codebook loss, or the running mean of the points that take them."),
+        Field(
+            description="Codes follow the gradient of the codebook loss, or the running mean of the points that take them."
+        ),
     ] = "loss",
     ema_decay: Annotated[float, Field(description="The decay of that running mean.", ge=0, lt=1)] = 0.99,
     dead_code_steps: Annotated[

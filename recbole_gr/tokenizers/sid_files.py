@@ -103,7 +103,7 @@ def read_sid_file(
             source.pop(name, None)
     sizes = _fitting_sizes(path, codes, item_tokens, codebook_sizes, kept=content.codebook_sizes)
     padding = np.full((1, codes.shape[1]), -1)
-    return SemanticIDs(np.concatenate([padding, codes]), sizes, content.collision, source)
+    return SemanticIDs(np.concatenate([padding, codes]), tuple(sizes), content.collision, source)
 
 
 def _rows_of_catalogue(path: str, items: pd.Index, item_tokens: np.ndarray) -> np.ndarray:
@@ -402,9 +402,7 @@ def _check_columns(path: str, codes: np.ndarray, expected: int, order: str) -> N
 def _read_npz(path: str, item_tokens: np.ndarray) -> SidFileContent:
     ids = SemanticIDs.load(path)
     if ids.n_items != len(item_tokens):
-        raise SettingError(
-            "sid_file", path, f"holds {ids.n_items - 1} items, but the catalogue has {len(item_tokens) - 1}"
-        )
+        raise SettingError("sid_file", path, f"holds {ids.n_items - 1} items, but the catalogue has {len(item_tokens) - 1}")
     items = pd.Index(item_tokens[1:], dtype=object)
     return SidFileContent(items, ids.codes[1:], ids.source | {"sid_file": path}, ids.collision, ids.codebook_sizes)
 

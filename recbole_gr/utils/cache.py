@@ -1,7 +1,7 @@
 """Artifacts that are expensive to make, kept on disk under a digest of everything that shaped them.
 
 An artifact is a dict of numpy arrays and a dict of metadata that JSON can hold. It lies in one ``.npz`` file,
-``<folder>/<name>-<key>.npz``, written to a temporary name and renamed, so that a reader sees all of it or none.
+``<folder>/<name>-<key>.npz``, by an atomic write: a reader sees all of it or none.
 Nothing is ever pickled.
 """
 
@@ -11,17 +11,22 @@ import logging
 import os
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
-from recbole_gr.utils.errors import SettingError
 from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.utils.errors import SettingError
+
+#: Arrays by name, and metadata that JSON can hold.
+Artifact = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 _ENTRY = "_entry"  # the array that holds an entry's key, checksum and metadata, as a JSON string
 
 
-def digest(*parts):
+def digest(*parts: Any) -> str:
     """Digest of values, equal on every machine exactly when the values are equal.
 
     The values keep their boundaries, their types and their nesting: ``("ab", "c")``, ``("a", "bc")``, ``(1,)``,
@@ -38,15 +43,17 @@ def digest(*parts):
         TypeError: for a value of another type, which has no canonical form.
     """
     hasher = hashlib.sha256()
-    for piece in _canonical(parts):
-        hasher.update(piece)
+    for chunk in _canonical(parts):
+        hasher.update(chunk)
     return hasher.hexdigest()[:16]
 
 
-def cached(folder, name, key, compute, logger=None):
+def cached(
+    folder: str | None, name: str, key: str, compute: Callable[[], Artifact], logger: logging.Logger | None = None
+) -> Artifact:
     """The artifact kept under a key, or else computed and kept.
 
-    An entry that cannot be read whole (damaged, truncated, of another key) is computed anew with a warning. Processes
+    An entry that cannot be read completely (damaged, truncated, of another key) is computed anew with a warning. Processes
     that compute the same entry at once each write a file of their own, and the last to finish names the entry.
 
     Args:
@@ -83,7 +90,7 @@ def cached(folder, name, key, compute, logger=None):
     return arrays, metadata
 
 
-def _canonical(part):
+def _canonical(part: Any) -> Iterator[bytes | memoryview]:
     """Yields bytes from which the value could be read back: a type letter, a length or count, the content."""
     if part is None:
         yield b"n;"
@@ -109,24 +116,24 @@ def _canonical(part):
             yield from _canonical(value)
     elif isinstance(part, np.ndarray) and not part.dtype.hasobject:
         yield from _canonical([part.dtype.str, list(part.shape)])
-        yield from _sized(b"a", memoryview(np.ascontiguousarray(part).reshape(-1).view(np.uint8)))
+        yield from _sized(b"a", np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     else:
         raise TypeError(f"no canonical form of a {type(part).__name__}")
 
 
-def _sized(letter, content):
+def _sized(letter: bytes, content: bytes | memoryview) -> Iterator[bytes | memoryview]:
     yield letter + b"%d:" % len(content)
     yield content
 
 
-def _computed(compute, name, where, logger):
+def _computed(compute: Callable[[], Artifact], name: str, where: str, logger: logging.Logger) -> Artifact:
     start = time.perf_counter()
     arrays, metadata = compute()
     logger.info(f"Computed {name} in {time.perf_counter() - start:.1f} s [{where}]")
     return arrays, json.loads(json.dumps(metadata))  # what a later run will read: lists for tuples, str keys
 
 
-def _load(path, key):
+def _load(path: str, key: str) -> Artifact:
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     entry = json.loads(str(arrays.pop(_ENTRY)))
@@ -137,13 +144,13 @@ def _load(path, key):
     return arrays, entry["metadata"]
 
 
-def _save(path, key, arrays, metadata):
+def _save(path: str, key: str, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
     entry = json.dumps({"key": key, "checksum": digest(arrays, metadata), "metadata": metadata})
     with atomic_write(path, "wb") as file:
-        np.savez(file, **{_ENTRY: np.array(entry)}, **arrays)
+        np.savez(file, **{_ENTRY: np.array(entry), **arrays})  # type: ignore[arg-type]  # numpy's stubs take an array for allow_pickle
 
 
-def _check_writable(folder):
+def _check_writable(folder: str) -> None:
     probe = os.path.join(folder, f"{uuid.uuid4().hex}.tmp")
     try:
         os.makedirs(folder, exist_ok=True)

@@ -81,7 +81,7 @@ def download_from_hub(name: str) -> str:
     from huggingface_hub import HfApi, snapshot_download
 
     try:
-        files = [file.rfilename for file in HfApi().model_info(name, timeout=_HUB_TIMEOUT).siblings]
+        files = [file.rfilename for file in HfApi().model_info(name, timeout=_HUB_TIMEOUT).siblings or []]
         has_safetensors = any(file.endswith(".safetensors") and "/" not in file for file in files)
         return snapshot_download(name, ignore_patterns=_OTHER_FORMATS + _SAME_WEIGHTS_AGAIN * has_safetensors)
     except Exception as error:  # the hub client's own, and those of whichever HTTP library it uses

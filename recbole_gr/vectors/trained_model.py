@@ -158,9 +158,7 @@ def _is_matrix(weight: Any) -> bool:
     return isinstance(weight, torch.Tensor) and weight.dim() == 2 and weight.is_floating_point()
 
 
-def _candidates(
-    path: str, model: str, matrices: dict[str, torch.Tensor], parameter: str | None
-) -> dict[str, torch.Tensor]:
+def _candidates(path: str, model: str, matrices: dict[str, torch.Tensor], parameter: str | None) -> dict[str, torch.Tensor]:
     """The matrices that may be the item embedding, as far as names tell; at least one."""
     if not matrices:
         raise _unusable(path, f"{model} has no embeddings (no parameter is a matrix)")

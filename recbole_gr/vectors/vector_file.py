@@ -53,7 +53,11 @@ def read_vector_file(path: str, item_tokens: np.ndarray, item_file_tokens: np.nd
 
 def _read(path: str) -> tuple[Sequence[str] | None, np.ndarray]:
     """The item tokens of the rows, None where the file has none, and the vectors ``[rows x d]``."""
-    readers: dict[str, Callable[[str], tuple[Sequence[str] | None, np.ndarray]]] = {".npy": _read_npy, ".npz": _read_npz, ".pt": _read_pt}
+    readers: dict[str, Callable[[str], tuple[Sequence[str] | None, np.ndarray]]] = {
+        ".npy": _read_npy,
+        ".npz": _read_npz,
+        ".pt": _read_pt,
+    }
     extension = os.path.splitext(path)[1]
     if extension not in readers:
         raise _unusable(path, f"the name must end in one of {', '.join(readers)}")
@@ -118,12 +122,12 @@ def _real(path: str, vectors: Any) -> np.ndarray:
     return vectors
 
 
-def _names_from_item_file(path: str, vectors: np.ndarray, item_file_tokens: np.ndarray | None) -> Sequence[str]:
+def _names_from_item_file(path: str, vectors: np.ndarray, item_file_tokens: np.ndarray | None) -> list[str]:
     if item_file_tokens is None:
         raise _unusable(path, "has no item ids, so it needs the .item file whose rows it follows, and there is none")
     if len(vectors) != len(item_file_tokens):
         raise _unusable(path, f"has {len(vectors)} rows, but the .item file has {len(item_file_tokens)} items")
-    return item_file_tokens
+    return item_file_tokens.tolist()
 
 
 def _rows_of(catalogue: list[str], names: Sequence[str], path: str) -> np.ndarray:
@@ -167,7 +171,11 @@ def fault_of(vectors: np.ndarray, item_tokens: np.ndarray, allow_zero: bool = Fa
         with np.errstate(over="ignore", invalid="ignore"):
             long[here] = ~np.isfinite(np.square(part, dtype=np.float32).sum(axis=1, dtype=np.float32))
         zero[here] = False if allow_zero else ~part.any(axis=1)
-    faults = (infinite, "are NaN or infinite"), (long, "are so long that float32 cannot hold their squares"), (zero, "are all zeros")
+    faults = (
+        (infinite, "are NaN or infinite"),
+        (long, "are so long that float32 cannot hold their squares"),
+        (zero, "are all zeros"),
+    )
     for bad, words in faults:
         items = [str(item_tokens[row]) for row in np.flatnonzero(bad[1:]) + 1]
         if items:

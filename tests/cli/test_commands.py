@@ -43,7 +43,10 @@ def test_a_help_is_quick_and_imports_no_torch(arguments):
     "arguments, message",
     [
         (["run", "--dropout=2"], "error: dropout=2: must be a number at least 0 and below 1 (set on the command line)"),
-        (["run", "--beam-sise", "3"], "error: beam_sise=3: is not a setting of any model or dataset; did you mean beam_size?"),
+        (
+            ["run", "--beam-sise", "3"],
+            "error: beam_sise=3: is not a setting of any model or dataset; did you mean beam_size?",
+        ),
         (["run", "--config_files=grid", "--dropout", "2"], "error: dropout=2: must be a number at least 0 and below 1"),
         (["run", "--model=TIGGER"], "error: model='TIGGER': no such model; did you mean TIGER"),
         (["run", "--sid_format=json"], "error: argument '--sid_format=json': recbole-gr run has no such option"),
@@ -91,7 +94,11 @@ def test_the_package_is_a_command_too():
 def test_the_help_of_run_has_the_defaults_of_the_settings(capsys):
     assert cli.main(["run", "--help"]) == 0
     printed = capsys.readouterr().out
-    for words in ("  --beam_size=50   (whole number of at least 1)\n", "  --topk=[5, 10]", "recbole-gr list settings [MODEL]"):
+    for words in (
+        "  --beam_size=50   (whole number of at least 1)\n",
+        "  --topk=[5, 10]",
+        "recbole-gr list settings [MODEL]",
+    ):
         assert words in printed
 
 
@@ -103,7 +110,8 @@ def listed(capsys, *arguments):
 def test_lists_have_a_line_each(capsys):
     recipes = listed(capsys, "recipes")
     assert [line.split()[0] for line in recipes][:2] == ["grid", "llm_lora"]
-    assert recipes[0].endswith("GRID's setting (arXiv 2507.22224): RK-Means, 4+4 layers, a separator after each item, no user token.")
+    sentence = "GRID's setting (arXiv 2507.22224): RK-Means, 4+4 layers, a separator after each item, no user token."
+    assert recipes[0].split(maxsplit=1) == ["grid", sentence]
     boards = {line.split()[0]: line for line in listed(capsys, "boards")}
     assert set(boards) == {"amazon-beauty-2014", "ml-100k"} and "Every kind of model side by side" in boards["ml-100k"]
     tokenizers = [line.split()[0] for line in listed(capsys, "tokenizers")]
@@ -128,7 +136,8 @@ def test_settings_of_a_model_of_ours_by_concern(capsys):
     for title in ("Training", "Decoding", "Protocol", "Tokenizer rkmeans", "Item vectors and semantic IDs"):
         assert title in lines
     assert "  --collision=digit   (one of digit, none, nearest, sinkhorn)" in lines
-    assert lines[lines.index("  --epoch_samples=None   (whole number of at least 1)") + 1].strip() == "Samples drawn per epoch; ~: all."
+    place = lines.index("  --epoch_samples=None   (whole number of at least 1)")
+    assert lines[place + 1].strip() == "Samples drawn per epoch; ~: all."
 
 
 def test_settings_of_a_model_of_recbole(capsys):

@@ -28,7 +28,11 @@ def offered(line, program=("-m", "recbole_gr")):
         ("recbole-gr run --config_files gr", {"grid"}, {"sasrec"}),
         ("recbole-gr run --beam", {"--beam_size", "--beam_certify"}, {"--epochs"}),
         ("recbole-gr run --collision ", {"digit", "none", "nearest", "sinkhorn"}, set()),
-        ("recbole-gr run --model=SASRec --hidden", {"--hidden_size", "--hidden_dropout_prob", "--hidden_act"}, {"--beam_size"}),
+        (
+            "recbole-gr run --model=SASRec --hidden",
+            {"--hidden_size", "--hidden_dropout_prob", "--hidden_act"},
+            {"--beam_size"},
+        ),
         ("recbole-gr tokenize --tokenizer rq", {"rqvae"}, {"rvq"}),
         ("recbole-gr leaderboard ml", {"ml-100k"}, {"amazon-beauty-2014"}),
         ("recbole-gr prepare ama", {"amazon-2014", "amazon-2018", "amazon-2023"}, {"yelp"}),

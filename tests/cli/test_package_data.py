@@ -37,7 +37,9 @@ def test_files_beside_the_python_files_are_package_data():
         if path.is_file() and path.suffix not in (".py", ".pyc"):
             where = path.relative_to(CHECKOUT)
             owners = [(".".join(where.parts[:n]), "/".join(where.parts[n:])) for n in range(1, len(where.parts))]
-            assert any(fnmatch.fnmatch(rest, pattern) for package, rest in owners for pattern in data.get(package, [])), where
+            assert any(fnmatch.fnmatch(rest, pattern) for package, rest in owners for pattern in data.get(package, [])), (
+                where
+            )
 
 
 def test_a_bare_name_is_a_recipe_unless_there_is_such_a_file(tmp_path, monkeypatch):

@@ -60,7 +60,9 @@ def test_results_on_stdout_and_a_log_of_lines_on_stderr(settings):
     assert "\x1b" not in log + done.stdout and "\r" not in log and "it/s" not in log
     assert log.count(" training [time: ") == record["stages"]["training"]["times"] == 2
     assert "TIGER on small, seed 2020; settings that differ from the defaults (--verbose prints all):\n" in log
-    assert "  codebook_size = 16 (in tiny.yaml)\n" in log and f"  text_template = {template!r} (on the command line)\n" in log
+    assert (
+        "  codebook_size = 16 (in tiny.yaml)\n" in log and f"  text_template = {template!r} (on the command line)\n" in log
+    )
     assert "learner = adamw" not in log
     (path,) = glob.glob("log/TIGER/*.log")
     assert "epoch 1 training" in read(path) and "test result" in read(path)

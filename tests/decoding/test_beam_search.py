@@ -1,4 +1,4 @@
-"""The referee is brute force: score every item by teacher forcing and sort."""
+"""The reference is brute force: score every item by teacher forcing and sort."""
 
 from functools import partial
 
@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_gr.decoding.beam_search import beam_search, certified_beam_search, kth_score
+from recbole_gr.decoding.beam_search import SearchLimits, beam_search, certified_beam_search, kth_score
 from recbole_gr.decoding.trie import Trie
-from recbole_gr.models.tiger.network import ModelSize, SequenceModel
+from recbole_gr.models.tiger.network import SequenceModel
+from recbole_gr.models.tiger.settings import ModelSize
 
 SIZE = ModelSize(n_layers=1, d_model=16, n_heads=2, d_ff=32, d_kv=8)
 USERS, HISTORY = 12, 6
@@ -39,8 +40,10 @@ def seen_items(seed, n_items, per_user):
 
 
 @torch.no_grad()
-def search(network, trie, encoded, *args, **kwargs):
-    return certified_beam_search(network.start_decoding(*encoded), trie, *args, **kwargs)
+def search(network, trie, encoded, beam_size, k, *, available=None, search=beam_search, **limits):
+    limits = SearchLimits(beam_size, k, **limits)
+    found = certified_beam_search(network.start_decoding(*encoded), trie, limits, available=available, search=search)
+    return found.item_scores, found.certified, found.certified_by_first_search
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -91,14 +94,14 @@ def test_certify_makes_every_ranking_exact(sharpness):
 
 def test_certify_in_small_portions_is_the_same():
     network, trie, encoded, every_item = setting(2, sharpness=1.0)
-    scores, sure, _ = search(network, trie, encoded, 5, 5, certify=True, beams_at_once=150)
+    scores, sure, _ = search(network, trie, encoded, 5, 5, certify=True, max_beams=150)
     assert sure.all()
     torch.testing.assert_close(scores.topk(5).values, every_item.topk(5).values, atol=2e-5, rtol=1e-5)
 
 
 def test_too_low_a_limit_is_said():
     network, trie, encoded, _ = setting(2, sharpness=1.0)
-    _, sure, _ = search(network, trie, encoded, 5, 5, certify=True, beams_at_once=6)
+    _, sure, _ = search(network, trie, encoded, 5, 5, certify=True, max_beams=6)
     assert not sure.all()
 
 

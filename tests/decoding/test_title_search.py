@@ -8,9 +8,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from recbole_gr.decoding import title_search
-from recbole_gr.decoding.beam_search import certified_beam_search
+from recbole_gr.decoding.beam_search import SearchLimits, certified_beam_search
 from recbole_gr.decoding.title_search import STRETCH, title_beam_search, title_log_likelihood
 from recbole_gr.decoding.title_trie import TitleTrie
+from recbole_gr.language_model.prompt import TokenCounter
 from recbole_gr.language_model.prompt_reader import PromptReader
 
 END, VOCABULARY = 0, 60
@@ -71,9 +72,10 @@ class Setting:
     def reader(self, **options):
         return PromptReader(self.llm, self.prompts, self.lengths, **options)
 
-    def search(self, beam_size, k, **options):
-        search = partial(title_beam_search, k=k)
-        return certified_beam_search(self.reader(), self.trie, beam_size, k, search=search, **options)
+    def search(self, beam_size, k, *, available=None, **limits):
+        limits, search = SearchLimits(beam_size, k, **limits), partial(title_beam_search, k=k)
+        found = certified_beam_search(self.reader(), self.trie, limits, available=available, search=search)
+        return found.item_scores, found.certified, found.certified_by_first_search
 
     def found(self, beam_size):
         """The best titles by our search, best first, and their scores, for every user."""
@@ -155,7 +157,7 @@ def test_certify_makes_every_ranking_exact(seed, spread):
 
 def test_certify_in_small_portions_is_the_same():
     case = setting(2)
-    scores, sure, first = case.search(10, 10, certify=True, beams_at_once=200)  # one user at a time
+    scores, sure, first = case.search(10, 10, certify=True, max_beams=200)  # one user at a time
     assert sure.all() and not first.all()
     assert_close(best(scores, 10), best(case.every_item, 10))
 
@@ -234,19 +236,19 @@ def test_a_floor_leaves_the_titles_above_it(rank):
     case = setting(3)
     of_titles = torch.tensor([[prefixes[title] for title in case.leaf_titles] for prefixes in case.prefixes])
     floor = best(of_titles, rank + 1)[:, -2:].mean(dim=1)  # between two neighbours of the ranking
-    counter, without = [0], [0]
+    counter, without = TokenCounter(), TokenCounter()
     beams = title_beam_search(case.reader(counter=counter), case.trie, 200, 200, floor=floor)
     assert_close(beams.scores[:, :rank], best(of_titles, rank))
     assert torch.equal(beams.pruned, floor)
     title_beam_search(case.reader(counter=without), case.trie, 200, 200)
-    assert counter[0] < without[0]
+    assert counter.tokens < without.tokens
 
 
 def test_a_floor_above_all_titles_leaves_none():
-    case, counter = setting(3), [0]
+    case, counter = setting(3), TokenCounter()
     beams = title_beam_search(case.reader(counter=counter), case.trie, 20, 10, floor=torch.zeros(USERS))
     assert beams.leaves.shape == (USERS, 0) and torch.equal(beams.pruned, torch.zeros(USERS))
-    assert counter[0] == int(case.lengths.sum())
+    assert counter.tokens == int(case.lengths.sum())
 
 
 def test_what_was_pruned_is_the_best_prefix_given_up():
@@ -276,19 +278,19 @@ def test_stretches_longer_than_one_pass_reads():
 
 @pytest.mark.parametrize("length", [1, 2, STRETCH, STRETCH + 1, 2 * STRETCH + 1, 3 * STRETCH])
 def test_a_single_title_is_read_once_but_for_its_end(length):
-    case, counter = Setting(9, [(*range(1, length), END)]), [0]
+    case, counter = Setting(9, [(*range(1, length), END)]), TokenCounter()
     beams = title_beam_search(case.reader(counter=counter), case.trie, 10, 1)
     assert_close(beams.scores, case.every_item[:, 1:])
-    assert counter[0] == int(case.lengths.sum()) + USERS * (length - 1)
+    assert counter.tokens == int(case.lengths.sum()) + USERS * (length - 1)
 
 
 def test_titles_of_one_token():
-    case, counter = Setting(10, [(word,) for word in range(1, 30)] + [(7,)]), [0]
+    case, counter = Setting(10, [(word,) for word in range(1, 30)] + [(7,)]), TokenCounter()
     scores, sure, _ = case.search(30, 30)
     assert sure.all()
     assert_close(scores, case.every_item)
     title_beam_search(case.reader(counter=counter), case.trie, 5, 5)
-    assert counter[0] == int(case.lengths.sum())  # the prompts are all that is read
+    assert counter.tokens == int(case.lengths.sum())  # the prompts are all that is read
 
 
 def test_a_title_that_is_only_an_end_among_others():

@@ -7,12 +7,12 @@ import re
 
 import numpy as np
 import pytest
-
 from conftest import read_atomic
+
 from recbole_gr import cli
-from recbole_gr.settings.properties import properties_file
 from recbole_gr.experiment.run import run
 from recbole_gr.integration.config import make_config
+from recbole_gr.settings.properties import properties_file
 from recbole_gr.tokenizers.measures import compare_with_vectors
 
 FORMATS = {"json": "json", "tokens": "json", "pt": "pt", "parquet": "parquet", "npz": "npz"}

@@ -29,7 +29,6 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from recbole_gr.utils.errors import SettingError
 from recbole_gr.language_model import (
     SCRATCH,
     SCRATCH_SIZES,
@@ -40,6 +39,7 @@ from recbole_gr.language_model import (
     scratch_model,
     train_title_tokenizer,
 )
+from recbole_gr.utils.errors import SettingError
 
 TITLES = ["Toy Story", "Toy Story 2", "The Toy Soldiers", "The Story of Us", "Story of a Toy"] * 3
 ODD_TITLES = ["Amélie", "千と千尋の神隠し", "M*A*S*H", "Dr . Strange , 2", "a  b", "tab\tand\nline", "😀", "", "<bos"]
@@ -50,7 +50,7 @@ Loaded = namedtuple("Loaded", ["model", "tokenizer"])
 
 def load(name, dtype=torch.float32, seed=0, size="tiny"):
     tokenizer = load_tokenizer(str(name), None, TITLES, 300)
-    return Loaded(load_model(str(name), None, tokenizer, size, seed, dtype), tokenizer)
+    return Loaded(load_model(str(name), None, tokenizer, scratch_size=size, seed=seed, dtype=dtype), tokenizer)
 
 
 def new_llama(**options):

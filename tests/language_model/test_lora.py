@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PhiConfig, PhiForCausalLM
 
-from recbole_gr.utils.errors import SettingError
 from recbole_gr.language_model import add_lora, parameter_counts, rank_for_share
+from recbole_gr.utils.errors import SettingError
 
 IDS = torch.tensor([[1, 2, 3, 4, 5, 6, 7]])
 NEW = [3, 5]
@@ -44,7 +44,7 @@ def test_what_training_changes(new_model, tied):
     embedding, output = base.get_input_embeddings().weight, base.get_output_embeddings().weight
     assert (embedding is output) == tied
     embedding, output = embedding.detach().clone(), output.detach().clone()
-    model = add_lora(base, 2, 4, 0.0, "all-linear", trained_tokens=NEW)
+    model = add_lora(base, 2, alpha=4, dropout=0.0, targets="all-linear", trained_tokens=NEW)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert all("lora_" in name or "trainable_tokens_delta" in name for name in trained)
@@ -71,7 +71,7 @@ def test_matrices_that_differ_under_a_config_that_ties_them(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
     base = LlamaForCausalLM.from_pretrained(tmp_path)
     embedding, output = base.model.embed_tokens.weight.detach().clone(), base.lm_head.weight.detach().clone()
-    model = add_lora(base, 2, 4, 0.0, ["q_proj"], trained_tokens=NEW)
+    model = add_lora(base, 2, alpha=4, dropout=0.0, targets=["q_proj"], trained_tokens=NEW)
     train(model, 1)
     assert changed_rows(embedding, model.get_input_embeddings().weight) == NEW
     assert changed_rows(output, model.get_output_embeddings().weight) == NEW
@@ -83,12 +83,12 @@ def test_untrained_adapter_changes_nothing():
     base = new_llama().eval()
     with torch.no_grad():
         expected = base(IDS).logits
-        model = add_lora(base, 2, 4, 0.5, ["q_proj", "down_proj"], trained_tokens=NEW).eval()
+        model = add_lora(base, 2, alpha=4, dropout=0.5, targets=["q_proj", "down_proj"], trained_tokens=NEW).eval()
         torch.testing.assert_close(model(IDS).logits, expected)
 
 
 def test_only_the_targets_get_an_adapter():
-    model = add_lora(new_llama(), 2, 4, 0.25, ["q_proj", "down_proj"])
+    model = add_lora(new_llama(), 2, alpha=4, dropout=0.25, targets=["q_proj", "down_proj"])
     layers = {name.split(".")[-4] for name, _ in model.named_parameters() if "lora_A" in name}
     assert layers == {"q_proj", "down_proj"}
     config = model.peft_config["default"]
@@ -103,7 +103,7 @@ def test_counts_by_hand():
         base = new_llama(tied)
         whole = embedding * (1 if tied else 2) + 2 * layer + width
         assert parameter_counts(base) == {"N_LLM": whole, "N_LoRA": 0, "N_trained": whole}
-        model = add_lora(base, 3, 6, 0.0, "all-linear", trained_tokens=NEW)
+        model = add_lora(base, 3, alpha=6, dropout=0.0, targets="all-linear", trained_tokens=NEW)
         adapter = 3 * 2 * (4 * (width + width) + 3 * (width + inner))
         rows = len(NEW) * width * (1 if tied else 2)
         assert parameter_counts(model) == {"N_LLM": whole, "N_LoRA": adapter, "N_trained": adapter + rows}
@@ -116,13 +116,15 @@ def test_rank_is_the_nearest(targets, share):
     whole = parameter_counts(base)["N_LLM"]
 
     def distance(rank):
-        return abs(parameter_counts(add_lora(new_llama(), rank, 1, 0.0, targets))["N_LoRA"] - share * whole)
+        return abs(
+            parameter_counts(add_lora(new_llama(), rank, alpha=1, dropout=0.0, targets=targets))["N_LoRA"] - share * whole
+        )
 
     state = torch.get_rng_state()
     rank = rank_for_share(base, targets, share)
     assert torch.equal(torch.get_rng_state(), state) and all(p.requires_grad for p in base.parameters())
     assert rank == min(range(1, rank + 3), key=distance)
-    assert add_lora(base, None, 1, 0.0, targets, share=share).peft_config["default"].r == rank
+    assert add_lora(base, None, alpha=1, dropout=0.0, targets=targets, share=share).peft_config["default"].r == rank
 
 
 def test_rank_of_a_transposed_layer():
@@ -134,7 +136,7 @@ def test_rank_of_a_transposed_layer():
 @pytest.mark.parametrize("targets", [["q_proj", "typo"], ["typo"]])
 def test_unknown_targets(targets):
     with pytest.raises(SettingError, match="^lora_targets=.*there is no typo; there are q_proj, .*down_proj, lm_head"):
-        add_lora(new_llama(), 2, 4, 0.0, targets)
+        add_lora(new_llama(), 2, alpha=4, dropout=0.0, targets=targets)
     with pytest.raises(SettingError, match="there are c_attn, c_proj, c_fc, lm_head"):
         rank_for_share(new_gpt2(), targets, 0.1)
 
@@ -142,23 +144,23 @@ def test_unknown_targets(targets):
 @pytest.mark.parametrize("targets", ["q_proj", [], None, [1]])
 def test_targets_that_are_no_list_of_names(targets):
     with pytest.raises(SettingError, match="^lora_targets=.*must be all-linear or a list of q_proj, "):
-        add_lora(new_llama(), 2, 4, 0.0, targets)
+        add_lora(new_llama(), 2, alpha=4, dropout=0.0, targets=targets)
 
 
 def test_settings_that_cannot_work():
     for rank, share in ((None, None), (2, 0.1)):
         with pytest.raises(SettingError, match="^lora_rank="):
-            add_lora(new_llama(), rank, 4, 0.0, "all-linear", share=share)
+            add_lora(new_llama(), rank, alpha=4, dropout=0.0, targets="all-linear", share=share)
     for share in (0, 1.5):
         with pytest.raises(SettingError, match="^lora_share="):
-            add_lora(new_llama(), None, 4, 0.0, "all-linear", share=share)
+            add_lora(new_llama(), None, alpha=4, dropout=0.0, targets="all-linear", share=share)
     with pytest.raises(SettingError, match="^lora_targets=.*rows of lm_head are trained whole"):
-        add_lora(new_llama(tied=False), 2, 4, 0.0, ["q_proj", "lm_head"], trained_tokens=NEW)
+        add_lora(new_llama(tied=False), 2, alpha=4, dropout=0.0, targets=["q_proj", "lm_head"], trained_tokens=NEW)
 
 
 def test_output_layer_with_a_bias():
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
     phi = PhiForCausalLM(PhiConfig(vocab_size=12, **sizes))
     with pytest.raises(SettingError, match="^llm='PhiForCausalLM': its output layer has a bias"):
-        add_lora(phi, 2, 4, 0.0, "all-linear", trained_tokens=NEW)
-    assert parameter_counts(add_lora(phi, 2, 4, 0.0, "all-linear"))["N_LoRA"] > 0
+        add_lora(phi, 2, alpha=4, dropout=0.0, targets="all-linear", trained_tokens=NEW)
+    assert parameter_counts(add_lora(phi, 2, alpha=4, dropout=0.0, targets="all-linear"))["N_LoRA"] > 0

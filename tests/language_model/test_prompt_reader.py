@@ -20,9 +20,8 @@ from transformers import (
 
 from recbole_gr.language_model import prompt_reader
 from recbole_gr.language_model.branch_attention import takes_one_row
-from recbole_gr.language_model.prompt_reader import reads_branches
 from recbole_gr.language_model.lora import add_lora
-from recbole_gr.language_model.prompt_reader import PromptReader, logits_only_at
+from recbole_gr.language_model.prompt_reader import PromptReader, logits_only_at, reads_branches
 
 VOCABULARY = 40
 LENGTHS = torch.tensor([7, 1, 4, 5])
@@ -50,15 +49,13 @@ def new_qwen3():
 
 def new_gemma2():
     caps = {"attn_logit_softcapping": 1.0, "final_logit_softcapping": CAP, "query_pre_attn_scalar": 4}
-    config = Gemma2Config(
-        **SIZES, **HEADS, **caps, initializer_range=SPREAD, sliding_window=32, attn_implementation="eager"
-    )
+    config = Gemma2Config(**SIZES, **HEADS, **caps, initializer_range=SPREAD, sliding_window=32, attn_implementation="eager")
     return Gemma2ForCausalLM(config)
 
 
 def new_adapted_llama():
     """Adapter and trained rows differ from zero, as after training."""
-    model = add_lora(new_llama(), 2, 4, 0.0, "all-linear", trained_tokens=[3, 5])
+    model = add_lora(new_llama(), 2, alpha=4, dropout=0.0, targets="all-linear", trained_tokens=[3, 5])
     for parameter in model.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=SPREAD)

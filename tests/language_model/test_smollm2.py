@@ -10,9 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from recbole_gr.utils.errors import SettingError
 from recbole_gr.language_model import BUNDLED, check_language_model, load_model, load_tokenizer
 from recbole_gr.language_model.smollm2 import smollm2_folder
+from recbole_gr.utils.errors import SettingError
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MERGES = ["T o", "To y", "Ġ S", "Ġ Ġ"]
@@ -126,7 +126,7 @@ def test_second_call_reuses_what_is_whole(package, tmp_path, caplog):
 
 def test_loads_by_name(package, llama, tmp_path):
     tokenizer = load_tokenizer(BUNDLED, str(tmp_path), None, None)
-    model = load_model(BUNDLED, str(tmp_path), tokenizer, None, 0, torch.float32)
+    model = load_model(BUNDLED, str(tmp_path), tokenizer, scratch_size="small", seed=0, dtype=torch.float32)
     assert not model.training
     assert torch.equal(model.lm_head.weight, llama.lm_head.weight)
     assert tokenizer.decode(tokenizer("Toy Story 2")["input_ids"]) == "Toy Story 2"

@@ -6,9 +6,9 @@ import json
 import pytest
 import yaml
 
-from recbole_gr.utils.errors import RecBoleGRError
 from recbole_gr.leaderboard.arguments import as_argument, read_argument
 from recbole_gr.leaderboard.board_file import read_board
+from recbole_gr.utils.errors import RecBoleGRError
 
 ASKED = {
     "dataset": "small",

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from support.board_files import DEPTH, make_board, make_hit_ranks, make_row, recbole_metrics, write_cell
 
-from recbole_gr.utils.errors import DataError
 from recbole_gr.experiment.target_ranks import write_hit_ranks
 from recbole_gr.leaderboard.cell_files import read_cell, read_hit_ranks
 from recbole_gr.leaderboard.measures import (
@@ -15,6 +14,7 @@ from recbole_gr.leaderboard.measures import (
     smaller_is_better,
 )
 from recbole_gr.leaderboard.slices import slice_bounds, slice_measures
+from recbole_gr.utils.errors import DataError
 
 TOPK = (1, 3, 5, 10, 20)
 

@@ -11,7 +11,6 @@ import time
 import pytest
 import yaml
 
-from recbole_gr.utils.errors import RecBoleGRError
 from recbole_gr.leaderboard.board_file import read_board
 from recbole_gr.leaderboard.cell_process import locked
 from recbole_gr.leaderboard.command import plan
@@ -19,6 +18,7 @@ from recbole_gr.leaderboard.runner import Runner
 from recbole_gr.leaderboard.search import search_settings
 from recbole_gr.leaderboard.summary import summarise
 from recbole_gr.leaderboard.time_left import TimeLeft
+from recbole_gr.utils.errors import RecBoleGRError
 
 # a test run in the background of a shell may have been told to ignore Ctrl-C, and hand that on
 CODE = """import signal, sys

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from support.board_files import make_board, make_hit_ranks, make_record, make_row, recbole_metrics, write_all, write_cell
 
-from recbole_gr.utils.errors import SettingError
 from recbole_gr.leaderboard.measures import measure_rankings
 from recbole_gr.leaderboard.published import published_blocks, read_published
 from recbole_gr.leaderboard.significance import NOTHING_TESTED
 from recbole_gr.leaderboard.summary import summarise
+from recbole_gr.utils.errors import SettingError
 
 KEYS = (
     *("name", "dataset", "description", "command", "protocol", "statistics", "environment", "metrics", "main_metric"),

@@ -10,7 +10,6 @@ from support.llm_reference import ALL_ITEMS, Referee, filled, first_batch, histo
 
 from recbole_gr.models.llmasrs import model as llmasrs
 
-
 # Training
 
 

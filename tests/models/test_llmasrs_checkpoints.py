@@ -6,13 +6,13 @@ import shutil
 
 import pytest
 import torch
-from support.llm_reference import SMALL, changed_items, outcome, prepared
 from recbole.trainer import Trainer
+from support.llm_reference import SMALL, changed_items, outcome, prepared
 from support.processes import in_new_process
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from recbole_gr.utils.errors import DataError, SettingError
 from recbole_gr.experiment.run import run
+from recbole_gr.utils.errors import DataError, SettingError
 
 
 def test_a_checkpoint_holds_the_adapter_only(lora_run, llm_settings):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import read_atomic
-from support.llm_reference import ALL_ITEMS, SMALL, Referee, changed_items, filled, first_batch, histories, outcome, prepared
 from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.quick_start import load_data_and_model
 from recbole.utils import get_trainer
+from support.llm_reference import ALL_ITEMS, SMALL, Referee, changed_items, filled, first_batch, histories, outcome, prepared
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recbole_gr.experiment.run import run

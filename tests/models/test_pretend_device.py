@@ -199,7 +199,9 @@ def test_what_makes_the_cpu_wait_is_counted(traffic):
         assert len(traffic.waits) == waits, traffic.waits
     assert len(traffic.operations) >= 4 and not traffic.uploads
     torch.zeros(3).to(DEVICE), there[:, torch.tensor([0, 1])]
-    assert len(traffic.uploads) == 2
+    assert len(traffic.uploads) == 2 and len(traffic.waits) == 2
+    torch.zeros(3).to(DEVICE, non_blocking=True)
+    assert len(traffic.uploads) == 3 and len(traffic.waits) == 2
 
 
 def test_nothing_is_left_of_it_outside():

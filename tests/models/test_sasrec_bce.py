@@ -8,8 +8,8 @@ import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 
-from recbole_gr.models.sasrec_bce.model import SASRecBCE
 from recbole_gr.experiment.run import run
+from recbole_gr.models.sasrec_bce.model import SASRecBCE
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ import os
 import numpy as np
 import pytest
 import support.raw_sources as raw
-from support.raw_sources import prepare_dataset
 from recbole.data import create_dataset
+from support.raw_sources import prepare_dataset
 
 from recbole_gr import cli
 from recbole_gr.data.item_text import read_item_text
-from recbole_gr.utils.errors import SettingError, SettingErrors
-from recbole_gr.prepare.command import prepare
 from recbole_gr.integration.config import make_config
+from recbole_gr.prepare.command import prepare
+from recbole_gr.utils.errors import SettingError, SettingErrors
 
 
 def lines_of(result, kind):
@@ -306,7 +306,9 @@ def test_wrong_options_are_named(given, message):
 
 def test_all_wrong_options_are_named_together():
     with pytest.raises(SettingErrors) as error:
-        prepare({"source": "yelp", "core": "few", "download": "yes", "variant": "all", "text_columns": "brand", "colour": "red"})
+        prepare(
+            {"source": "yelp", "core": "few", "download": "yes", "variant": "all", "text_columns": "brand", "colour": "red"}
+        )
     assert [fault.key for fault in error.value.errors] == ["colour", "core", "download", "text_columns", "variant"]
 
 

@@ -179,8 +179,8 @@ def test_a_checkpoint_of_another_catalogue(small_part, tiny_settings):
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
 
-    from recbole_gr.utils.errors import DataError
     from recbole_gr.models.tiger.model import TIGER as Model
+    from recbole_gr.utils.errors import DataError
 
     run("TIGER", "small", config_dict=tiny_settings)
     path = next(os.path.join("saved", n) for n in os.listdir("saved") if n.endswith(".pth") and "last" not in n)

@@ -12,8 +12,8 @@ from test_errors import assert_one_line
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from recbole_gr import cli
-from recbole_gr.utils.errors import SettingError
 from recbole_gr.integration.config import check_plain_config
+from recbole_gr.utils.errors import SettingError
 
 LLM = ["--model=LLMasRS", "--dataset=small"]
 

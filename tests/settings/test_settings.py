@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 
 import pytest
 import yaml
@@ -14,7 +15,7 @@ from recbole_gr.experiment.run import run
 from recbole_gr.experiment.tokenize_dataset import tokenize_dataset
 from recbole_gr.integration import settings_pages
 from recbole_gr.integration.check_run import check_run, known_keys
-from recbole_gr.integration.config import make_config
+from recbole_gr.integration.config import checked_run, make_config
 from recbole_gr.models.registry import model_names, model_settings, path_keys, runtime_keys
 from recbole_gr.settings.field import Settings, allowed_values, extra_of, field_faults, keys_of, setting
 from recbole_gr.settings.protocol import ProtocolSettings
@@ -162,7 +163,7 @@ def test_a_part_of_a_dict_leaves_the_other_parts(small_part):
 def test_what_topk_alone_takes_along(small_part, given, metric, beams):
     config = make_config("TIGER", "small", config_dict={"data_path": small_part[1], **given})
     assert (config["valid_metric"], config["beam_size"]) == (metric, beams)
-    assert len(config.checked.notices) == (metric not in ("NDCG@10", given.get("valid_metric"))) + (beams != 50)
+    assert len(checked_run(config).notices) == (metric not in ("NDCG@10", given.get("valid_metric"))) + (beams != 50)
     assert make_config("SASRec", "small", config_dict={"data_path": small_part[1], **given})["valid_metric"] == metric
 
 
@@ -261,3 +262,11 @@ def test_whether_a_model_is_generative_follows_from_its_class():
         spec = find_spec(name)
         assert spec.generative == is_generative(load(spec.model))
     assert [name for name in model_names() if find_spec(name).generative] == ["LLMasRS", "TIGER"]
+
+
+def test_a_checkpoint_of_ours_holds_a_plain_config(small_part):
+    """So that RecBole alone reads those of its own models."""
+    config = make_config("BPR", "small", config_dict={"data_path": small_part[1], "topk": [20]})
+    again = pickle.loads(pickle.dumps(config))
+    assert type(again) is Config and again.final_config_dict == config.final_config_dict
+    assert b"recbole_gr" not in pickle.dumps(config)

@@ -52,7 +52,7 @@ class Traffic:
 
     Args:
         waits: after which the CPU has to wait for the device: numbers and copies taken to the CPU, results whose size
-            the values decide (``nonzero``, boolean indices, ...).
+            the values decide (``nonzero``, boolean indices, ...), uploads that are not ``non_blocking``.
         uploads: copies from the CPU to the device.
         operations: all that ran on the device, about as many kernels as a GPU would have to launch.
     """
@@ -188,6 +188,8 @@ def _note(func, args, kwargs, ours, here, traffic):
             traffic.waits.append(name)
         elif target_here and not isinstance(source, Pretended):
             traffic.uploads.append(name)
+            if not (kwargs.get("non_blocking") or func is aten.copy_.default and len(args) > 2 and args[2]):
+                traffic.waits.append(name + " of an upload")
         else:
             traffic.operations.append(name)
         return
@@ -200,7 +202,9 @@ def _note(func, args, kwargs, ours, here, traffic):
         fills = len(args) > 2 and len(chosen) == 1 and args[2].numel() == 1
         if not fills and any(index.dtype in (torch.bool, torch.uint8) for index in chosen):
             traffic.waits.append(name + " by a mask")
-        traffic.uploads.extend(f"{name}, its index" for index in chosen if not isinstance(index, Pretended))
+        uploaded = [f"{name}, its index" for index in chosen if not isinstance(index, Pretended)]
+        traffic.uploads.extend(uploaded)
+        traffic.waits.extend(uploaded)
 
 
 class _Operations(TorchDispatchMode):

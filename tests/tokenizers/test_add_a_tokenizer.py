@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import recbole_gr
-from recbole_gr.utils.errors import SettingError
 from recbole_gr.experiment.tokenize_dataset import tokenize_dataset
 from recbole_gr.tokenizers import Quantised, add_tokenizer, find_tokenizer, registry, tokenize
 from recbole_gr.tokenizers.rkmeans import rkmeans
+from recbole_gr.utils.errors import SettingError
 
 REPOSITORY = os.path.dirname(os.path.dirname(recbole_gr.__file__))
 
@@ -35,7 +35,9 @@ def site(page, tmp_path):
     folder = tmp_path / "site"
     (folder / "shop_tokenizers-1.0.dist-info").mkdir(parents=True)
     (folder / "shop_tokenizers.py").write_text(block(page, "python"))
-    (folder / "shop_tokenizers-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: shop_tokenizers\nVersion: 1.0\n")
+    (folder / "shop_tokenizers-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: shop_tokenizers\nVersion: 1.0\n"
+    )
     ((group, points),) = tomllib.loads(block(page, "toml"))["project"]["entry-points"].items()
     lines = "".join(f"{name} = {function}\n" for name, function in points.items())
     (folder / "shop_tokenizers-1.0.dist-info" / "entry_points.txt").write_text(f"[{group}]\n{lines}")
@@ -87,7 +89,11 @@ def test_a_package_that_cannot_be_imported(site):
     with open(os.path.join(site, "shop_tokenizers.py"), "w") as file:
         file.write("raise OSError('libshop.so: no such file')")
     status, output = command(site, "tokenize", "--dataset=ml-100k", "--tokenizer=quantiles")
-    assert status == 2 and "OSError: libshop.so" in output and "error: tokenizer='quantiles': [shop_tokenizers:quantiles] cannot be imported" in output
+    assert (
+        status == 2
+        and "OSError: libshop.so" in output
+        and "error: tokenizer='quantiles': [shop_tokenizers:quantiles] cannot be imported" in output
+    )
     status, output = command(site, "tokenize", "--dataset=ml-100k", "--tokenizer=nothing")
     assert status == 2 and "must be one of rkmeans, rvq, rqvae, opq, pq, random, lsh, quantiles" in output
 

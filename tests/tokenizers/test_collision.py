@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from recbole_gr.utils.errors import SettingError
 from recbole_gr.tokenizers import append_digit, resolve_collisions, tokenize
-from recbole_gr.tokenizers.semantic_ids import number_groups
 from recbole_gr.tokenizers.collision import match
-from recbole_gr.tokenizers.semantic_ids import Quantised
+from recbole_gr.tokenizers.semantic_ids import Quantised, number_groups
+from recbole_gr.utils.errors import SettingError
 
 
 def crowded(n=300, n_prefixes=5, n_codes=128, d=6, seed=0):
@@ -87,8 +86,10 @@ def moved_one_by_one(quantised):
     own = distance[np.arange(len(codes)), codes[:, 1]]
     for prefix in np.unique(codes[:, 0]):
         here = np.flatnonzero(codes[:, 0] == prefix)
-        staying = {code: min((row for row in here if quantised.codes[row, 1] == code), key=lambda row: (own[row], row))
-                   for code in set(quantised.codes[here, 1])}
+        staying = {
+            code: min((row for row in here if quantised.codes[row, 1] == code), key=lambda row: (own[row], row))
+            for code in set(quantised.codes[here, 1])
+        }
         moving = np.array([row for row in here if staying[quantised.codes[row, 1]] != row], dtype=int)
         costs = distance[moving]
         costs[:, list(staying)] = np.inf
@@ -137,7 +138,9 @@ def test_no_collision_changes_nothing():
 def test_a_full_prefix(rule):
     full = Quantised(np.array([[3, 1]] * 4 + [[0, 0]], dtype=np.int32))
     assert sorted(resolve_collisions(full, (4, 4), rule)[0][:4, 1].tolist()) == [0, 1, 2, 3]
-    with pytest.raises(SettingError, match=rf"collision='{rule}': 4 items share the prefix \(3,\), but the last level has 3"):
+    with pytest.raises(
+        SettingError, match=rf"collision='{rule}': 4 items share the prefix \(3,\), but the last level has 3"
+    ):
         resolve_collisions(full, (4, 3), rule)
 
 

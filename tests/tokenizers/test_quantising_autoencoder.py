@@ -5,9 +5,7 @@ import pytest
 import torch
 from support.points import codebooks_of, gradient_of, normal, plain_loop, quantiser_with_codes
 
-from recbole_gr.tokenizers.quantiser import rotation_trick, straight_through
-from recbole_gr.tokenizers.quantiser import QuantisingAutoencoder
-from recbole_gr.tokenizers.quantiser import ResidualQuantiser
+from recbole_gr.tokenizers.quantiser import QuantisingAutoencoder, ResidualQuantiser, rotation_trick, straight_through
 
 
 def test_encoder_and_decoder_mirror_each_other():

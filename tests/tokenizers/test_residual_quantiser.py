@@ -121,7 +121,9 @@ def test_exactly_the_codes_that_nobody_took_move_onto_what_is_left_of_a_point(le
             assert np.flatnonzero(moved).tolist() == here.tolist()
             apart = np.linalg.norm(after[level][here][:, None] - left, axis=2)
             assert apart.min(axis=1).max() < 1e-5
-            assert len(set(apart.argmin(axis=1))) == len(here) or level > 0  # later levels have points that nothing is left of
+            assert (
+                len(set(apart.argmin(axis=1))) == len(here) or level > 0
+            )  # later levels have points that nothing is left of
         left = plain_loop(left, after[level : level + 1])[1][-1]
     assert revived == n_moved > 0
     assert not quantiser.taken.any()

@@ -7,10 +7,10 @@ import pytest
 from scipy.stats import entropy
 from sklearn.cluster import KMeans
 
-from recbole_gr.utils.errors import DataError, SettingError
 from recbole_gr.settings.properties import properties_file, read_properties
 from recbole_gr.tokenizers import SemanticIDs, all_settings, find_tokenizer, settings_of, tokenize, tokenizer_names
 from recbole_gr.tokenizers.rkmeans import rkmeans
+from recbole_gr.utils.errors import DataError, SettingError
 
 
 def vectors(n=400, d=16, seed=0):
@@ -127,7 +127,10 @@ def test_a_collapsed_codebook_is_named(caplog):
         ({"codebook_num": 0}, "codebook_num=0: must be a whole number of at least 1"),
         ({"codebook_num": True}, "codebook_num=True"),
         ({"codebook_num": 1 << 23}, "codebook_size=8: with codebook_num=8388608 there are more than 16777216 codes"),
-        ({"tokenizer": "pq", "codebook_num": 5}, r"codebook_num=5: must divide the vectors' dimension 16: \[1, 2, 4, 8, 16\]"),
+        (
+            {"tokenizer": "pq", "codebook_num": 5},
+            r"codebook_num=5: must divide the vectors' dimension 16: \[1, 2, 4, 8, 16\]",
+        ),
         ({"tokenizer": "opq", "codebook_num": 3}, "codebook_num=3: must divide"),
         ({"tokenizer": "pq", "codebook_size": 12, "codebook_num": 4}, "codebook_size=12: must be a power of two from 2"),
         ({"tokenizer": "lsh", "codebook_size": 12}, "codebook_size=12: must be a power of two from 2"),
@@ -136,7 +139,10 @@ def test_a_collapsed_codebook_is_named(caplog):
         ({"tokenizer": "rqvae", "commitment": -1}, "commitment=-1: must be a number at least 0"),
         ({"tokenizer": "rqvae", "ema_decay": 1.0}, "ema_decay=1.0: must be a number at least 0 and below 1"),
         ({"tokenizer": "rqvae", "rqvae_hidden": [0]}, r"rqvae_hidden=\[0\]: must be a list of whole numbers"),
-        ({"tokenizer": "rqvae", "quantiser_gradient": "none"}, "quantiser_gradient='none': must be one of straight_through, rotation"),
+        (
+            {"tokenizer": "rqvae", "quantiser_gradient": "none"},
+            "quantiser_gradient='none': must be one of straight_through, rotation",
+        ),
         ({"tokenizer": "rvq", "tokenizer_learner": "sgd"}, "tokenizer_learner='sgd': must be one of adam, adagrad"),
         ({"tokenizer": "rvq", "commitment": 0.5}, "commitment=0.5: is not a setting of tokenizer=rvq"),
     ],

@@ -3,16 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from support.points import codebooks_of, normal, plain_loop
 from sklearn.cluster import KMeans
+from support.points import codebooks_of, normal, plain_loop
 
-from recbole_gr.utils.errors import SettingError
 from recbole_gr.tokenizers import tokenize
 from recbole_gr.tokenizers.measures import reconstruct
-from recbole_gr.tokenizers.quantiser import Training, _batches, _place_codes, train
-from recbole_gr.tokenizers.quantiser import QuantisingAutoencoder
-from recbole_gr.tokenizers.quantiser import ResidualQuantiser
+from recbole_gr.tokenizers.quantiser import QuantisingAutoencoder, ResidualQuantiser, Training, _batches, _place_codes, train
 from recbole_gr.tokenizers.rqvae import rqvae, rvq
+from recbole_gr.utils.errors import SettingError
 
 
 def clustered(n=2000, d=16, seed=0):
@@ -27,7 +25,14 @@ def clustered(n=2000, d=16, seed=0):
 
 
 def how(**changes):
-    settings = {"steps": 30, "batch_size": 64, "learner": "adam", "learning_rate": 0.01, "order": "joint", "dead_code_steps": 10}
+    settings = {
+        "steps": 30,
+        "batch_size": 64,
+        "learner": "adam",
+        "learning_rate": 0.01,
+        "order": "joint",
+        "dead_code_steps": 10,
+    }
     return Training(**{**settings, **changes})
 
 
@@ -81,7 +86,13 @@ def test_codes_are_placed_at_clusters_of_what_the_levels_before_leave_over():
 def test_the_loss_falls(learner, order):
     rate = {"adam": 0.003, "adagrad": 0.3}[learner]
     model = model_for(16, widths=[16, 32, 8])
-    report = train(model, torch.from_numpy(clustered(400)), how(learner=learner, learning_rate=rate, order=order, steps=300), 0, show_progress=False)
+    report = train(
+        model,
+        torch.from_numpy(clustered(400)),
+        how(learner=learner, learning_rate=rate, order=order, steps=300),
+        0,
+        show_progress=False,
+    )
     assert report["steps"] == 300 and len(report["loss"]) == 20
     assert report["loss"][-1] < 0.6 * report["loss"][0]
 
@@ -89,7 +100,9 @@ def test_the_loss_falls(learner, order):
 def test_the_losses_told_are_means_over_shares_of_the_steps():
     """With a rate of next to nothing the model stays, and its losses on the batches can be told beforehand."""
     vectors, model, placed = torch.from_numpy(clustered(100)), model_for(16), model_for(16)
-    report = train(model, vectors, how(steps=40, batch_size=30, learning_rate=1e-20, dead_code_steps=0), 0, show_progress=False)
+    report = train(
+        model, vectors, how(steps=40, batch_size=30, learning_rate=1e-20, dead_code_steps=0), 0, show_progress=False
+    )
     _place_codes(placed, vectors, range(3), batch_size=30, seed=0)
     losses = [placed.loss(vectors[rows], range(3)).item() for rows in _batches(100, 30, 40, 0)]
     np.testing.assert_allclose(report["loss"], np.reshape(losses, (20, 2)).mean(axis=1), rtol=2e-5)
@@ -218,8 +231,16 @@ def test_revival_saves_a_codebook_that_collapses_without_it(caplog):
     """A rate so high that codes fly apart; without revival most never get a point again."""
     rows = np.concatenate([np.zeros((1, 16), np.float32), clustered(600)])
     settings = {
-        "tokenizer": "rqvae", "codebook_num": 2, "codebook_size": 64, "collision": "none", "seed": 0, "tokenizer_steps": 200,
-        "tokenizer_batch_size": 128, "tokenizer_learning_rate": 0.2, "rqvae_hidden": [32], "rqvae_latent": 8,
+        "tokenizer": "rqvae",
+        "codebook_num": 2,
+        "codebook_size": 64,
+        "collision": "none",
+        "seed": 0,
+        "tokenizer_steps": 200,
+        "tokenizer_batch_size": 128,
+        "tokenizer_learning_rate": 0.2,
+        "rqvae_hidden": [32],
+        "rqvae_latent": 8,
     }
     collapsed = tokenize(rows, dead_code_steps=0, **settings)
     used = collapsed.statistics()["codes_used"]
@@ -236,6 +257,12 @@ def test_several_threads_give_the_same_codes_every_time(name, settings):
     """Gradients of codes that many items of a batch take are sums, which threads must not add up in any order."""
     torch.set_num_threads(2)
     rows = np.random.default_rng(0).normal(size=(4000, 32)).astype(np.float32)
-    shape = {"codebook_num": 3, "codebook_size": 16, "tokenizer_steps": 40, "tokenizer_batch_size": 2000, "collision": "none"}
+    shape = {
+        "codebook_num": 3,
+        "codebook_size": 16,
+        "tokenizer_steps": 40,
+        "tokenizer_batch_size": 2000,
+        "collision": "none",
+    }
     first, *others = (tokenize(rows, tokenizer=name, **shape, **settings).codes for _ in range(4))
     assert all((other == first).all() for other in others)

@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlparse
 import pytest
 from support.encoders import BUNDLED
 
-from recbole_gr.vectors import encoder_identity, fetch_text_encoder, resolve_text_encoder
 from recbole_gr.utils.errors import SettingError
+from recbole_gr.vectors import encoder_identity, fetch_text_encoder, resolve_text_encoder
 
 
 def test_names_of_the_bundled_encoder():

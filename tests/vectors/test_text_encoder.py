@@ -10,9 +10,9 @@ import pytest
 import torch
 from support.encoders import BUNDLED, new_bert, save_with_tokenizer
 
+from recbole_gr.utils.errors import DataError, SettingError
 from recbole_gr.vectors import encode_texts, encoder_identity, encoder_precision
 from recbole_gr.vectors.text_encoder import _check_weights
-from recbole_gr.utils.errors import DataError, SettingError
 
 # Of very different lengths, so that a mean over padding would show.
 TEXTS = [
@@ -89,9 +89,7 @@ def small_tokenizer():
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="</s>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="</s>")
 
 
 def test_t5_with_a_tokenizer_of_its_own_in_one_padded_batch(tmp_path):

@@ -5,7 +5,6 @@ import os
 import numpy as np
 import pytest
 import torch
-
 from support.vector_files import FILE_TOKENS, TOKENS, VECTORS, assert_rows, keyed, write
 
 from recbole_gr.utils import arrays

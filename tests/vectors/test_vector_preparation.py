@@ -5,8 +5,8 @@ import pytest
 from sklearn.decomposition import PCA
 
 from recbole_gr.utils import arrays
-from recbole_gr.vectors.preparation import join_vectors, reduce_vectors
 from recbole_gr.utils.errors import SettingError
+from recbole_gr.vectors.preparation import join_vectors, reduce_vectors
 
 
 def with_padding(rows):

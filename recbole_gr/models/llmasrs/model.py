@@ -11,18 +11,17 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
-from recbole_gr.utils.cache import digest
 from recbole_gr.decoding.title_search import title_beam_search, title_log_likelihood
 from recbole_gr.decoding.title_trie import TitleTrie
-from recbole_gr.utils.errors import DataError, SettingError
-from recbole_gr.utils.errors import explain_out_of_memory
-from recbole_gr.utils.devices import PerDevice
 from recbole_gr.language_model import base_digest, load_model, parameter_counts
 from recbole_gr.language_model.cf_injection import CFInjection
-from recbole_gr.language_model.prompt import PromptLayout
-from recbole_gr.language_model.source import SCRATCH
 from recbole_gr.language_model.lora import tuned, tuning_of
+from recbole_gr.language_model.prompt import PromptLayout, TokenCounter
+from recbole_gr.language_model.source import SCRATCH
 from recbole_gr.models.base import BeamSearchRecommender
+from recbole_gr.utils.cache import digest
+from recbole_gr.utils.devices import PerDevice
+from recbole_gr.utils.errors import DataError, SettingError, explain_out_of_memory
 
 #: Tokens of prompts whose keys and values are kept at a time.
 PROMPT_TOKENS = 1 << 16
@@ -39,7 +38,7 @@ class LLMasRS(BeamSearchRecommender):
     widest_search = PerDevice(cpu=16384, cuda=16384)
 
     def __init__(self, config, dataset):
-        super(LLMasRS, self).__init__(config, dataset)
+        super().__init__(config, dataset)
 
         # load parameters info
         self.llm_name = config["llm"]
@@ -82,7 +81,14 @@ class LLMasRS(BeamSearchRecommender):
 
         low = self.precision == "bfloat16" and self.tuning != "full" and self.device.type == "cuda"
         keep_in = torch.bfloat16 if low else torch.float32
-        llm = load_model(config["llm"], config["cache_dir"], tokenizer, config["scratch_size"], config["seed"], keep_in)
+        llm = load_model(
+            config["llm"],
+            config["cache_dir"],
+            tokenizer,
+            scratch_size=config["scratch_size"],
+            seed=config["seed"],
+            dtype=keep_in,
+        )
         if not reads_branches(llm):
             allowed = "cannot read titles side by side; needs attention that takes a mask, not ALiBi"
             raise SettingError("llm", self.llm_name, allowed)
@@ -115,7 +121,7 @@ class LLMasRS(BeamSearchRecommender):
 
     def reset_certificates(self):
         super().reset_certificates()
-        self.tokens_decoded = [0]
+        self.tokens_decoded = TokenCounter()
         self.prompts = {"users": 0, "tokens": 0}
 
     def state_dict(self, *args, prefix="", **kwargs):
@@ -177,13 +183,13 @@ class LLMasRS(BeamSearchRecommender):
         within = torch.arange(int(laid.target_lengths.max()))
         row, nth = torch.nonzero(within < laid.target_lengths.unsqueeze(1), as_tuple=True)
         column = laid.prompt_lengths[row] + nth
-        wanted = laid.tokens[row, column].to(device)
-        with self.autocast(), logits_only_at(self.llm, row.to(device), (column - 1).to(device)):
+        wanted, row, column = (index.to(device, non_blocking=True) for index in (laid.tokens[row, column], row, column))
+        with self.autocast(), logits_only_at(self.llm, row, column - 1):
             logits = self.llm(**self._inputs(laid, device), use_cache=False).logits
         return F.cross_entropy(logits.float(), wanted, reduction="sum")
 
     def _inputs(self, laid, device):
-        tokens = laid.tokens.to(device)
+        tokens = laid.tokens.to(device, non_blocking=True)
         if self.cf_injection is None:
             return {"input_ids": tokens}
         embedded = self.llm.get_input_embeddings()(tokens)
@@ -242,7 +248,7 @@ class LLMasRS(BeamSearchRecommender):
             "mean_prompt_tokens": round(self.prompts["tokens"] / max(1, self.prompts["users"]), 2),
             **dataset.item_tokens.measures,
         }
-        for stage, tokens in (("training", self.tokens_trained), ("test", self.tokens_decoded[0])):
+        for stage, tokens in (("training", self.tokens_trained), ("test", self.tokens_decoded.tokens)):
             if stage in stages:
                 tokens *= self.processes
                 facts[f"{stage}_tokens_per_second"] = round(tokens / max(stages[stage]["seconds"], 1e-9), 1)

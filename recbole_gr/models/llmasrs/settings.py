@@ -8,10 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator
 
 from recbole_gr.data.settings import SemanticIDSettings, checkpoint_faults
-from recbole_gr.language_model.lora import ALL_LINEAR
-from recbole_gr.language_model.scratch import LEAST_VOCABULARY
+from recbole_gr.language_model.lora import ALL_LINEAR, tuning_of
+from recbole_gr.language_model.scratch import MIN_VOCABULARY
 from recbole_gr.language_model.source import SCRATCH, check_language_model
-from recbole_gr.language_model.lora import tuning_of
 from recbole_gr.settings.field import Fault, RunValues, setting
 from recbole_gr.settings.training import DecodingSettings, TrainingSettings
 from recbole_gr.utils.errors import SettingError
@@ -61,7 +60,7 @@ class LLMasRSSettings(SemanticIDSettings, TrainingSettings, DecodingSettings):
         4096,
         "With llm: scratch: the most tokens of the tokenizer trained on the titles.",
         "dataset",
-        ge=LEAST_VOCABULARY,
+        ge=MIN_VOCABULARY,
     )
     tuning: Literal["lora", "full", "frozen"] | None = setting(
         None, "lora; full; frozen (zero-shot); ~: full for scratch, lora for others.", "training"

@@ -7,10 +7,15 @@ and values are never repeated.
 """
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+#: Keys and values of one layer.
+KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 
 class Dropout(nn.Dropout):
@@ -19,7 +24,7 @@ class Dropout(nn.Dropout):
     The rate is rounded to 1/65536. On other devices it is torch's own.
     """
 
-    def forward(self, hidden):
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         if not self.training or self.p == 0 or hidden.device.type != "cpu":
             return super().forward(hidden)
         numbers = torch.empty(-(-hidden.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
@@ -35,19 +40,19 @@ class RelativePositionBias(nn.Module):
     ``bidirectional`` gives each sign its own buckets.
     """
 
-    def __init__(self, n_heads, bidirectional, n_buckets=32, max_distance=128):
+    def __init__(self, n_heads: int, bidirectional: bool, n_buckets: int = 32, max_distance: int = 128) -> None:
         super().__init__()
         self.bidirectional, self.n_buckets, self.max_distance = bidirectional, n_buckets, max_distance
         self.bias = nn.Embedding(n_buckets, n_heads)
 
-    def forward(self, queries, keys):
+    def forward(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         """Bias of the query positions (1-D tensor, int64) to the key positions: ``[1, h, queries, keys]``."""
         return self.bias(self.bucket(keys[None, :] - queries[:, None])).permute(2, 0, 1).unsqueeze(0)
 
-    def bucket(self, distance):
+    def bucket(self, distance: torch.Tensor) -> torch.Tensor:
         """Bucket numbers for key position minus query position."""
         buckets = self.n_buckets
-        offset = 0
+        offset: torch.Tensor | int = 0
         if self.bidirectional:
             buckets //= 2
             offset = (distance > 0).long() * buckets
@@ -63,19 +68,20 @@ class RelativePositionBias(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention without scaling and without biases, as T5 has it."""
 
-    def __init__(self, d_model, n_heads, d_kv, dropout):
+    def __init__(self, d_model: int, n_heads: int, d_kv: int, dropout: float) -> None:
         super().__init__()
         self.n_heads, self.d_kv, self.dropout = n_heads, d_kv, dropout
         self.query = nn.Linear(d_model, n_heads * d_kv, bias=False)
         self.key_value = nn.Linear(d_model, 2 * n_heads * d_kv, bias=False)
         self.output = nn.Linear(n_heads * d_kv, d_model, bias=False)
 
-    def keys_values(self, hidden):
+    def keys_values(self, hidden: torch.Tensor) -> KeysValues:
         """``[b, t, d]`` -> keys and values, each ``[b, h, t, e]``."""
         both = self.key_value(hidden).view(*hidden.shape[:2], 2, self.n_heads, self.d_kv)
-        return both.permute(2, 0, 3, 1, 4).unbind(0)
+        keys, values = both.permute(2, 0, 3, 1, 4).unbind(0)
+        return keys, values
 
-    def forward(self, hidden, keys_values, bias):
+    def forward(self, hidden: torch.Tensor, keys_values: KeysValues, bias: torch.Tensor) -> torch.Tensor:
         """``[b, q, d]`` attends to keys and values ``[b, h, t, e]`` with ``bias`` broadcast to ``[b, h, q, t]``."""
         query = self.query(hidden).view(*hidden.shape[:2], self.n_heads, self.d_kv).transpose(1, 2)
         dropout = self.dropout if self.training else 0.0
@@ -86,14 +92,14 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """``relu``: two layers (T5 1.0); ``gated``: GELU times a linear gate (T5 1.1)."""
 
-    def __init__(self, d_model, d_ff, kind, dropout):
+    def __init__(self, d_model: int, d_ff: int, kind: str, dropout: float) -> None:
         super().__init__()
         self.gate = nn.Linear(d_model, d_ff, bias=False) if kind == "gated" else None
         self.inner = nn.Linear(d_model, d_ff, bias=False)
         self.outer = nn.Linear(d_ff, d_model, bias=False)
         self.dropout = Dropout(dropout)
 
-    def forward(self, hidden):
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         inner = self.inner(hidden)
         inner = F.relu(inner) if self.gate is None else F.gelu(self.gate(hidden), approximate="tanh") * inner
         return self.outer(self.dropout(inner))
@@ -102,7 +108,7 @@ class FeedForward(nn.Module):
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward, each pre-normed and residual."""
 
-    def __init__(self, d_model, n_heads, d_kv, d_ff, feed_forward, dropout):
+    def __init__(self, d_model: int, n_heads: int, d_kv: int, d_ff: int, feed_forward: str, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(d_model, eps=1e-6)
         self.attention = Attention(d_model, n_heads, d_kv, dropout)
@@ -110,7 +116,7 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(d_model, d_ff, feed_forward, dropout)
         self.dropout = Dropout(dropout)
 
-    def forward(self, hidden, bias):
+    def forward(self, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         normed = self.attention_norm(hidden)
         hidden = hidden + self.dropout(self.attention(normed, self.attention.keys_values(normed), bias))
         return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
@@ -119,7 +125,7 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Causal self-attention within a candidate, cross-attention to the user's history, feed-forward."""
 
-    def __init__(self, d_model, n_heads, d_kv, d_ff, feed_forward, dropout):
+    def __init__(self, d_model: int, n_heads: int, d_kv: int, d_ff: int, feed_forward: str, dropout: float) -> None:
         super().__init__()
         self.self_attention_norm = nn.RMSNorm(d_model, eps=1e-6)
         self.self_attention = Attention(d_model, n_heads, d_kv, dropout)
@@ -129,7 +135,14 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(d_model, d_ff, feed_forward, dropout)
         self.dropout = Dropout(dropout)
 
-    def forward(self, hidden, self_bias, history, history_bias, past=None):
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        self_bias: torch.Tensor,
+        history: KeysValues,
+        history_bias: torch.Tensor,
+        past: KeysValues | None = None,
+    ) -> tuple[torch.Tensor, KeysValues]:
         """One layer.
 
         Args:
@@ -146,7 +159,7 @@ class DecoderLayer(nn.Module):
         normed = self.self_attention_norm(hidden).view(b * r, length, d)
         present = self.self_attention.keys_values(normed)
         if past is not None:
-            present = tuple(torch.cat(pair, dim=2) for pair in zip(past, present))
+            present = torch.cat([past[0], present[0]], dim=2), torch.cat([past[1], present[1]], dim=2)
         attended = self.self_attention(normed, present, self_bias).view(b, r, length, d)
         hidden = hidden + self.dropout(attended)
 
@@ -159,7 +172,9 @@ class DecoderLayer(nn.Module):
 class Encoder(nn.Module):
     """Bidirectional stack over the history; one position bias for all layers."""
 
-    def __init__(self, n_layers, d_model, n_heads, d_kv, d_ff, feed_forward, dropout):
+    def __init__(
+        self, n_layers: int, d_model: int, n_heads: int, d_kv: int, d_ff: int, feed_forward: str, dropout: float
+    ) -> None:
         super().__init__()
         self.position_bias = RelativePositionBias(n_heads, bidirectional=True)
         layer = (d_model, n_heads, d_kv, d_ff, feed_forward, dropout)
@@ -167,7 +182,7 @@ class Encoder(nn.Module):
         self.norm = nn.RMSNorm(d_model, eps=1e-6)
         self.dropout = Dropout(dropout)
 
-    def forward(self, hidden, padding_bias):
+    def forward(self, hidden: torch.Tensor, padding_bias: torch.Tensor) -> torch.Tensor:
         """``[b, t, d]`` and ``[b, 1, 1, t]`` (0, or -inf at padding) -> ``[b, t, d]``."""
         position = torch.arange(hidden.shape[1], device=hidden.device)
         bias = self.position_bias(position, position).to(hidden.dtype) + padding_bias
@@ -180,7 +195,9 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Causal stack over the codes of a candidate, attending to the history."""
 
-    def __init__(self, n_layers, d_model, n_heads, d_kv, d_ff, feed_forward, dropout):
+    def __init__(
+        self, n_layers: int, d_model: int, n_heads: int, d_kv: int, d_ff: int, feed_forward: str, dropout: float
+    ) -> None:
         super().__init__()
         self.position_bias = RelativePositionBias(n_heads, bidirectional=False)
         layer = (d_model, n_heads, d_kv, d_ff, feed_forward, dropout)
@@ -188,11 +205,18 @@ class Decoder(nn.Module):
         self.norm = nn.RMSNorm(d_model, eps=1e-6)
         self.dropout = Dropout(dropout)
 
-    def history_keys_values(self, encoded):
+    def history_keys_values(self, encoded: torch.Tensor) -> list[KeysValues]:
         """Keys and values of the encoder's output for every layer, computed once per user."""
-        return [layer.cross_attention.keys_values(encoded) for layer in self.layers]
+        layers: Iterable[Any] = self.layers
+        return [layer.cross_attention.keys_values(encoded) for layer in layers]
 
-    def forward(self, hidden, histories, history_bias, past=None):
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        histories: list[KeysValues],
+        history_bias: torch.Tensor,
+        past: list[KeysValues] | None = None,
+    ) -> tuple[torch.Tensor, list[KeysValues]]:
         """Run ``[b, r, l, d]`` new positions after the ``past`` ones.
 
         Returns:

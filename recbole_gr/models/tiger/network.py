@@ -1,12 +1,14 @@
 """The sequence model: from a history of semantic IDs to log-probabilities of the next item's codes."""
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_gr.models.tiger.layers import Decoder, Encoder
+from recbole_gr.models.tiger.layers import Decoder, Encoder, KeysValues
+from recbole_gr.models.tiger.settings import ModelSize
 
 
 class SequenceModel(nn.Module):
@@ -26,7 +28,18 @@ class SequenceModel(nn.Module):
         user_buckets (int): 0, or the number of hashed user tokens put before the history (TIGER: 2,000).
     """
 
-    def __init__(self, codebook_sizes, size, feed_forward, dropout, history_position, separator, user_buckets):
+    level_offset: torch.Tensor
+
+    def __init__(
+        self,
+        codebook_sizes: Sequence[int],
+        size: ModelSize,
+        feed_forward: str,
+        dropout: float,
+        history_position: str,
+        separator: bool,
+        user_buckets: int,
+    ) -> None:
         super().__init__()
         self.codebook_sizes = tuple(codebook_sizes)
         self.n_levels = len(self.codebook_sizes)
@@ -42,10 +55,11 @@ class SequenceModel(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(size.d_model, codes, bias=False) for codes in self.codebook_sizes)
         self._initialise(size)
 
-    def _initialise(self, size):
+    def _initialise(self, size: ModelSize) -> None:
         """T5's scheme: unscaled attention needs small query weights; heads start near uniform."""
         nn.init.normal_(self.embedding.weight, std=1.0)
         for head in self.heads:
+            assert isinstance(head, nn.Linear)
             nn.init.normal_(head.weight, std=0.1 * size.d_model**-0.5)
         for name, weight in self.named_parameters():
             if name.endswith("query.weight"):
@@ -55,7 +69,9 @@ class SequenceModel(nn.Module):
             elif weight.dim() == 2 and ("encoder." in name or "decoder." in name):
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
 
-    def encode(self, codes, lengths, users=None):
+    def encode(
+        self, codes: torch.Tensor, lengths: torch.Tensor, users: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode histories.
 
         Args:
@@ -76,6 +92,7 @@ class SequenceModel(nn.Module):
             present = items.unsqueeze(-1).expand_as(tokens).flatten(1)
             hidden = self.embedding(tokens.flatten(1))
         if self.user_buckets:
+            assert users is not None
             user_token = self.first_user_token + users % self.user_buckets
             hidden = torch.cat([self.embedding(user_token).unsqueeze(1), hidden], dim=1)
             present = F.pad(present, (1, 0), value=True)
@@ -83,7 +100,7 @@ class SequenceModel(nn.Module):
         padding_bias = padding_bias.masked_fill(~present, -torch.inf)[:, None, None, :]
         return self.encoder(hidden, padding_bias), padding_bias
 
-    def code_logits(self, encoded, padding_bias, codes):
+    def code_logits(self, encoded: torch.Tensor, padding_bias: torch.Tensor, codes: torch.Tensor) -> list[torch.Tensor]:
         """Logits of every level of given items, each level seeing the codes before it (teacher forcing).
 
         Args:
@@ -97,7 +114,7 @@ class SequenceModel(nn.Module):
         hidden, _ = self.decoder(self.embedding(tokens), histories, padding_bias)
         return [head(hidden[:, :, level]) for level, head in enumerate(self.heads)]
 
-    def forward(self, codes, lengths, users, target):
+    def forward(self, codes: torch.Tensor, lengths: torch.Tensor, users: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy over the codes of the next items.
 
         Args:
@@ -111,13 +128,14 @@ class SequenceModel(nn.Module):
         losses = [F.cross_entropy(level.squeeze(1).float(), target[:, i]) for i, level in enumerate(logits)]
         return torch.stack(losses).mean()
 
-    def log_likelihood(self, encoded, padding_bias, codes):
+    def log_likelihood(self, encoded: torch.Tensor, padding_bias: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """Exact log-probability of given items: ``[b, r]`` for codes ``[b, r, L]``."""
         logits = self.code_logits(encoded, padding_bias, codes)
         log_probs = [level.float().log_softmax(-1) for level in logits]
-        return sum(level.gather(-1, codes[..., i : i + 1]).squeeze(-1) for i, level in enumerate(log_probs))
+        by_level = [level.gather(-1, codes[..., i : i + 1]).squeeze(-1) for i, level in enumerate(log_probs)]
+        return sum(by_level[1:], by_level[0])
 
-    def start_decoding(self, encoded, padding_bias):
+    def start_decoding(self, encoded: torch.Tensor, padding_bias: torch.Tensor) -> "BeamDecoder":
         """A decoder state for :func:`recbole_gr.decoding.beam_search.beam_search`."""
         return BeamDecoder(self, self.decoder.history_keys_values(encoded), padding_bias)
 
@@ -125,31 +143,34 @@ class SequenceModel(nn.Module):
 class BeamDecoder:
     """The decoder's state during a beam search: the history's keys and values once per user, the codes' per beam."""
 
-    def __init__(self, model, histories, padding_bias):
+    def __init__(self, model: SequenceModel, histories: list[KeysValues], padding_bias: torch.Tensor) -> None:
         self.model, self.histories, self.padding_bias = model, histories, padding_bias
+        self.level = 0
+        self.past: list[KeysValues] | None = None
 
-    def select(self, users):
-        """The same for some of the users (int64 indices), before any code was written."""
+    def select(self, users: torch.Tensor) -> "BeamDecoder":
+        """The same for some of the users (int64 indices), before any code was generated."""
         histories = [(keys[users], values[users]) for keys, values in self.histories]
         return BeamDecoder(self.model, histories, self.padding_bias[users])
 
-    def start(self):
+    def start(self) -> torch.Tensor:
         """Log-probabilities of the first code, ``[b, 1, codes]``."""
         self.level, self.past = 0, None
         begin = torch.zeros(len(self.padding_bias), 1, dtype=torch.long, device=self.padding_bias.device)
-        return self._write(begin)
+        return self._next_log_probs(begin)
 
-    def advance(self, parent, code):
+    def advance(self, parent: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """Log-probabilities of the next code for the beams made of ``parent`` beams and one more ``code``."""
+        assert self.past is not None  # start() comes first
         users, beams = parent.shape
         width = len(self.past[0][0]) // users
         source = (parent + torch.arange(users, device=parent.device).unsqueeze(1) * width).flatten()
         self.past = [(keys.index_select(0, source), values.index_select(0, source)) for keys, values in self.past]
         tokens = code + self.model.level_offset[self.level]
         self.level += 1
-        return self._write(tokens)
+        return self._next_log_probs(tokens)
 
-    def _write(self, tokens):
+    def _next_log_probs(self, tokens: torch.Tensor) -> torch.Tensor:
         hidden = self.model.embedding(tokens).unsqueeze(2)
         hidden, self.past = self.model.decoder(hidden, self.histories, self.padding_bias, self.past)
         return self.model.heads[self.level](hidden[:, :, 0]).float().log_softmax(-1)

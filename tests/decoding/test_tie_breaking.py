@@ -11,8 +11,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer, init_seed
 
 from recbole_gr.decoding.tie_breaking import leaf_ranks, order_within_leaves
-from recbole_gr.models.tiger.model import TIGER
 from recbole_gr.experiment.run import run
+from recbole_gr.models.tiger.model import TIGER
 
 CODES = np.array([[-1, -1], [0, 1], [2, 0], [0, 1], [0, 1], [2, 0], [1, 1]])
 
@@ -91,7 +91,9 @@ def test_the_evaluated_ranking_follows_the_stated_order(small_part, tiny_setting
 
 def test_the_order_decides_the_metrics_and_is_recorded(small_part, tiny_settings):
     shared = {**tiny_settings, "collision": "none", "codebook_num": 1, "codebook_size": 8}
-    results = {order: run("TIGER", "small", config_dict={**shared, "leaf_order": order}) for order in ("popularity", "random")}
+    results = {
+        order: run("TIGER", "small", config_dict={**shared, "leaf_order": order}) for order in ("popularity", "random")
+    }
     assert results["popularity"]["test_result"] != results["random"]["test_result"]
     for order, result in results.items():
         with open(result["record"]) as file:

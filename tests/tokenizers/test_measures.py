@@ -72,7 +72,9 @@ def test_a_code_of_its_own_for_every_point_leaves_nothing_and_one_for_all_leaves
 
 def test_what_is_reconstructed_is_what_the_codebooks_of_a_residual_quantiser_add_up_to():
     rows = unit(normal(2000))
-    ids = tokenize(with_padding(rows), codebook_size=16, collision="none", seed=0, normalise_residual=False, kmeans_iterations=300)
+    ids = tokenize(
+        with_padding(rows), codebook_size=16, collision="none", seed=0, normalise_residual=False, kmeans_iterations=300
+    )
     made = rkmeans(rows, 3, 16, seed=0, normalise_residual=False, kmeans_iterations=300)
     left, errors = rows, []
     for codebook, codes in zip(made.codebooks, made.codes.T):
@@ -90,7 +92,10 @@ def test_neighbours_are_those_of_scikit_learn():
     _, neighbours = NearestNeighbors(n_neighbors=11, metric="cosine").fit(rows).kneighbors(rows)
     for depth in (1, 2, 3):
         shared = [
-            (codes[item, :depth] == codes[other, :depth]).all() for item in range(300) for other in neighbours[item] if other != item
+            (codes[item, :depth] == codes[other, :depth]).all()
+            for item in range(300)
+            for other in neighbours[item]
+            if other != item
         ]
         assert len(shared) == 3000
         assert measured[depth - 1] == pytest.approx(np.mean(shared), abs=6e-5)
@@ -236,11 +241,22 @@ def test_one_item():
 
 def measures_by_hand(**changes):
     measures = {
-        "items": 1682, "levels": 3, "codebook_sizes": [4, 4, 2], "unique_share": 1.0, "largest_collision": 1,
-        "codes_used": [4, 3, 2], "perplexity": [3.5, 2.25, 1.5], "first_level_entropy": 1.8074, "collision": "digit",
-        "unique_share_quantised": 0.75, "largest_collision_quantised": 2, "reconstruction_error": [0.5, 0.25],
-        "reconstruction_cosine": [0.7, 0.9], "neighbours_sharing_prefix": [0.6, 0.2],
-        "distance_correlation": {"prefix": 0.4, "hamming": None}, "category_agreement": [0.35, None],
+        "items": 1682,
+        "levels": 3,
+        "codebook_sizes": [4, 4, 2],
+        "unique_share": 1.0,
+        "largest_collision": 1,
+        "codes_used": [4, 3, 2],
+        "perplexity": [3.5, 2.25, 1.5],
+        "first_level_entropy": 1.8074,
+        "collision": "digit",
+        "unique_share_quantised": 0.75,
+        "largest_collision_quantised": 2,
+        "reconstruction_error": [0.5, 0.25],
+        "reconstruction_cosine": [0.7, 0.9],
+        "neighbours_sharing_prefix": [0.6, 0.2],
+        "distance_correlation": {"prefix": 0.4, "hamming": None},
+        "category_agreement": [0.35, None],
         "category_agreement_by_chance": 0.11,
     }
     return {**measures, **changes}
@@ -350,8 +366,13 @@ def test_the_page_is_whole_and_needs_no_network(tmp_path):
         assert row[1:] == [
             str(measures[name][level])
             for name in (
-                "codebook_sizes", "codes_used", "perplexity", "reconstruction_error", "reconstruction_cosine",
-                "neighbours_sharing_prefix", "category_agreement",
+                "codebook_sizes",
+                "codes_used",
+                "perplexity",
+                "reconstruction_error",
+                "reconstruction_cosine",
+                "neighbours_sharing_prefix",
+                "category_agreement",
             )
         ]
     assert f"<b>{measures['unique_share']:.2%}</b>distinct IDs" in text
