@@ -1,6 +1,6 @@
 """Run a model, ours or RecBole's, and record what came out."""
 
-import sys
+import os
 from inspect import signature
 from logging import getLogger
 from time import perf_counter
@@ -9,12 +9,13 @@ import recbole.quick_start.quick_start
 import torch.distributed as dist
 from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
-from recbole.utils import dict2str, get_environment, get_trainer, init_logger, init_seed, set_color
+from recbole.utils import dict2str, get_environment, get_trainer, init_seed, set_color
 
+from recbole_gr.experiment.console import interrupt_tells_checkpoint, start_log
 from recbole_gr.experiment.monitor import monitor_epochs
 from recbole_gr.experiment.record import build_record, write_record
 from recbole_gr.experiment.target_ranks import gathered_batches, hit_ranks_table, noted_hit_ranks, quantised_ids
-from recbole_gr.integration.config import checked_run, errors_name_places, make_config
+from recbole_gr.integration.config import errors_name_places, make_config
 from recbole_gr.integration.plugin import is_generative
 from recbole_gr.integration.resume import read_training_state, restore_training_state, save_training_state
 from recbole_gr.utils.stopwatch import add_rates, stopwatch
@@ -35,8 +36,8 @@ def run(model="TIGER", dataset="ml-100k", config_file_list=None, config_dict=Non
         queue (multiprocessing.SimpleQueue): where a worker process leaves the result.
 
     Returns:
-        dict: RecBole's result (``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``)
-        and ``record``, the path of the run record.
+        dict: RecBole's result (``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``),
+        ``record``, the path of the run record, and ``checkpoint``, that of the best model.
 
     Raises:
         RecBoleGRError: a setting or a file cannot work; one line, before any long work.
@@ -52,12 +53,8 @@ def run(model="TIGER", dataset="ml-100k", config_file_list=None, config_dict=Non
 
 def _run(config, state, saved):
     init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
+    start_log(config)
     logger = getLogger()
-    logger.info(sys.argv)
-    logger.info(config)
-    for notice in checked_run(config).notices:
-        logger.warning(notice)
 
     stages, start = {}, perf_counter()
     with stopwatch(stages, "data"):
@@ -79,12 +76,13 @@ def _run(config, state, saved):
         callback = (lambda epoch, _: save_training_state(trainer, train_data, epoch)) if keep_state else None
         takes_callback = is_generative(type(model)) or "callback_fn" in signature(trainer.fit).parameters
         options = {"callback_fn": callback} if takes_callback else {}  # RecBole's decision trees have no epochs to call it
-        trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"], **options)
+        with interrupt_tells_checkpoint(trainer):
+            trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"], **options)
     else:
         logger.info("The interrupted run had already finished training; only the test remains.")
         trainer.eval_collector.data_collect(train_data)
     depth, ids = max(config["topk"]), quantised_ids(dataset)
-    with stopwatch(stages, "test"), noted_hit_ranks(trainer, depth, ids) as noted:
+    with interrupt_tells_checkpoint(trainer), stopwatch(stages, "test"), noted_hit_ranks(trainer, depth, ids) as noted:
         test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
     epoch_samples = min(config["epoch_samples"] or len(train_data._dataset), len(train_data._dataset))
     add_rates(stages, epoch_samples, len(valid_data._dataset), len(test_data._dataset))
@@ -98,6 +96,8 @@ def _run(config, state, saved):
         "best_valid_result": trainer.best_valid_result,
         "test_result": test_result,
     }
+    if saved and os.path.isfile(trainer.saved_model_file):
+        result["checkpoint"] = trainer.saved_model_file
     noted = gathered_batches(noted, config)
     stages["whole"] = {"seconds": round(perf_counter() - start, 3), "times": 1}
     if config["local_rank"] == 0 and config["record_dir"]:

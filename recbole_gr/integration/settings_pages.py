@@ -21,6 +21,7 @@ from recbole_gr.settings.properties import PROPERTIES
 from recbole_gr.settings.protocol import ProtocolSettings
 from recbole_gr.tokenizers.registry import find_tokenizer, is_ours, setting_fields, tokenizer_names
 from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.utils.errors import SettingError
 
 WIDTH = 125
 #: Characters of an entry that has its comment beside it.
@@ -34,14 +35,14 @@ Group = tuple[str, Mapping[str, FieldInfo]]
 def pages() -> dict[Path, str]:
     """The generated files: text by path."""
     written = {
-        PROPERTIES / "overall.yaml": _property_file("recbole_gr/settings/protocol.py", _groups(ProtocolSettings)),
+        PROPERTIES / "overall.yaml": _property_file("recbole_gr/settings/protocol.py", groups_of(ProtocolSettings)),
         PROPERTIES / "semantic_ids.yaml": _property_file(
-            "recbole_gr/data/settings.py and recbole_gr/tokenizers", [*_groups(SemanticIDSettings), *_tokenizer_groups()]
+            "recbole_gr/data/settings.py and recbole_gr/tokenizers", [*groups_of(SemanticIDSettings), *tokenizer_groups()]
         ),
     }
     models = _our_models()
     for name, (where, settings) in models.items():
-        own = [group for group in _groups(settings) if group[0] != SemanticIDSettings.title]
+        own = [group for group in groups_of(settings) if group[0] != SemanticIDSettings.title]
         written[PROPERTIES / "model" / f"{name}.yaml"] = _property_file(where, own)
     written[PROPERTIES.parent / "docs" / "settings.md"] = _markdown({name: settings for name, (_, settings) in models.items()})
     return written
@@ -68,7 +69,7 @@ def _our_models() -> dict[str, tuple[str, type[Settings]]]:
     return found
 
 
-def _groups(settings: type[Settings]) -> list[Group]:
+def groups_of(settings: type[Settings]) -> list[Group]:
     """The fields of a class by the concern that declares them; a field that is declared again stands with the last one."""
     owner = {key: concern for concern in settings.concerns() for key in vars(concern).get("__annotations__", {})}
     groups = []
@@ -79,13 +80,16 @@ def _groups(settings: type[Settings]) -> list[Group]:
     return groups
 
 
-def _tokenizer_groups() -> list[Group]:
-    """The settings of each of our tokenizers; one that several have stands with the first."""
+def tokenizer_groups(ours: bool = True) -> list[Group]:
+    """The settings of each tokenizer, of ours or of all that are installed; one that several have stands with the first."""
     groups, seen = [], set()
     for name in tokenizer_names():
-        function = find_tokenizer(name)
-        fields = {key: info for key, info in setting_fields(function).items() if key not in seen} if is_ours(function) else {}
-        if fields:
+        try:
+            function = find_tokenizer(name)
+            fields = {key: info for key, info in setting_fields(function).items() if key not in seen}
+        except SettingError:  # a package that cannot be imported
+            continue
+        if fields and (is_ours(function) or not ours):
             groups.append((name, fields))
             seen |= fields.keys()
     return groups
@@ -143,13 +147,13 @@ def _markdown(models: Mapping[str, type[Settings]]) -> str:
         "defaults below. `~` is no value.",
         "Scope: a board's rows share the settings of the `protocol`; `dataset` shapes the dataset, its semantic IDs and titles; "
         "`runtime` says where and how fast, so that a resumed run may change it.",
-        *_tables(_groups(ProtocolSettings), "## "),
-        *_tables([*_groups(SemanticIDSettings)], "## "),
+        *_tables(groups_of(ProtocolSettings), "## "),
+        *_tables([*groups_of(SemanticIDSettings)], "## "),
         "## Tokenizers",
-        *_tables(_tokenizer_groups(), "### ", scope="dataset"),
+        *_tables(tokenizer_groups(), "### ", scope="dataset"),
     ]
     for name, settings in models.items():
-        own = [group for group in _groups(settings) if group[0] != SemanticIDSettings.title]
+        own = [group for group in groups_of(settings) if group[0] != SemanticIDSettings.title]
         parts += [f"## Model {name}", *_tables(own, "### ")]
     return "\n\n".join(parts) + "\n"
 

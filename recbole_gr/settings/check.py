@@ -50,15 +50,19 @@ def unknown_keys(given: Iterable[str], known: Collection[str]) -> list[tuple[str
     return unknown
 
 
-def raise_faults(faults: Sequence[Fault], run: RunValues) -> None:
-    """Raise what was found, one line each, with the place that each value was set at.
+def raise_faults(faults: Sequence[Fault], run: RunValues | None = None) -> None:
+    """Raise what was found, one line each, with the place that each value was set at, where the values of a run are given.
 
     Raises:
         SettingError: one fault.
         SettingErrors: several.
     """
     errors = [
-        SettingError(fault.key, fault.value, f"{fault.allowed} (set {run.given.get(fault.key, 'by default')})")
+        SettingError(
+            fault.key,
+            fault.value,
+            fault.allowed if run is None else f"{fault.allowed} (set {run.given.get(fault.key, 'by default')})",
+        )
         for fault in faults
     ]
     if len(errors) == 1:

@@ -28,7 +28,9 @@ class RecBoleSettings(Settings):
     config_files: str | None = setting(None, "Files with settings.", "runtime", path=True)
     data_path: str = setting("dataset/", "The path of input dataset.", "runtime", path=True)
     checkpoint_dir: str = setting("saved", "The path to save checkpoint file.", "runtime", path=True)
-    show_progress: bool = setting(True, "Whether or not to show the progress bar of every epoch.", "runtime")
+    show_progress: bool = setting(
+        True, "Whether or not to show the progress bar of every epoch; by default only where stderr is a terminal.", "runtime"
+    )
     state: str = setting("INFO", "Logging level.", "runtime")
     gpu_id: Any = setting("0", "The id of GPU device(s).", "runtime")
     use_gpu: bool = setting(True, "Whether or not to use GPU.", "runtime")
@@ -48,7 +50,7 @@ class RecBoleSettings(Settings):
     group_offset: Any = setting(0, "The rank of this host's first process.", "runtime")
     local_rank: Any = setting(0, "The rank of a process on its host.", "runtime")
     single_spec: Any = setting(True, "Whether there is one process.", "runtime")
-    verbose: Any = setting(True, "Whether a process logs.", "runtime")
+    verbose: bool = setting(False, "Print all settings, not only those that differ from their defaults.", "runtime")
     benchmark_filename: Any = setting(None, "Parts of a split that come in files.", "protocol")
     user_inter_num_interval: Any = setting(None, "Users with so many interactions are kept.", "protocol")
     item_inter_num_interval: Any = setting(None, "Items with so many interactions are kept.", "protocol")
@@ -103,7 +105,7 @@ def recbole_keys() -> frozenset[str]:
     found = set(RecBoleSettings.model_fields)
     for path in (recbole_folder() / "properties").rglob("*.yaml"):
         if path.name not in ("url.yaml", "kg_url.yaml"):
-            found |= set(re.findall(r"^(\w+)\s*:", path.read_text(encoding="utf-8"), re.M))
+            found |= set(re.findall(r"^([\w-]+)\s*:", path.read_text(encoding="utf-8"), re.M))
     return frozenset(found)
 
 

@@ -116,8 +116,9 @@ def test_codes_that_do_not_cover_the_catalogue(command, small_part):
 
 
 def test_arguments_that_recbole_would_ignore(command):
-    for argument in ("epochs=3", "--epochs", "-e", "--text_template=a=b"):
+    for argument in ("epochs=3", "--epochs", "-e"):
         assert_one_line(command(*TIGER, argument), repr(argument), "--key=value")
+    assert_one_line(command(*TIGER, "--epochs=3", "--epochs", "4"), "'--epochs'", "epochs is given twice")
 
 
 def test_a_missing_config_file(command):
