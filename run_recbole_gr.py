@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python run_recbole_gr.py --model=TIGER --dataset=ml-100k``: the same as ``recbole-gr run``."""
 
 import sys

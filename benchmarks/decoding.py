@@ -34,7 +34,8 @@ from transformers.generation.logits_process import LogitsProcessor, PrefixConstr
 
 from recbole_gr.decoding.beam_search import beam_search
 from recbole_gr.decoding.trie import Trie
-from recbole_gr.models.tiger.network import MODEL_SIZES, SequenceModel
+from recbole_gr.models.tiger.network import SequenceModel
+from recbole_gr.models.tiger.settings import MODEL_SIZES
 from recbole_gr.tokenizers.collision import append_digit
 
 MODEL_SIZE, FEED_FORWARD = MODEL_SIZES["336K"], "relu"

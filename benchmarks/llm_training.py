@@ -16,12 +16,12 @@ import itertools
 from statistics import median
 from time import perf_counter
 
-import recbole_gr  # noqa: F401  registers the model
 import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, init_logger, init_seed
 
+import recbole_gr  # noqa: F401  registers the model
 from recbole_gr.language_model import parameter_counts
 
 

@@ -22,13 +22,13 @@ from multiprocessing import get_context
 from statistics import median
 from time import perf_counter
 
-import recbole_gr  # noqa: F401  mends RecBole before it is imported
 from recbole.data.dataloader import TrainDataLoader
 from recbole.data.dataset import SequentialDataset
 
+import recbole_gr  # noqa: F401  mends RecBole before it is imported
 from recbole_gr.data.dataloader import LengthGroupedTrainDataLoader
 from recbole_gr.data.dataset import HistoryDataset
-from recbole_gr.experiment.run import make_config
+from recbole_gr.integration.config import make_config
 
 
 def padding_shares(config):

@@ -26,18 +26,17 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
-import recbole_gr  # noqa: F401  mends RecBole before it is imported
 import torch
 from recbole.data.dataset import Dataset
 
+import recbole_gr  # noqa: F401  mends RecBole before it is imported
 from recbole_gr.data.item_vectors import make_item_vectors
-from recbole_gr.experiment.run import make_config
+from recbole_gr.integration.config import make_config
 from recbole_gr.tokenizers import SemanticIDs, read_sid_file, resolve_collisions, tokenize
 from recbole_gr.tokenizers.collision import COLLISION_RULES
 from recbole_gr.tokenizers.measures import compare_with_vectors, reconstruct
-from recbole_gr.tokenizers.semantic_ids import number_groups
-from recbole_gr.tokenizers.semantic_ids import Quantised
 from recbole_gr.tokenizers.rkmeans import faiss_library, rkmeans
+from recbole_gr.tokenizers.semantic_ids import Quantised, number_groups
 
 LEVELS, CODES, ITERATIONS = 3, 256, 20
 SIZES = (10_000, 100_000, 1_000_000)

@@ -1,16 +1,29 @@
 """recbole_gr: generative recommenders under RecBole's own splits, trainers and metrics.
 
-Importing this package is all it takes: RecBole is mended for today's numpy, torch, scipy and ray (:mod:`compat`), and
-our models are registered (:mod:`plugin`), so that RecBole's own functions find them by name.
+Importing this package is all it takes: RecBole is patched for today's numpy, torch, scipy and ray
+(:mod:`recbole_gr.integration.compat`), and its functions find our models by name (:mod:`recbole_gr.integration.plugin`).
+Both wait until RecBole is imported, so that the import itself costs next to nothing.
 """
 
-from recbole_gr.integration import compat
+import importlib
+
+from recbole_gr.integration import compat, plugin
 from recbole_gr.version import __version__
 
 compat.apply()
+plugin.apply()
 
-from recbole_gr.integration import plugin  # noqa: E402  RecBole can only be imported once it is mended
+#: Where the public names are; they are imported when they are asked for.
+_PUBLIC = {
+    "run": "recbole_gr.experiment.run",
+    "ModelSpec": "recbole_gr.models.registry",
+    "register": "recbole_gr.models.registry",
+}
 
-plugin.register()
+__all__ = ["ModelSpec", "__version__", "register", "run"]
 
-__all__ = ["__version__"]
+
+def __getattr__(name):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)

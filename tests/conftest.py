@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-import recbole_gr  # noqa: F401  mends RecBole before any test imports it
 import torch
+
+import recbole_gr  # noqa: F401  patches RecBole before any test imports it
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start; two tests run at once
 

@@ -2,6 +2,7 @@
 
 import torch
 from recbole.data.dataloader import TrainDataLoader
+from recbole.data.interaction import Interaction
 
 BATCHES_SORTED_TOGETHER = 50
 
@@ -46,6 +47,29 @@ class LengthGroupedBatches:
         yield from (batches[index].tolist() for index in mine)
 
 
+class TrainingBatch(Interaction):
+    """A batch that still knows, when it has been moved to a GPU, what it was on the CPU.
+
+    What a model has to know before it can launch anything, as the length of its longest prompt, it reads there; of a
+    tensor on the GPU it would have to wait for it.
+
+    Attributes:
+        on_cpu (recbole.data.interaction.Interaction): the same batch, its tensors on the CPU.
+    """
+
+    def __init__(self, interaction):
+        super().__init__(interaction)
+        self.on_cpu = self
+
+    def to(self, device, selected_field=None):
+        """As RecBole's; but after a copy to a GPU that may not overlap the CPU waits until all before it is computed."""
+        if selected_field is not None:
+            return super().to(device, selected_field)
+        moved = TrainingBatch({name: column.to(device, non_blocking=True) for name, column in self.interaction.items()})
+        moved.on_cpu = self.on_cpu
+        return moved
+
+
 class LengthGroupedTrainDataLoader(TrainDataLoader):
     """RecBole's training loader with :class:`LengthGroupedBatches`; workers (``worker``) are started with spawn."""
 
@@ -72,7 +96,7 @@ class LengthGroupedTrainDataLoader(TrainDataLoader):
             torch.utils.data.DataLoader(
                 range(self.sample_size),
                 batch_sampler=self.batches,
-                collate_fn=_Samples(self._dataset, self.transform),
+                collate_fn=_Samples(self._dataset, self.transform, self.config["LIST_SUFFIX"]),
                 num_workers=workers,
                 multiprocessing_context="spawn" if workers else None,
                 generator=torch.Generator(),  # seeds the workers, which use no chance; ours is for the batches
@@ -83,8 +107,11 @@ class LengthGroupedTrainDataLoader(TrainDataLoader):
 class _Samples:
     """What a worker needs to lay out a batch; the loader itself holds a generator, which cannot be sent to it."""
 
-    def __init__(self, dataset, transform):
+    def __init__(self, dataset, transform, suffix):
         self.dataset, self.transform = dataset, transform
+        self.history, self.length = dataset.iid_field + suffix, dataset.item_list_length_field
 
     def __call__(self, index):
-        return self.transform(self.dataset, self.dataset[index])
+        batch = self.transform(self.dataset, self.dataset[index]).interaction
+        batch[self.history] = batch[self.history][:, : int(batch[self.length].max())]
+        return TrainingBatch(batch)

@@ -5,13 +5,13 @@ from logging import getLogger
 
 import torch
 
-from recbole_gr.utils.cache import cached, digest
 from recbole_gr.data.item_text import read_item_categories, read_item_file_tokens
 from recbole_gr.data.item_vectors import item_file, make_item_vectors, reading
-from recbole_gr.settings.general import tokenizer_settings
-from recbole_gr.experiment.stopwatch import stopwatch
+from recbole_gr.data.settings import tokenizer_settings
 from recbole_gr.tokenizers import SemanticIDs, check_codebooks, find_tokenizer, fingerprint, read_sid_file, tokenize
 from recbole_gr.tokenizers.measures import compare_with_vectors, describe, diagnose, quantised_levels
+from recbole_gr.utils.cache import cached, digest
+from recbole_gr.utils.stopwatch import stopwatch
 
 
 def make_semantic_ids(config, item_tokens):
@@ -34,6 +34,7 @@ def make_semantic_ids(config, item_tokens):
         with stopwatch(stages, "semantic_ids"):
             ids, comparison = _from_file(config, item_tokens), {}
     else:
+        _fit_codebook_size(config, len(item_tokens) - 1)
         check_codebooks(config["tokenizer"], config["codebook_num"], config["codebook_size"], len(item_tokens) - 1)
         with stopwatch(stages, "vectors"):
             vectors, provenance = make_item_vectors(config, item_tokens)
@@ -42,6 +43,13 @@ def make_semantic_ids(config, item_tokens):
     measures = {**diagnose(ids, categories=categories), **comparison}
     getLogger().info(describe(measures))
     return ids, measures, stages
+
+
+def _fit_codebook_size(config, n_items):
+    """A default that is larger than the catalogue becomes the largest power of two that is not; the user's own stays."""
+    if "codebook_size" not in config.external_config_dict and config["codebook_size"] > n_items:
+        config["codebook_size"] = 1 << (max(1, n_items).bit_length() - 1)
+        getLogger().warning(f"codebook_size={config['codebook_size']}: the catalogue has only {n_items} items")
 
 
 def _from_file(config, item_tokens):
@@ -53,7 +61,7 @@ def _from_file(config, item_tokens):
 def _tokenized(config, item_tokens, vectors, provenance):
     device = str(config["device"])
     settings = {key: config[key] for key in ("tokenizer", "codebook_num", "codebook_size", "collision", "seed")}
-    settings.update(tokenizer_settings(config))
+    settings.update(tokenizer_settings(config.final_config_dict, config.external_config_dict))
 
     def compute():
         made = tokenize(

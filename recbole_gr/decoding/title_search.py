@@ -16,13 +16,14 @@ from recbole_gr.decoding.beam_search import Beams, kth_score
 from recbole_gr.decoding.protocols import NextTokens, TitleDecoder
 from recbole_gr.decoding.title_trie import TitleTrie
 from recbole_gr.utils.arrays import nth_of, ragged
+from recbole_gr.utils.devices import PerDevice
 
 #: Most tokens of a stretch that one pass reads: a beam may be given up before it needs them all.
 STRETCH = 8
 #: Tokens that cost as much as another pass: no more are read ahead of need.
-READ_AHEAD = {"cpu": 64, "cuda": 8192}
+READ_AHEAD = PerDevice(cpu=64, cuda=8192)
 #: Tokens of all users and beams that one pass reads, and beams of one user: its attention grows with their square.
-TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 8192}
+TOKENS_AT_ONCE = PerDevice(cpu=4096, cuda=8192)
 BEAMS_OF_A_USER_AT_ONCE = 128
 
 

@@ -6,14 +6,17 @@ import os
 import platform
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.experiment.monitor import peak_memory
 from recbole_gr.experiment.target_ranks import write_hit_ranks
-from recbole_gr.experiment.peak_memory import peak_memory
+from recbole_gr.models.registry import path_keys
+from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.utils.devices import device_name
+from recbole_gr.utils.plain import plain
 from recbole_gr.version import __version__
 
 VERSIONS = (
@@ -74,7 +77,7 @@ def build_record(config, dataset, loaders, model, result, stages):
         "dataset_statistics": dataset_statistics(dataset, loaders),
         "config": settings_told(config.final_config_dict),
         "command": command_told(sys.argv),
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
         "versions": {
             # an editable install keeps the version of the day it was made
@@ -83,7 +86,7 @@ def build_record(config, dataset, loaders, model, result, stages):
         },
         "machine": {
             "processor": platform.processor() or platform.machine(),
-            "device": torch.cuda.get_device_name() if config["device"].type == "cuda" else "cpu",
+            "device": device_name(config["device"]),
             "torch_threads": torch.get_num_threads(),
         },
     }
@@ -141,15 +144,6 @@ def _floats(result):
     return {key: float(value) for key, value in (result or {}).items()}
 
 
-def plain(value):
-    """A setting as a json value; what json does not know becomes its text."""
-    if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return [plain(inner) for inner in value]
-    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
-
-
 def settings_told(settings):
     """Settings by key as json values, of paths no more than :func:`portable` tells."""
     values = {key: plain(value) for key, value in sorted(settings.items())}
@@ -179,4 +173,5 @@ def portable(path):
 
 
 def _holds_a_path(key):
-    return key.endswith(("_path", "_dir", "_file", "_checkpoint")) or key in ("resume", "llm", "text_encoder")
+    """A setting says so itself; of keys that nobody declared, the ending of the name decides."""
+    return key in path_keys() or key.endswith(("_path", "_dir", "_file", "_checkpoint"))

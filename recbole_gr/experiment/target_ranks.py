@@ -10,9 +10,9 @@ import torch
 import torch.distributed as dist
 
 from recbole_gr.data.seen import interactions_of
-from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.tokenizers.measures import quantised_levels
 from recbole_gr.tokenizers.semantic_ids import number_groups
+from recbole_gr.utils.atomic_files import atomic_write
 
 #: Scores below it are not log-probabilities; the trainer gives the smallest float32 to items that no beam reached.
 LEAST_LOG_PROBABILITY = float(np.finfo(np.float32).min) / 2

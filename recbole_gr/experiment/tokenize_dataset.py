@@ -1,69 +1,70 @@
 """The semantic IDs of a dataset without any training: codes, measures and a report in a folder."""
 
+from __future__ import annotations
+
 import json
 import os
+from collections.abc import Mapping, Sequence
 from logging import getLogger
+from typing import Any
 
+import numpy as np
+from recbole.config import Config
 from recbole.data import create_dataset
-from recbole.utils import init_logger, init_seed
+from recbole.utils import init_seed
 
-from recbole_gr.settings.checks import check_choice, check_switch
 from recbole_gr.data.item_text import read_item_text
 from recbole_gr.data.item_vectors import item_file, make_item_vectors, reading
-from recbole_gr.utils.errors import DataError, SettingError
-from recbole_gr.utils.atomic_files import atomic_write
-from recbole_gr.experiment.run import errors_say_where, make_config
-from recbole_gr.settings.general import check_item_vectors, check_writable
+from recbole_gr.data.settings import vector_faults
+from recbole_gr.experiment.console import start_log
+from recbole_gr.experiment.tokenize_options import SID_FORMATS, check_tokenize_options
+from recbole_gr.integration.check_run import check_writable
+from recbole_gr.integration.config import errors_name_places, make_config, places_of
+from recbole_gr.settings.check import raise_faults
+from recbole_gr.settings.field import RunValues
 from recbole_gr.tokenizers.measures import compare_with_vectors, describe, quantised_levels
 from recbole_gr.tokenizers.report import write_report
-from recbole_gr.tokenizers.sid_files import write_sid_file
-from recbole_gr.tokenizers.sid_files import LEVEL_LETTERS, import_pyarrow
-
-#: Formats by name: the ending of the file, and how it writes a code.
-SID_FORMATS = {
-    "json": (".json", "numbers"),
-    "tokens": (".json", "tokens"),
-    "pt": (".pt", "numbers"),
-    "parquet": (".parquet", "numbers"),
-    "npz": (".npz", "numbers"),
-}
+from recbole_gr.tokenizers.semantic_ids import SemanticIDs
+from recbole_gr.tokenizers.sid_files import LEVEL_LETTERS, import_pyarrow, write_sid_file
+from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.utils.errors import DataError, SettingError
 
 
 def tokenize_dataset(
-    dataset="ml-100k",
-    config_file_list=None,
-    config_dict=None,
-    output_dir=None,
-    sid_format="json",
-    compare_vectors=True,
-):
+    dataset: str = "ml-100k",
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    *,
+    output_dir: str | None = None,
+    sid_format: str = "json",
+    compare_vectors: bool = True,
+) -> dict[str, Any]:
     """Make the semantic IDs that TIGER would use, or read them from ``sid_file``, and show how good they are.
 
     Args:
-        dataset (str): name of a folder under ``data_path`` with atomic files.
-        config_file_list (list of str): yaml files.
-        config_dict (dict): settings.
-        output_dir (str): where ``semantic_ids.*``, ``measures.json`` and ``report.html`` go; None:
+        dataset: name of a folder under ``data_path`` with atomic files.
+        config_file_list: yaml files, or names of recipes.
+        config_dict: settings.
+        output_dir: where ``semantic_ids.*``, ``measures.json`` and ``report.html`` go; None:
             ``results/tokenizers/<dataset>-<tokenizer>``.
-        sid_format (str): one of :data:`SID_FORMATS`.
-        compare_vectors (bool): with ``sid_file``, also make the item vectors and compare the codes with them.
+        sid_format: one of :data:`~recbole_gr.experiment.tokenize_options.SID_FORMATS`.
+        compare_vectors: with ``sid_file``, also make the item vectors and compare the codes with them.
 
     Returns:
-        dict: ``measures``, and the paths ``semantic_ids``, ``measures_file``, ``report``.
+        A dict of ``measures``, and the paths ``semantic_ids``, ``measures_file``, ``report``.
 
     Raises:
-        RecBoleGRError: a setting or a file cannot work; one line.
+        RecBoleGRError: a setting or a file cannot work; a line for each fault.
     """
-    check_choice("sid_format", sid_format, tuple(SID_FORMATS))
-    check_switch("compare_vectors", compare_vectors)
+    check_tokenize_options({"output_dir": output_dir, "sid_format": sid_format, "compare_vectors": compare_vectors})
     config = make_config("TIGER", dataset, config_file_list, config_dict)
     kind = "file" if config["sid_file"] else config["tokenizer"]
     folder = output_dir or os.path.join("results", "tokenizers", f"{dataset}-{kind}")
     _check_format(sid_format, config)
     check_writable("output_dir", folder)
     init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
-    with errors_say_where(config, config_file_list):
+    start_log(config)
+    with errors_name_places(config):
         tokens, ids, measures = _tokenize(config, compare_vectors)
         names = _item_names(config, tokens, compare_vectors)
 
@@ -75,17 +76,18 @@ def tokenize_dataset(
     }
     write_sid_file(ids, paths["semantic_ids"], tokens, style)
     with atomic_write(paths["measures_file"]) as file:
-        file.write(json.dumps({"dataset": dataset, **measures, "digest": ids.digest(), "source": ids.source}, indent=1) + "\n")
+        file.write(
+            json.dumps({"dataset": dataset, **measures, "digest": ids.digest(), "source": ids.source}, indent=1) + "\n"
+        )
     write_report(paths["report"], dataset, ids, measures, item_names=names)
-    for name, path in paths.items():
-        getLogger().info(f"{name.removesuffix('_file')}: {path}")
     return {"measures": measures, **paths}
 
 
-def _tokenize(config, compare_vectors):
+def _tokenize(config: Config, compare_vectors: bool) -> tuple[np.ndarray, SemanticIDs, dict[str, Any]]:
     from_file = bool(config["sid_file"])
     if from_file and compare_vectors:
-        check_item_vectors(config)
+        run = RunValues(config.final_config_dict, places_of(config))
+        raise_faults(list(vector_faults(run)), run)
     made = create_dataset(config)
     tokens, ids, measures = made.field2id_token[made.iid_field].astype(str), made.semantic_ids, made.semantic_id_measures
     if from_file and compare_vectors:
@@ -95,7 +97,7 @@ def _tokenize(config, compare_vectors):
     return tokens, ids, measures
 
 
-def _check_format(sid_format, config):
+def _check_format(sid_format: str, config: Config) -> None:
     """What the format cannot hold shall show before any long work."""
     if sid_format == "parquet":
         import_pyarrow("semantic_ids.parquet")
@@ -105,7 +107,7 @@ def _check_format(sid_format, config):
         raise SettingError("sid_format", sid_format, limit)
 
 
-def _item_names(config, tokens, compare_vectors):
+def _item_names(config: Config, tokens: np.ndarray, compare_vectors: bool) -> Sequence[str]:
     """The text of each item for people to read, its token where it has none."""
     needs_text = config["item_vectors"] != "cf" and not config["item_vector_file"]
     needs_text = needs_text and (compare_vectors or not config["sid_file"])

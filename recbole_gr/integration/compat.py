@@ -1,9 +1,9 @@
 """What RecBole 1.2.1 needs on today's numpy, torch, scipy, pandas and ray.
 
-One function mends one fault and says in its docstring what breaks, where, and since which version of the library.
+One function patches one fault and says in its docstring what breaks, where, and since which version of the library.
 ``apply`` calls them all; ``import recbole_gr`` calls ``apply``. File and line numbers are those of RecBole 1.2.1.
 
-Where the fault lies in one RecBole module, that module is mended as it is imported (or at once, if it already was):
+Where the fault lies in one RecBole module, that module is patched as it is imported (or at once, if it already was):
 so ``apply`` imports nothing slow, and nobody but that module sees a difference.
 """
 
@@ -26,20 +26,21 @@ class RayMissingError(RecBoleGRError):
 
 
 def apply():
-    """Mends all that RecBole 1.2.1 needs. Cheap; calling it again changes nothing."""
-    if _MENDED_IMPORTS in sys.meta_path:
+    """Patches all that RecBole 1.2.1 needs. Cheap; calling it again changes nothing."""
+    if _PATCHED_IMPORTS in sys.meta_path:
         return
-    sys.meta_path.insert(0, _MENDED_IMPORTS)
-    mend_numpy_names()
-    mend_ray_import()
-    mend_checkpoint_loading()
-    mend_dok_matrix()
-    mend_list_metrics()
-    mend_popularity()
+    sys.meta_path.insert(0, _PATCHED_IMPORTS)
+    patch_numpy_names()
+    patch_ray_import()
+    patch_checkpoint_loading()
+    patch_dok_matrix()
+    patch_list_metrics()
+    patch_popularity()
+    patch_anomaly_detection()
     quiet_recbole_warnings()
 
 
-def mend_numpy_names():
+def patch_numpy_names():
     """RecBole needs ``np.float`` and ``np.str``, gone since numpy 1.24; since numpy 2.0 no Config can be built at all.
 
     It uses ``np.float``, ``np.bool``, ``np.long`` and ``np.str`` (data/interaction.py:31, evaluator/metrics.py:90, 287,
@@ -50,20 +51,25 @@ def mend_numpy_names():
 
     Issues: https://github.com/RUCAIBox/RecBole/issues/1604, https://github.com/RUCAIBox/RecBole/issues/2174 (numpy 2).
     """
-    import numpy as np
-
-    for name, meaning in {"float": np.float64, "bool": np.bool_, "long": np.int_, "str": np.str_}.items():
-        vars(np).setdefault(name, meaning)  # hasattr() would make numpy warn about some of its old names
 
     @contextlib.contextmanager
-    def mended(configurator):
+    def patched(_recbole):
+        import numpy as np
+
+        for name, meaning in {"float": np.float64, "bool": np.bool_, "long": np.int_, "str": np.str_}.items():
+            vars(np).setdefault(name, meaning)  # hasattr() would make numpy warn about some of its old names
+        yield
+
+    @contextlib.contextmanager
+    def patched_config(configurator):
         yield
         configurator.Config.compatibility_settings = lambda config: None
 
-    _mend_on_import("recbole.config.configurator", mended)
+    patch_on_import("recbole", patched)
+    patch_on_import("recbole.config.configurator", patched_config)
 
 
-def mend_ray_import():
+def patch_ray_import():
     """``import recbole.quick_start`` fails without ray, and with the ray that RecBole allows on today's libraries.
 
     recbole/quick_start/quick_start.py:20 imports ``ray.tune`` for one call, ``tune.report`` at line 223. RecBole allows
@@ -75,14 +81,14 @@ def mend_ray_import():
     """
 
     @contextlib.contextmanager
-    def mended(quick_start):
+    def patched(quick_start):
         # The import statements of a module, and of the functions in it, call the __import__ of its own __builtins__.
         # A stand-in in sys.modules would be seen by whatever else is imported meanwhile, in every thread.
         quick_start.__builtins__ = {**vars(builtins), "__import__": _import_for_quick_start}
         yield
         quick_start.tune = ray_tune_stand_in()  # for a module that was imported before us
 
-    _mend_on_import("recbole.quick_start.quick_start", mended)
+    patch_on_import("recbole.quick_start.quick_start", patched)
 
 
 def _import_for_quick_start(name, *args):
@@ -131,7 +137,7 @@ def ray_tune_stand_in():
     return stand_in
 
 
-def mend_checkpoint_loading():
+def patch_checkpoint_loading():
     """RecBole cannot read its own checkpoints with torch >= 2.6, where ``torch.load`` refuses all but tensors.
 
     A checkpoint holds the pickled Config. The calls at recbole/trainer/trainer.py:323 (resume_checkpoint) and 583
@@ -143,13 +149,13 @@ def mend_checkpoint_loading():
     """
 
     @contextlib.contextmanager
-    def mended_trainer(trainer_package):
+    def patched_trainer(trainer_package):
         yield
         # After the package has run, so that its "from recbole.trainer.trainer import *" does not pass this torch on.
         sys.modules["recbole.trainer.trainer"].torch = _torch_with(_load_checkpoint)
 
     @contextlib.contextmanager
-    def mended_quick_start(quick_start):
+    def patched_quick_start(quick_start):
         yield
         load = quick_start.load_data_and_model
         if load.__builtins__ is not quick_start.__builtins__:
@@ -158,8 +164,8 @@ def mend_checkpoint_loading():
             quick_start._load_data_and_model = types.FunctionType(load.__code__, vars(quick_start))
             load.__code__ = _call_the_copy.__code__
 
-    _mend_on_import("recbole.trainer", mended_trainer)
-    _mend_on_import("recbole.quick_start.quick_start", mended_quick_start)
+    patch_on_import("recbole.trainer", patched_trainer)
+    patch_on_import("recbole.quick_start.quick_start", patched_quick_start)
 
 
 def _call_the_copy(model_file):
@@ -184,14 +190,16 @@ def _load_checkpoint(file, map_location):
 def _load_checkpoint_anywhere(file):
     import torch
 
-    if torch.cuda.is_available():
-        return _load_checkpoint(file, None)
-    checkpoint = _load_checkpoint(file, "cpu")
-    checkpoint["config"]["device"] = torch.device("cpu")  # where load_data_and_model then moves the model to
+    checkpoint = _load_checkpoint(file, "cpu")  # the GPU that it was saved on may not be here; the model takes it along
+    device, gpus = checkpoint["config"]["device"], torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not gpus:
+        checkpoint["config"]["device"] = torch.device("cpu")  # where load_data_and_model then moves the model to
+    elif device.type == "cuda" and (device.index or 0) >= gpus:
+        checkpoint["config"]["device"] = torch.device("cuda")
     return checkpoint
 
 
-def mend_dok_matrix():
+def patch_dok_matrix():
     """LightGCN, NGCF, NCL, GCMC, SpectralCF, KGIN and MCCLK need ``dok_matrix._update``, gone since scipy 1.13.
 
     They fill an empty matrix with it (recbole/model/general_recommender/lightgcn.py:111 and the like). The method is
@@ -199,13 +207,17 @@ def mend_dok_matrix():
 
     Issues: https://github.com/RUCAIBox/RecBole/issues/2090, https://github.com/RUCAIBox/RecBole/issues/2185.
     """
-    from scipy.sparse import dok_matrix
 
-    if not hasattr(dok_matrix, "_update"):
-        dok_matrix._update = lambda matrix, entries: matrix._dict.update(entries)
+    @contextlib.contextmanager
+    def patched(sparse):
+        yield
+        if not hasattr(sparse.dok_matrix, "_update"):
+            sparse.dok_matrix._update = lambda matrix, entries: matrix._dict.update(entries)
+
+    patch_on_import("scipy.sparse", patched)
 
 
-def mend_list_metrics():
+def patch_list_metrics():
     """ItemCoverage, GiniIndex, AveragePopularity and TailPercentage cannot be measured: 'int' has no attribute 'cpu'.
 
     ``Collector.get_data_struct`` (evaluator/collector.py:227) moves all it has to the CPU, the number of items and the
@@ -213,7 +225,7 @@ def mend_list_metrics():
     """
 
     @contextlib.contextmanager
-    def mended(collector):
+    def patched(collector):
         yield
         original = collector.Collector.get_data_struct
 
@@ -227,10 +239,10 @@ def mend_list_metrics():
 
         collector.Collector.get_data_struct = functools.wraps(original)(get_data_struct)
 
-    _mend_on_import("recbole.evaluator.collector", mended)
+    patch_on_import("recbole.evaluator.collector", patched)
 
 
-def mend_popularity():
+def patch_popularity():
     """Pop counts an item once per batch, and items sampled as negatives like the others: its ranking depends on the seed.
 
     It counts by ``self.item_cnt[item, :] = self.item_cnt[item, :] + 1`` (model/general_recommender/pop.py:47), which
@@ -239,7 +251,7 @@ def mend_popularity():
     """
 
     @contextlib.contextmanager
-    def mended(pop):
+    def patched(pop):
         yield
         original = pop.Pop.__init__
 
@@ -256,7 +268,29 @@ def mend_popularity():
 
         pop.Pop.__init__, pop.Pop.calculate_loss = functools.wraps(original)(__init__), calculate_loss
 
-    _mend_on_import("recbole.model.general_recommender.pop", mended)
+    patch_on_import("recbole.model.general_recommender.pop", patched)
+
+
+def patch_anomaly_detection():
+    """Every model of RecBole trains in torch's debugging mode, which is slow, because one of them turned it on.
+
+    ``torch.autograd.set_detect_anomaly(True)`` stands at the top of model/sequential_recommender/sine.py:25, and whatever
+    model of that package is asked for, all of them are imported. Then each operation keeps the python traceback that it was
+    made at, and in the backward pass the gradient of each is searched for NaN, for which a GPU has to be waited for: 54
+    times in a step of a small TIGER. Losses and gradients are the same without. Here the import leaves the mode as it was;
+    who wants it turns it on afterwards.
+    """
+
+    @contextlib.contextmanager
+    def patched(sine):
+        import torch
+
+        before = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
+        imported_before = hasattr(sine, "SINE")
+        yield
+        torch.autograd.set_detect_anomaly(*((False, True) if imported_before else before))
+
+    patch_on_import("recbole.model.sequential_recommender.sine", patched)
 
 
 def quiet_recbole_warnings():
@@ -276,36 +310,36 @@ def quiet_recbole_warnings():
         warnings.filterwarnings("ignore", re.escape(message), category, rf"recbole\.{module}\.")
 
 
-class _MendedImports(importlib.abc.MetaPathFinder):
-    """Wraps the execution of some modules in their mendings: context managers that are given the module."""
+class _PatchedImports(importlib.abc.MetaPathFinder):
+    """Wraps the execution of some modules in their patches: context managers that are given the module."""
 
     def __init__(self):
-        self.mendings = {}
+        self.patches = {}
 
     def find_spec(self, name, path=None, target=None):
-        if name not in self.mendings:
+        if name not in self.patches:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
         spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
         if spec is not None:
             execute = spec.loader.exec_module
 
-            def execute_mended(module):
+            def execute_patched(module):
                 with contextlib.ExitStack() as stack:
-                    for mended in self.mendings[name]:
-                        stack.enter_context(mended(module))
+                    for patched in self.patches[name]:
+                        stack.enter_context(patched(module))
                     execute(module)
 
-            spec.loader.exec_module = execute_mended
+            spec.loader.exec_module = execute_patched
         return spec
 
 
-_MENDED_IMPORTS = _MendedImports()
+_PATCHED_IMPORTS = _PatchedImports()
 
 
-def _mend_on_import(name, mended):
-    """Mend a module when it is imported, or now if it already was."""
-    _MENDED_IMPORTS.mendings.setdefault(name, []).append(mended)
+def patch_on_import(name, patched):
+    """Patch a module when it is imported, or now if it already was."""
+    _PATCHED_IMPORTS.patches.setdefault(name, []).append(patched)
     if name in sys.modules:
-        with mended(sys.modules[name]):
+        with patched(sys.modules[name]):
             pass

@@ -1,176 +1,223 @@
 """Everything RecBole must be told about us.
 
-RecBole finds models, trainers and datasets by name; :func:`register` adds ours at those places. What has no such place
-is wrapped, each wrap as small as it can be with its reason beside it. Nothing of RecBole is copied.
+RecBole finds models, trainers and datasets by name; the places where it looks ask our registry first. What has no such place
+is wrapped, each wrap as small as it can be with its reason beside it. Nothing of RecBole is copied, and nothing is imported
+before RecBole imports it (:func:`recbole_gr.integration.compat.patch_on_import`).
 """
 
+from __future__ import annotations
+
+import contextlib
 import functools
-import os
-import re
 import sys
-from importlib.resources import files
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
 
-import recbole.data.dataset
-import recbole.data.utils
-import recbole.quick_start.quick_start
-import recbole.trainer
-import torch
-import yaml
-from recbole.config import Config
-from recbole.data.dataloader import FullSortEvalDataLoader
-from recbole.data.dataset import Dataset
-from recbole.utils import ModelType
-from recbole.utils.argument_list import dataset_arguments
-
-from recbole_gr.data.dataloader import LengthGroupedTrainDataLoader
-from recbole_gr.data.dataset import LLMasRSDataset, TIGERDataset
-from recbole_gr.data.order import settle_order
-from recbole_gr.data.seen import add_seen_items
+from recbole_gr.integration.compat import patch_on_import
+from recbole_gr.models.registry import check_model_name, find_spec, load, suggestions
 from recbole_gr.utils.errors import SettingError
-from recbole_gr.models.llmasrs import model as llmasrs
-from recbole_gr.models.sasrec_bce import model as sasrec_bce
-from recbole_gr.models.tiger import model as tiger
-from recbole_gr.models.base import BeamSearchRecommender
-from recbole_gr.tokenizers import all_settings
-from recbole_gr.integration.trainer import BeamSearchTrainer, LLMasRSTrainer
 
-PROPERTIES = files("recbole_gr") / "properties"
-if not PROPERTIES.is_dir():  # a plain checkout or an editable install keeps it beside the package
-    PROPERTIES = files("recbole_gr") / ".." / "properties"
-
-#: Models that rank the catalogue; the protocol of ``properties/overall.yaml`` is theirs. The others estimate clicks.
-RANKING_TYPES = (ModelType.GENERAL, ModelType.SEQUENTIAL, ModelType.KNOWLEDGE, ModelType.TRADITIONAL)
-
-#: Our settings that shape a dataset, its semantic IDs and its titles.
-SHAPING_SETTINGS = (
-    *("timestamp_order", "tie_order", "tie_interval", "tie_seed", "mask_seen"),
-    *("text_encoder", "text_template", "text_max_tokens", "item_vector_file", "item_vectors"),
-    *("cf_checkpoint", "cf_parameter", "text_weight", "cf_weight", "pca_dimension", "whiten"),
-    *("tokenizer", "codebook_num", "codebook_size", "collision", "category_column", "sid_file", "sid_codebook_sizes"),
-    *("llm", "scratch_vocabulary", "item_as", "title_template", "title_max_tokens", "duplicate_titles"),
-    *("prompt_template", "history_separator", "cf_injection"),
-)
+_applied = False
 
 
-def register():
+def apply() -> None:
     """Make RecBole find our models. Safe to call more than once."""
-    if hasattr(recbole.trainer, "TIGERTrainer"):
+    global _applied
+    if _applied:
         return
-    add_model(tiger, "TIGER", TIGERDataset, BeamSearchTrainer)
-    add_model(llmasrs, "LLMasRS", LLMasRSDataset, LLMasRSTrainer)
-    add_model(sasrec_bce, "SASRecBCE")
-    _wrap(Config, "_load_internal_config_dict", _with_our_properties)
-    _wrap(Dataset, "_change_feat_format", _with_exact_order)
-    _wrap(recbole.data.utils, "get_dataloader", _with_length_grouping)
-    _wrap(recbole.data.utils, "create_samplers", _with_seen_items)
-    _wrap(FullSortEvalDataLoader, "collate_fn", _with_equal_masking)
-    _wrap(recbole.quick_start.quick_start, "get_flops", _without_a_copy)
-    _spawn_workers_that_know_us()
-    # what a dataset or loader kept by save_dataset or save_dataloaders must agree in to be used again
-    dataset_arguments.extend(SHAPING_SETTINGS)
+    _applied = True
+    _after("recbole.utils.utils", _find_models)
+    _after("recbole.config.configurator", _know_our_settings)
+    _after("recbole.data.dataset", functools.partial(_find_parts, part="dataset"))
+    _after("recbole.trainer", functools.partial(_find_parts, part="trainer"))
+    _after("recbole.data.dataset.dataset", lambda module: _wrap(module.Dataset, "_change_feat_format", _with_exact_order))
+    _after("recbole.data.utils", _load_as_we_do)
+    _after(
+        "recbole.data.dataloader.general_dataloader",
+        lambda module: _wrap(module.FullSortEvalDataLoader, "collate_fn", _with_equal_exclusion),
+    )
+    _after("recbole.quick_start.quick_start", _start_as_we_do)
 
 
-def add_model(module, name, dataset_class=None, trainer_class=None):
-    """Enter a model where ``recbole.utils.get_model``, ``create_dataset`` and ``get_trainer`` look.
+def is_generative(model_class: type) -> bool:
+    """Whether a model of ours generates what it recommends, by semantic ID or title."""
+    from recbole_gr.models.base import BeamSearchRecommender
 
-    Args:
-        module: the module that defines the class ``name``.
-        name (str): the model's name, as in ``--model``.
-        dataset_class, trainer_class (type): what RecBole shall use with it; None: what it uses for its own models.
-    """
-    sys.modules[f"recbole.model.sequential_recommender.{name.lower()}"] = module
-    if dataset_class is not None:
-        setattr(recbole.data.dataset, f"{name}Dataset", dataset_class)
-        setattr(recbole.trainer, f"{name}Trainer", trainer_class)
-
-
-def is_generative(model_class):
-    """Whether a model of ours writes what it recommends, by semantic ID or title."""
     return issubclass(model_class, BeamSearchRecommender)
 
 
-def properties_file(kind, name):
-    """Path of ``properties/<kind>/<name>.yaml``, whether it exists or not."""
-    return PROPERTIES / kind / f"{name}.yaml"
+def _after(name: str, change: Callable[[ModuleType], Any]) -> None:
+    """Change a module of RecBole once it has been imported, or now if it already was."""
+
+    @contextlib.contextmanager
+    def patched(module: ModuleType) -> Iterator[None]:
+        yield
+        change(module)
+
+    patch_on_import(name, patched)
 
 
-def _wrap(owner, name, make_wrapper):
+def _wrap(owner: Any, name: str, make_wrapper: Callable) -> None:
     original = getattr(owner, name)
     setattr(owner, name, functools.wraps(original)(make_wrapper(original)))
 
 
-def _with_our_properties(original):
-    """Config reads the property files beside its own source only; ours are read after them."""
+def _find_models(utils: ModuleType) -> None:
+    """RecBole looks for a model in its own folders, and says of an unknown name only that lightgbm is missing."""
+    original = utils.get_model
 
-    def load(self, model, model_class, dataset):
-        original(self, model, model_class, dataset)
-        ours, outside = self.internal_config_dict, self.external_config_dict
-        if is_generative(model_class):
-            for name in ("overall", "semantic_ids"):
-                ours.update(read_properties(properties_file("", name)))
-            for key, default in all_settings().items():
-                ours.setdefault(key, default)  # those of tokenizers from outside
-                if key not in dataset_arguments:
-                    dataset_arguments.append(key)
-        ours.update(read_properties(properties_file("model", model)))
-        ours.update(read_properties(properties_file("dataset", dataset)))
-        if not _has_properties(dataset):
-            # RecBole's fallback (sample.yaml) leaves out the time column that a split by time needs
-            fields = [{**ours, **outside}[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
-            ours["load_col"] = {"inter": fields}
-        if model_class.type == ModelType.SEQUENTIAL and {**ours, **outside}.get("loss_type") == "CE":
-            # RecBole's default of one negative per positive makes its own Config refuse its own default loss
-            ours["train_neg_sample_args"] = None
+    @functools.wraps(original)
+    def get_model(model_name: str) -> type:
+        spec = find_spec(model_name)
+        if spec is not None:
+            return load(spec.model)
+        check_model_name(model_name)
+        try:
+            return original(model_name)
+        except ModuleNotFoundError as error:
+            needs = f"needs the package {error.name}, which is not installed"
+            raise SettingError("model", model_name, f"{needs}{suggestions(model_name)}") from error
 
-    return load
+    for module in list(sys.modules.values()):  # those that took it by "from ... import" before we came
+        if getattr(module, "__name__", "").startswith("recbole.") and vars(module).get("get_model") is original:
+            module.get_model = get_model
+    utils.get_model = get_model
 
 
-def read_properties(path):
-    """The settings of a yaml file as a dict; empty if there is no such file."""
-    if not path.is_file():
-        return {}
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=SettingsLoader) or {}
+def _find_parts(package: ModuleType, part: str) -> None:
+    """RecBole asks these packages for ``<model>Dataset`` and ``<model>Trainer``; what they lack, the registry may have."""
+    ending = part.capitalize()
+    before = vars(package).get("__getattr__")
+
+    def __getattr__(name: str) -> Any:
+        spec = find_spec(name.removesuffix(ending)) if name.endswith(ending) and name != ending else None
+        if spec is not None and getattr(spec, part) is not None:
+            return load(getattr(spec, part))
+        if before is not None:
+            return before(name)
+        raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")
+
+    package.__getattr__ = __getattr__
 
 
-class SettingsLoader(yaml.SafeLoader):
-    """Safe yaml that reads 1e-3 as a number, as RecBole's loader does."""
+def _know_our_settings(configurator: ModuleType) -> None:
+    """Config reads the property files beside its own source only; our defaults come after them."""
+    from recbole.utils.argument_list import dataset_arguments
+
+    from recbole_gr.models.registry import model_names, model_settings
+    from recbole_gr.settings.field import keys_of
+    from recbole_gr.settings.protocol import ProtocolSettings
+
+    def with_our_defaults(original: Callable) -> Callable:
+        def load_internal(self: Any, model: str, model_class: type, dataset: str) -> None:
+            from recbole_gr.integration.config import add_defaults
+
+            original(self, model, model_class, dataset)
+            add_defaults(self, model, model_class, dataset)
+
+        return load_internal
+
+    def with_merged_parts(original: Callable) -> Callable:
+        def get_final(self: Any) -> dict[str, Any]:
+            from recbole_gr.integration.config import holds_protocol, merge_with_defaults
+
+            final = original(self)
+            ours = holds_protocol(self.model_class, find_spec(self.model_class.__name__))
+            return merge_with_defaults(self, final) if ours else final
+
+        return get_final
+
+    def with_checks(original: Callable) -> Callable:
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            from recbole_gr.integration.config import check_plain_config
+
+            original(self, *args, **kwargs)
+            if is_generative(self.model_class):
+                check_plain_config(self)
+
+        return __init__
+
+    def read_already(places: Callable[[str], bool]) -> Callable:
+        """What our commands have read and checked is not read again by RecBole, which would evaluate it."""
+
+        def wrapper(original: Callable) -> Callable:
+            def read(self: Any, *args: Any) -> dict[str, Any]:
+                from recbole_gr.integration.config import given_in
+
+                ours = given_in(places)
+                return original(self, *args) if ours is None else ours
+
+            return read
+
+        return wrapper
+
+    in_files = read_already(lambda place: place not in ("in config_dict", "on the command line"))
+    _wrap(configurator.Config, "_load_config_files", in_files)
+    _wrap(configurator.Config, "_load_variable_config_dict", read_already(lambda place: place == "in config_dict"))
+    _wrap(configurator.Config, "_load_cmd_line", read_already(lambda place: place == "on the command line"))
+    _wrap(configurator.Config, "_load_internal_config_dict", with_our_defaults)
+    _wrap(configurator.Config, "_get_final_config_dict", with_merged_parts)
+    _wrap(configurator.Config, "__init__", with_checks)
+    _wrap(configurator.Config, "_init_device", _with_use_gpu)
+    # what a dataset or loader kept by save_dataset or save_dataloaders must agree in to be used again
+    shaping = keys_of(ProtocolSettings, scope="protocol")
+    for name in model_names():
+        settings = model_settings(name)
+        if settings is not None:
+            shaping |= keys_of(settings, scope="dataset")
+            shaping |= settings.defaults().keys() - settings.model_fields.keys()  # those of the tokenizers
+    dataset_arguments.extend(sorted(shaping - {*dataset_arguments} - {"eval_args", "metrics", "topk", "valid_metric"}))
 
 
-SettingsLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+def _with_use_gpu(original: Callable) -> Callable:
+    """RecBole documents ``use_gpu`` and takes a GPU all the same; only an empty ``gpu_id`` keeps it on the CPU."""
+
+    def init_device(self: Any) -> None:
+        if self.final_config_dict["use_gpu"] is False and "local_rank" not in self.final_config_dict:
+            self.final_config_dict["gpu_id"] = ""
+        original(self)
+
+    return init_device
 
 
-def _has_properties(dataset):
-    recboles = os.path.join(os.path.dirname(recbole.__file__), "properties", "dataset", f"{dataset}.yaml")
-    return os.path.isfile(recboles) or properties_file("dataset", dataset).is_file()
-
-
-def _with_exact_order(original):
+def _with_exact_order(original: Callable) -> Callable:
     """RecBole sorts by time after rounding it to float32; a stable sort before the rounding settles the order."""
 
-    def change_feat_format(self):
+    def change_feat_format(self: Any) -> Any:
+        from recbole_gr.data.order import settle_order
+
         settle_order(self)
         return original(self)
 
     return change_feat_format
 
 
-def _with_length_grouping(original):
+def _load_as_we_do(utils: ModuleType) -> None:
+    _wrap(utils, "get_dataloader", _with_length_grouping)
+    _wrap(utils, "create_samplers", _with_seen_items)
+
+
+def _with_length_grouping(original: Callable) -> Callable:
     """RecBole chooses the training loader from a table inside the function."""
 
-    def get_dataloader(config, phase):
+    def get_dataloader(config: Any, phase: str) -> Any:
         if phase == "train" and is_generative(config.model_class):
+            from recbole_gr.data.dataloader import LengthGroupedTrainDataLoader
+
             return LengthGroupedTrainDataLoader
         return original(config, phase)
 
     return get_dataloader
 
 
-def _with_seen_items(original):
+def _with_seen_items(original: Callable) -> Callable:
     """Here all parts of a split are at hand; a loader knows its own only."""
 
-    def create_samplers(config, dataset, built_datasets):
+    def create_samplers(config: Any, dataset: Any, built_datasets: Any) -> Any:
+        from recbole_gr.data.seen import add_seen_items
+        from recbole_gr.integration.config import RANKING_TYPES
+
         if config["mask_seen"] is True and config["MODEL_TYPE"] in RANKING_TYPES:
             if config["benchmark_filename"] is not None:
                 raise SettingError(
@@ -182,10 +229,10 @@ def _with_seen_items(original):
     return create_samplers
 
 
-def _with_equal_masking(original):
-    """RecBole masks what a user had before for general models, targets spared, and not for sequential ones."""
+def _with_equal_exclusion(original: Callable) -> Callable:
+    """RecBole excludes what a user had before for general models, targets spared, and not for sequential ones."""
 
-    def collate_fn(self, index):
+    def collate_fn(self: Any, index: Any) -> Any:
         interaction, history, positive_u, positive_i = original(self, index)
         if self.config["mask_seen"] is False:
             history = None
@@ -196,19 +243,23 @@ def _with_equal_masking(original):
     return collate_fn
 
 
-def _without_a_copy(original):
+def _start_as_we_do(quick_start: ModuleType) -> None:
+    from recbole_gr.integration import workers
+
+    _wrap(quick_start, "get_flops", _without_a_copy)
+    # a spawned process imports what it is told to run; RecBole's own function would not import us
+    quick_start.recboles_run_recboles = quick_start.run_recboles
+    quick_start.run_recboles = workers.run_recboles
+
+
+def _without_a_copy(original: Callable) -> Callable:
     """RecBole counts operations on a deep copy of the model, for which a large language model leaves no room."""
 
-    def get_flops(model, dataset, device, logger, transform, verbose=False):
+    def get_flops(model: Any, dataset: Any, device: Any, logger: Any, transform: Any, verbose: bool = False) -> Any:
+        import torch
+
         if hasattr(model, "flops_per_user"):
             return model.flops_per_user(transform(dataset, dataset[torch.tensor([1])].to(device)))
         return original(model, dataset, device, logger, transform, verbose)
 
     return get_flops
-
-
-def _spawn_workers_that_know_us():
-    """A spawned process imports what it is told to run; RecBole's own function would not import us."""
-    from recbole_gr.integration import workers
-
-    recbole.quick_start.quick_start.run_recboles = workers.run_recboles

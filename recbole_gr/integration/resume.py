@@ -7,22 +7,20 @@ so it is read with ``weights_only=True``.
 
 import os
 import random
+from logging import getLogger
 
 import numpy as np
 import torch
 
-from recbole_gr.utils.errors import SettingError
+from recbole_gr.models.registry import model_settings
+from recbole_gr.settings.field import keys_of
+from recbole_gr.settings.protocol import ProtocolSettings
+from recbole_gr.settings.recbole_keys import RecBoleSettings
 from recbole_gr.utils.atomic_files import atomic_write
-from recbole_gr.experiment.record import plain
+from recbole_gr.utils.errors import SettingError
+from recbole_gr.utils.plain import plain
 
 SUFFIX = ".last.pth"
-FREE_TO_CHANGE = (
-    *("epochs", "stopping_step", "resume", "record_dir", "cache_dir", "checkpoint_dir", "data_path", "config_files"),
-    *("device", "gpu_id", "use_gpu", "worker", "show_progress", "state", "log_wandb", "wandb_project", "dataset_save_path"),
-    *("local_rank", "nproc", "world_size", "ip", "port", "offset", "single_spec", "save_dataset", "save_dataloaders"),
-    *("dataset", "model", "seed"),  # compared with the data's own numbers, before
-)
-
 
 def state_file(checkpoint):
     """The training state beside a checkpoint ``X.pth`` is ``X.last.pth``; its own name is taken as it is."""
@@ -97,6 +95,8 @@ def restore_training_state(state, trainer, train_data):
     if state["schedule"] is not None:
         trainer.start_schedule(train_data)  # sets the learning rate of step 0; the optimizer's own comes after it
         trainer.schedule.load_state_dict(state["schedule"])
+    for saved, here in zip(state["optimizer"]["param_groups"], trainer.optimizer.param_groups):
+        saved["fused"] = here.get("fused")  # how a step is computed is this device's affair, not the other one's
     trainer.optimizer.load_state_dict(state["optimizer"])
     _set_chance(state["chance"], train_data)
     return trainer.start_epoch < trainer.epochs and trainer.cur_step <= trainer.stopping_step
@@ -104,7 +104,9 @@ def restore_training_state(state, trainer, train_data):
 
 def _settings(config):
     """Settings that a resumed run must share with the interrupted one: all but those that say where, or how far."""
-    return {key: plain(value) for key, value in config.final_config_dict.items() if key not in FREE_TO_CHANGE}
+    own = model_settings(config["model"])
+    free = set().union(*(keys_of(one, resumable=True) for one in (RecBoleSettings, ProtocolSettings, own) if one is not None))
+    return {key: plain(value) for key, value in config.final_config_dict.items() if key not in free}
 
 
 def _identity(trainer, train_data):
@@ -133,12 +135,23 @@ def _chance(train_data):
     }
 
 
+def _set_chance_of_gpus(states):
+    """Of as many GPUs as both machines have; the others go on with what they were seeded with."""
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for number, random_state in enumerate(states[:here]):
+        torch.cuda.set_rng_state(random_state, number)
+    if len(states) != here:
+        getLogger().warning(
+            f"The training state holds the random states of {len(states)} GPUs and here are {here}: "
+            "from here on other random numbers are drawn than where it was saved."
+        )
+
+
 def _set_chance(chance, train_data):
     version, internal, gauss = chance["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, position, has_gauss, gauss = chance["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     torch.set_rng_state(chance["torch"])
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(chance["cuda"])
+    _set_chance_of_gpus(chance["cuda"])
     train_data.generator.set_state(chance["loader"])

@@ -42,10 +42,15 @@ class CFInjection(nn.Module):
 
         Args:
             embedded: ``[b, t, d_model]``.
-            items: int64 ``[b, t]``, the item of the history that a token belongs to, or 0.
-            vector_places: bool ``[b, t]``, where an embedding stands alone.
+            items: int64 ``[b, t]``, the item of the history that a token belongs to, or 0; on the CPU, where to look for
+                places makes no GPU wait, or where ``embedded`` is.
+            vector_places: bool ``[b, t]``, where an embedding stands alone; on the device of ``items``.
         """
         where = vector_places if self.kind == "concat" else items > 0
-        adapted = self.adapter(self.vectors[items[where]]).to(embedded.dtype)
+        row, column = where.nonzero(as_tuple=True)
+        chosen, row, column, where = (
+            index.to(embedded.device, non_blocking=True) for index in (items[row, column], row, column, where)
+        )
+        adapted = self.adapter(self.vectors[chosen]).to(embedded.dtype)
         beneath = embedded if self.kind == "add" else embedded.masked_fill(where.unsqueeze(-1), 0)
-        return beneath.index_put(where.nonzero(as_tuple=True), adapted, accumulate=True)
+        return beneath.index_put((row, column), adapted, accumulate=True)

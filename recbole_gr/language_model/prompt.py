@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from recbole_gr.language_model.item_tokens import ItemTokens
 from recbole_gr.utils.arrays import nth_of, ragged
@@ -63,8 +62,10 @@ def template_tokens(llm_tokenizer: Any, template: str, separator: str) -> tuple[
 NOTHING, BEFORE, SEPARATOR, AFTER, VECTOR, FIRST_ITEM = range(6)
 
 
-class PromptLayout(nn.Module):
+class PromptLayout:
     """Lays out prompts from the tokens of their pieces, for all rows of a batch at once.
+
+    On the CPU: how large what is laid out gets, the tokens decide, and a GPU would have to be waited for.
 
     A prompt is ``before``, the items' tokens with ``separator`` between them, and ``after``. Where that is more than
     ``max_tokens``, the oldest items are left out, each with all its tokens, so that the newest fit.
@@ -91,7 +92,6 @@ class PromptLayout(nn.Module):
         ending: int,
         vector_places: bool = False,
     ) -> None:
-        super().__init__()
         self.max_tokens, self.ending = max_tokens, ending
         self.n_items = len(item_tokens.lengths)
         self.first_target = FIRST_ITEM + self.n_items
@@ -106,7 +106,7 @@ class PromptLayout(nn.Module):
             "piece_length": np.concatenate([[0], [len(piece) for piece in template], in_history, item_tokens.lengths]),
         }
         for name, table in tables.items():
-            self.register_buffer(name, torch.from_numpy(table), persistent=False)
+            setattr(self, name, torch.from_numpy(table))
 
     @property
     def longest_newest(self) -> int:
@@ -116,7 +116,7 @@ class PromptLayout(nn.Module):
     def _in_history(self) -> torch.Tensor:
         return self.piece_length[FIRST_ITEM : self.first_target]
 
-    def forward(self, history: torch.Tensor, lengths: torch.Tensor, target: torch.Tensor | None = None) -> LaidOut:
+    def __call__(self, history: torch.Tensor, lengths: torch.Tensor, target: torch.Tensor | None = None) -> LaidOut:
         """Lay out a batch.
 
         Args:

@@ -9,12 +9,13 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from recbole_gr.language_model.branch_attention import Group
+from recbole_gr.utils.devices import PerDevice
 
 #: Keys and values of one layer.
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 #: Prompt tokens of one pass: what more of them need leaves the processor's cache, and memory is fetched anew for it.
-PROMPT_TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 65536}
+PROMPT_TOKENS_AT_ONCE = PerDevice(cpu=1024, cuda=65536)
 
 
 class _PromptIsRead(Exception):

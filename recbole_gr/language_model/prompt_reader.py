@@ -18,6 +18,7 @@ from recbole_gr.language_model.branch_attention import Group, attention_over_bra
 from recbole_gr.language_model.prompt import TokenCounter
 from recbole_gr.language_model.prompt_cache import Branches, Known, Prompts, cache_of, keys_and_values_of
 from recbole_gr.utils.arrays import nth_of
+from recbole_gr.utils.devices import PerDevice
 
 #: What one pass costs besides its tokens, in tokens: less padding than that is not worth another pass.
 PASS_COST = 64
@@ -26,7 +27,7 @@ COPY_COST = 1024
 #: So many columns behind the prompt are kept whether a beam sees them or not.
 FEW_COLUMNS = 128
 #: Rows of logits that are worked on at a time: few enough to stay in the processor's cache, many enough for a GPU.
-ROWS_AT_ONCE = {"cpu": 32, "cuda": 256}
+ROWS_AT_ONCE = PerDevice(cpu=32, cuda=256)
 
 
 class Following:

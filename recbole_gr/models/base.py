@@ -10,6 +10,7 @@ from recbole_gr.data.seen import interactions_of
 from recbole_gr.decoding.beam_search import ROUNDING, SearchLimits, certified_beam_search
 from recbole_gr.decoding.tie_breaking import leaf_ranks
 from recbole_gr.utils.arrays import nth_of
+from recbole_gr.utils.devices import PerDevice
 
 
 class BeamSearchRecommender(SequentialRecommender, ABC):
@@ -22,8 +23,8 @@ class BeamSearchRecommender(SequentialRecommender, ABC):
     input_type = InputType.POINTWISE
 
     #: Beams alive at a time, and the limit for users that need many.
-    beams_at_once = {"cpu": 4096, "cuda": 262144}
-    widest_search = {"cpu": 65536, "cuda": 524288}
+    beams_at_once = PerDevice(cpu=4096, cuda=262144)
+    widest_search = PerDevice(cpu=65536, cuda=524288)
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

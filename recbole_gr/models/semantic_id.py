@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from recbole_gr.data.dataloader import TrainingBatch
 from recbole_gr.decoding.beam_search import beam_search
 from recbole_gr.decoding.trie import Trie
 from recbole_gr.models.base import BeamSearchRecommender
@@ -70,4 +71,6 @@ class SemanticIDRecommender(BeamSearchRecommender):
             tuple: item ids int64 ``[rows, t]``, oldest first; their lengths int64 ``[rows]``.
         """
         lengths = interaction[self.ITEM_SEQ_LEN][rows]
+        if isinstance(interaction, TrainingBatch):  # whose histories are; to look how long they are a GPU would wait
+            return interaction[self.ITEM_SEQ][rows], lengths
         return interaction[self.ITEM_SEQ][rows, : int(lengths.max())], lengths

@@ -6,8 +6,9 @@ the k-core, writing, downloads) is common to all.
 
 from recbole_gr.prepare.amazon import AMAZON_SOURCES
 from recbole_gr.prepare.movielens import MOVIELENS_SOURCES
+from recbole_gr.prepare.source import Source
 from recbole_gr.prepare.steam import STEAM
 from recbole_gr.prepare.yelp import YELP
 
 #: Sources by the name that ``recbole-gr prepare`` knows them by.
-SOURCES = {source.name: source for source in (*AMAZON_SOURCES, *MOVIELENS_SOURCES, YELP, STEAM)}
+SOURCES: dict[str, Source] = {source.name: source for source in (*AMAZON_SOURCES, *MOVIELENS_SOURCES, YELP, STEAM)}

@@ -6,14 +6,18 @@
   only, in csv, k-core filtered or not, whole or split by leave-one-out.
 """
 
+from __future__ import annotations
+
 import ast
 import html
 import json
 import re
+from collections.abc import Collection
+from typing import Any
 
 from recbole_gr.prepare.cells import milliseconds, number, price, seconds, text, token
-from recbole_gr.prepare.source import RawFile, Source
-from recbole_gr.prepare.table import columns_of
+from recbole_gr.prepare.lines import columns_of
+from recbole_gr.prepare.source import Begun, RawFile, Source
 
 _COLUMNS = {
     "title": "token_seq",
@@ -26,25 +30,25 @@ _TEMPLATE = "{title}, {brand}, {categories}"
 _ASIN_FIRST = re.compile(r"\{u?'asin': u?'(\w+)'")
 
 
-def _begin_reviews(first_line):
+def _begin_reviews(first_line: str) -> Begun:
     return _review, False
 
 
-def _begin_reviews_2023(first_line):
+def _begin_reviews_2023(first_line: str) -> Begun:
     return _review_2023, False
 
 
-def _begin_ratings_2023(first_line):
+def _begin_ratings_2023(first_line: str) -> Begun:
     cells = columns_of(first_line, ("user_id", "parent_asin", "rating", "timestamp"))
 
-    def parse(line):
+    def parse(line: str) -> Any:
         user, item, rating, time = cells(line)
         return token(user), token(item), number(rating), milliseconds(time)
 
     return parse, True
 
 
-def _review(line):
+def _review(line: str) -> tuple[str, ...]:
     record = json.loads(line)
     return (
         token(record["reviewerID"]),
@@ -54,7 +58,7 @@ def _review(line):
     )
 
 
-def _review_2023(line):
+def _review_2023(line: str) -> tuple[str, ...]:
     record = json.loads(line)
     return (
         token(record["user_id"]),
@@ -64,25 +68,27 @@ def _review_2023(line):
     )
 
 
-def _begin_metadata_2014(first_line, wanted):
-    def parse(line):
+def _begin_metadata_2014(first_line: str, wanted: Collection[str]) -> Begun:
+    def parse(line: str) -> Any:
         begin = _ASIN_FIRST.match(line)
         if begin and begin[1] not in wanted:
             return None  # what costs is to parse
-        return _item(ast.literal_eval(line), wanted, "asin", "brand", "categories")
+        return _item(ast.literal_eval(line), wanted, id_key="asin", brand_key="brand", categories_key="categories")
 
     return parse, False
 
 
-def _begin_metadata_2018(first_line, wanted):
-    return lambda line: _item(json.loads(line), wanted, "asin", "brand", "category"), False
+def _begin_metadata_2018(first_line: str, wanted: Collection[str]) -> Begun:
+    return lambda line: _item(json.loads(line), wanted, id_key="asin", brand_key="brand", categories_key="category"), False
 
 
-def _begin_metadata_2023(first_line, wanted):
-    return lambda line: _item(json.loads(line), wanted, "parent_asin", "store", "categories"), False
+def _begin_metadata_2023(first_line: str, wanted: Collection[str]) -> Begun:
+    return lambda line: _item(
+        json.loads(line), wanted, id_key="parent_asin", brand_key="store", categories_key="categories"
+    ), False
 
 
-def _item(record, wanted, id_key, brand_key, categories_key):
+def _item(record: dict[str, Any], wanted: Collection[str], *, id_key: str, brand_key: str, categories_key: str) -> Any:
     item = token(record[id_key])
     if record.keys() & {"reviewerID", "user_id", "category", "categories"} - {categories_key}:
         raise ValueError("a review, or an item of another release, whose files have the same names")
@@ -95,13 +101,13 @@ def _item(record, wanted, id_key, brand_key, categories_key):
     return item, {**cells, "price": price(record.get("price"))}
 
 
-def _unescaped(value):
+def _unescaped(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_unescaped(part) for part in value]
     return html.unescape(value) if isinstance(value, str) else value
 
 
-_ABOUT = {"columns": _COLUMNS, "template": _TEMPLATE, "core": 5, "categories": True}
+_ABOUT: dict[str, Any] = {"columns": _COLUMNS, "template": _TEMPLATE, "core": 5, "categories": True}
 
 AMAZON_SOURCES = (
     Source(

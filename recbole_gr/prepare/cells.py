@@ -1,8 +1,12 @@
 """What stands in a cell of an atomic file."""
 
+from __future__ import annotations
+
 import math
 import re
+from collections.abc import Iterator
 from datetime import datetime, timezone
+from typing import Any
 
 #: The longest cell that RecBole's reader takes: Python's csv module, which pandas reads with there, has this limit.
 CELL_CHARACTERS = 131_072
@@ -17,7 +21,7 @@ _MISSING = frozenset(
 )
 
 
-def token(value):
+def token(value: Any) -> str:
     """A user or item as it stands in the file.
 
     Tabs and line breaks become blanks. RecBole's reader would take a token such as ``null`` for a missing value, and a
@@ -41,7 +45,7 @@ def token(value):
     return f"{value}_" if value in _MISSING else value
 
 
-def text(value, separator=", "):
+def text(value: Any, separator: str = ", ") -> str:
     """Text of one line: line breaks, tabs and runs of blanks become one blank, the parts of lists are joined.
 
     What stands twice in a list (categories in lists of lists) is kept once; None is ``""``.
@@ -49,7 +53,7 @@ def text(value, separator=", "):
     return _unquoted(separator.join(dict.fromkeys(filter(None, _parts(value)))))
 
 
-def _parts(value):
+def _parts(value: Any) -> Iterator[str]:
     if isinstance(value, (list, tuple)):
         for part in value:
             yield from _parts(part)
@@ -57,7 +61,7 @@ def _parts(value):
         yield " ".join(_writable(str(value)).replace("\0", " ").split())
 
 
-def cut(cell):
+def cut(cell: str) -> str:
     """As much of a text as a cell holds, :data:`CELL_CHARACTERS`; it ends before a blank, unless the last word is long."""
     if len(cell) <= CELL_CHARACTERS:
         return cell
@@ -65,7 +69,7 @@ def cut(cell):
     return cell[: CELL_CHARACTERS if end < 0 else end]
 
 
-def price(value):
+def price(value: Any) -> str:
     """A price as a number; ``""`` where there is none, or a range, or words, or more digits than a cell holds."""
     if isinstance(value, str):
         found = _PRICE.match(value.strip()) if len(value) <= CELL_CHARACTERS else None
@@ -73,7 +77,7 @@ def price(value):
     return number(value) if type(value) in (int, float) and math.isfinite(value) else ""
 
 
-def number(value):
+def number(value: Any) -> str:
     """A number, written as short as its value allows.
 
     Raises:
@@ -84,7 +88,7 @@ def number(value):
     return str(value) if type(value) is int else repr(as_float)
 
 
-def seconds(value):
+def seconds(value: Any) -> str:
     """Whole seconds, as text.
 
     Raises:
@@ -95,22 +99,22 @@ def seconds(value):
     return str(int(value))
 
 
-def milliseconds(value):
+def milliseconds(value: Any) -> str:
     """Milliseconds as seconds in text, without loss: ``1588687728923`` is ``1588687728.923``."""
     whole, rest = divmod(abs(int(value)), 1000)
     sign = "-" if int(value) < 0 else ""
     return sign + (f"{whole}.{rest:03}".rstrip("0") if rest else str(whole))
 
 
-def date_as_seconds(value):
+def date_as_seconds(value: str) -> str:
     """Seconds from 1970, in text, of a date in ISO format with or without the time of the day, taken as UTC."""
     return str(int(datetime.fromisoformat(value).replace(tzinfo=timezone.utc).timestamp()))
 
 
-def _writable(value):
+def _writable(value: str) -> str:
     """Halves of a pair of surrogates, which json may hold and UTF-8 may not, become question marks."""
     return value if value.isascii() else value.encode("utf-8", errors="replace").decode("utf-8")
 
 
-def _unquoted(value):
+def _unquoted(value: str) -> str:
     return value.replace('"', "'") if value.startswith('"') else value

@@ -1,5 +1,7 @@
 """Downloads that go on where they were cut off, and are checked before they get their name."""
 
+from __future__ import annotations
+
 import hashlib
 import http
 import http.client
@@ -7,7 +9,9 @@ import os
 import re
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from tqdm import tqdm
 
@@ -24,13 +28,13 @@ class _BrokenOff(Exception):
     """The network failed; the message is the reason in a few words."""
 
 
-def download(url, path, md5=None):
-    """Fetch a file to ``path``; until it is whole it is ``path`` with ``.part`` at its end, and a later call goes on with it.
+def download(url: str, path: str, md5: str | None = None) -> None:
+    """Fetch a file to ``path``; until it is whole it is ``path`` with ``.part`` at its end, which a later call goes on with.
 
     Args:
-        url (str): http or https.
-        path (str): where to; its folder is there.
-        md5 (str): the sum that it must have; without one, its length must be the one that the server tells.
+        url: http or https.
+        path: where to; its folder is there.
+        md5: the sum that it must have; without one, its length must be the one that the server tells.
 
     Raises:
         DownloadFailed
@@ -57,7 +61,7 @@ def download(url, path, md5=None):
     os.replace(part, path)
 
 
-def _fetch_rest(url, part):
+def _fetch_rest(url: str, part: str) -> int | None:
     """Append to the part what it lacks; returns the length that the whole file should have, None if unknown."""
     have = os.path.getsize(part) if os.path.exists(part) else 0
     headers = {"User-Agent": "recbole-gr", **({"Range": f"bytes={have}-"} if have else {})}
@@ -88,13 +92,13 @@ def _fetch_rest(url, part):
     return total
 
 
-def _next_block(answer):
+def _next_block(answer: Any) -> bytes:
     with _network():
         return answer.read(_BLOCK)
 
 
 @contextmanager
-def _network():
+def _network() -> Iterator[None]:
     """What the network raises is an OSError too (of ssl, of an unreachable host); told apart here from the disk's."""
     try:
         yield
@@ -105,12 +109,12 @@ def _network():
         raise _BrokenOff(" ".join(str(reason).split()) or type(error).__name__) from error
 
 
-def _number_after(sign, header):
+def _number_after(sign: str, header: str | None) -> int | None:
     found = re.search(rf"{re.escape(sign)}(\d+)$", header or "")
     return int(found[1]) if found else None
 
 
-def _md5(path):
+def _md5(path: str) -> str:
     digest = hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):

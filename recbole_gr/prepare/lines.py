@@ -1,16 +1,22 @@
-"""Lines of a raw file that may be compressed, inside a zip, cut off or damaged."""
+"""Lines of a raw file that may be compressed, inside a zip, cut off or damaged; and the cells of lines of tables."""
 
+from __future__ import annotations
+
+import csv
 import gzip
 import os
 import warnings
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import getLogger
+from typing import Any
 
 from tqdm import tqdm
 
+from recbole_gr.prepare.source import Begun
 from recbole_gr.utils.errors import DataError
 
 _BLOCK = 1 << 18
@@ -24,11 +30,11 @@ class Tally:
     """What was met while reading a file.
 
     Args:
-        path (str): of the file.
-        lines (int): that were not empty.
-        broken (int): that could not be understood.
-        first_broken (int): the number of the first of them, counted from 1; None where there is none.
-        damage (str): why reading ended before the file did; None where it did not.
+        path: of the file.
+        lines: that were not empty.
+        broken: that could not be understood.
+        first_broken: the number of the first of them, counted from 1; None where there is none.
+        damage: why reading ended before the file did; None where it did not.
     """
 
     path: str
@@ -37,7 +43,7 @@ class Tally:
     first_broken: int | None = None
     damage: str | None = None
 
-    def warn(self):
+    def warn(self) -> None:
         """Log what was wrong with the file, if anything."""
         if self.damage:
             getLogger().warning(
@@ -50,19 +56,21 @@ class Tally:
             )
 
 
-def parsed_lines(path, begin, encoding="utf-8", member=None):
+def parsed_lines(
+    path: str, begin: Callable[[str], Begun], encoding: str = "utf-8", member: str | None = None
+) -> tuple[Tally, Iterator[Any]]:
     """Read a file line by line, with a progress bar over its bytes.
 
     A line that cannot be parsed is counted. Where compressed data is cut off or damaged, what came before is used.
 
     Args:
-        path (str): plain text, gzip (told by its content, not by its name) or zip.
-        begin (callable): as ``begin`` of :class:`~recbole_gr.prepare.source.RawFile`.
-        encoding (str): of the text.
-        member (str): the file inside the zip.
+        path: plain text, gzip (told by its content, not by its name) or zip.
+        begin: as ``begin`` of :class:`~recbole_gr.prepare.source.RawFile`.
+        encoding: of the text.
+        member: the file inside the zip.
 
     Returns:
-        tuple: the :class:`Tally`, complete when all is read; an iterator over what ``parse`` returned, None left out.
+        The :class:`Tally`, complete when all is read; an iterator over what ``parse`` returned, None left out.
 
     Raises:
         DataError: the file cannot be opened, or, from the iterator, it is the wrong one: none of the first 1,000 lines
@@ -72,7 +80,7 @@ def parsed_lines(path, begin, encoding="utf-8", member=None):
     return tally, _parsed(path, member, begin, encoding, tally)
 
 
-def _parsed(path, member, begin, encoding, tally):
+def _parsed(path: str, member: str | None, begin: Callable, encoding: str, tally: Tally) -> Iterator[Any]:
     parse, broken_line = None, b""
     with _opened(path, member) as (stream, size, position), warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # of backslashes in Python literals
@@ -102,14 +110,14 @@ def _parsed(path, member, begin, encoding, tally):
         raise _wrong_file(tally, broken_line)
 
 
-def _begin(begin, first_line, tally):
+def _begin(begin: Callable, first_line: str, tally: Tally) -> Begun:
     try:
         return begin(first_line)
     except DataError as error:
         raise DataError(f"[{tally.path}] is not the file that its name says: {error}") from None
 
 
-def _wrong_file(tally, line):
+def _wrong_file(tally: Tally, line: bytes) -> DataError:
     if not tally.lines:
         return DataError(f"[{tally.path}] holds no data" + (f" ({tally.damage})" if tally.damage else ""))
     shown = ascii(line[:60].decode("utf-8", errors="replace"))
@@ -120,7 +128,7 @@ def _wrong_file(tally, line):
 
 
 @contextmanager
-def _opened(path, member):
+def _opened(path: str, member: str | None) -> Iterator[tuple[Any, int, Callable[[], int]]]:
     """Yield a binary stream, its size in bytes, and a function for how many of them are read."""
     try:
         with open(path, "rb") as file:
@@ -139,7 +147,7 @@ def _opened(path, member):
         raise DataError(f"[{path}] cannot be read ({error.strerror or error})") from error
 
 
-def _lines(stream, position, bar, tally):
+def _lines(stream: Any, position: Callable[[], int], bar: tqdm, tally: Tally) -> Iterator[bytes]:
     """Lines as bytes without their ends; the rest of a line where the data is cut off is left out."""
     rest = b""
     while True:
@@ -154,3 +162,44 @@ def _lines(stream, position, bar, tally):
         *lines, rest = (rest + block).split(b"\n")
         yield from lines
     yield rest
+
+
+def columns_of(header: str, names: Sequence[str]) -> Callable[[str], list[str]]:
+    """How to take some columns from the lines of a csv file.
+
+    Args:
+        header: the first line.
+        names: the columns to take.
+
+    Returns:
+        A function that takes a line and returns the cells of those columns; it raises a ValueError where
+        the number of cells is not the header's.
+
+    Raises:
+        DataError: the header lacks a column.
+    """
+    found = next(csv.reader([header.strip()]), [])
+    for name in names:
+        if name not in found:
+            raise DataError(f"a csv file with the columns {','.join(names)} was expected, but one begins {header[:60]!r}")
+    places = [found.index(name) for name in names]
+
+    def cells(line: str) -> list[str]:
+        row = next(csv.reader([line.rstrip("\r")])) if '"' in line else line.rstrip("\r").split(",")
+        if len(row) != len(found):
+            raise ValueError("another number of cells")
+        return [row[place] for place in places]
+
+    return cells
+
+
+def split_line(line: str, separator: str, least: int) -> list[str]:
+    """The cells of a line without a header.
+
+    Raises:
+        ValueError: they are fewer than ``least``.
+    """
+    cells = line.rstrip("\r").split(separator)
+    if len(cells) < least:
+        raise ValueError("too few cells")
+    return cells

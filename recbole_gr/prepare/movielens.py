@@ -1,10 +1,14 @@
 """MovieLens 100K, 1M, 20M and 32M of GroupLens (Harper & Konstan, 2015), in the zip that is published or unpacked."""
 
+from __future__ import annotations
+
 import re
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from recbole_gr.prepare.cells import number, seconds, text, token
-from recbole_gr.prepare.source import RawFile, Source
-from recbole_gr.prepare.table import columns_of, split_line
+from recbole_gr.prepare.lines import columns_of, split_line
+from recbole_gr.prepare.source import Begun, RawFile, Source
 
 #: The genres of u.item, in the order of its last 19 columns (file u.genre).
 GENRES_100K = (
@@ -15,11 +19,11 @@ _COLUMNS = {"title": "token_seq", "release_year": "token", "genres": "token_seq"
 _TITLE_WITH_YEAR = re.compile(r"(.*\S)\s*\((\d{4})\)\s*$", re.DOTALL)
 
 
-def _rating(user, item, rating, time):
+def _rating(user: str, item: str, rating: str, time: str) -> tuple[str, ...]:
     return token(user), token(item), number(rating), seconds(time)
 
 
-def _movie(item, title, genres, wanted):
+def _movie(item: str, title: str, genres: Sequence[str], wanted: Collection[str]) -> Any:
     item = token(item)
     if not item.isdigit():
         raise ValueError("not the number of a movie")
@@ -28,12 +32,12 @@ def _movie(item, title, genres, wanted):
     return (item, {"title": text(title), "release_year": year, "genres": text(genres)}) if item in wanted else None
 
 
-def _begin_ratings_100k(first_line):
+def _begin_ratings_100k(first_line: str) -> Begun:
     return lambda line: _rating(*_exactly(split_line(line, "\t", 4), 4)), False
 
 
-def _begin_movies_100k(first_line, wanted):
-    def parse(line):
+def _begin_movies_100k(first_line: str, wanted: Collection[str]) -> Begun:
+    def parse(line: str) -> Any:
         cells = split_line(line, "|", 24)
         flags = _exactly(cells[5:], len(GENRES_100K))
         return _movie(cells[0], cells[1], [genre for genre, flag in zip(GENRES_100K, flags) if flag == "1"], wanted)
@@ -41,40 +45,40 @@ def _begin_movies_100k(first_line, wanted):
     return parse, False
 
 
-def _begin_ratings_1m(first_line):
+def _begin_ratings_1m(first_line: str) -> Begun:
     return lambda line: _rating(*_exactly(split_line(line, "::", 4), 4)), False
 
 
-def _begin_movies_1m(first_line, wanted):
-    def parse(line):
+def _begin_movies_1m(first_line: str, wanted: Collection[str]) -> Begun:
+    def parse(line: str) -> Any:
         item, title, genres = _exactly(split_line(line, "::", 3), 3)
         return _movie(item, title, genres.split("|"), wanted)
 
     return parse, False
 
 
-def _begin_ratings_csv(first_line):
+def _begin_ratings_csv(first_line: str) -> Begun:
     cells = columns_of(first_line, ("userId", "movieId", "rating", "timestamp"))
     return lambda line: _rating(*cells(line)), True
 
 
-def _begin_movies_csv(first_line, wanted):
+def _begin_movies_csv(first_line: str, wanted: Collection[str]) -> Begun:
     cells = columns_of(first_line, ("movieId", "title", "genres"))
 
-    def parse(line):
+    def parse(line: str) -> Any:
         item, title, genres = cells(line)
         return _movie(item, title, [] if genres == "(no genres listed)" else genres.split("|"), wanted)
 
     return parse, True
 
 
-def _exactly(cells, n):
+def _exactly(cells: list[str], n: int) -> list[str]:
     if len(cells) != n:
         raise ValueError("another number of cells")
     return cells
 
 
-def _movielens(size, ratings, movies):
+def _movielens(size: str, ratings: RawFile, movies: RawFile) -> Source:
     return Source(
         name=f"movielens-{size}",
         page=f"MovieLens {size.upper()} of GroupLens",
@@ -85,7 +89,7 @@ def _movielens(size, ratings, movies):
     )
 
 
-def _file(size, name, begin, encoding="utf-8"):
+def _file(size: str, name: str, begin: Callable[..., Begun], encoding: str = "utf-8") -> RawFile:
     return RawFile(name, begin, encoding, archive=f"ml-{size}.zip")
 
 

@@ -1,12 +1,56 @@
 """Where a raw file is: in its folder, unpacked or not, or still with its publishers."""
 
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass
 
+from recbole_gr.integration.check_run import check_writable
 from recbole_gr.prepare.download import DownloadFailed, download
-from recbole_gr.prepare.urls import FOLDERS, MD5
+from recbole_gr.prepare.source import RawFile, Source
 from recbole_gr.utils.errors import DataError, SettingError
-from recbole_gr.settings.general import check_writable
+
+# Where publishers keep their files: the only table of addresses. Yelp's can be had only from its page.
+_GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
+_AMAZON_2014 = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/"
+_AMAZON_2018 = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/"
+_AMAZON_2023 = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/"
+_STEAM = "https://cseweb.ucsd.edu/~wckang/"
+
+#: Folders by source and by file, ``{category}`` as in the sources.
+FOLDERS = {
+    "amazon-2014": {
+        "reviews_{category}_5.json.gz": _AMAZON_2014,
+        "reviews_{category}.json.gz": _AMAZON_2014,
+        "meta_{category}.json.gz": _AMAZON_2014,
+    },
+    "amazon-2018": {
+        "{category}_5.json.gz": f"{_AMAZON_2018}categoryFilesSmall/",
+        "{category}.json.gz": f"{_AMAZON_2018}categoryFiles/",
+        "meta_{category}.json.gz": f"{_AMAZON_2018}metaFiles2/",
+    },
+    "amazon-2023": {
+        "{category}.jsonl.gz": f"{_AMAZON_2023}raw/review_categories/",
+        "{category}.csv.gz": f"{_AMAZON_2023}benchmark/5core/rating_only/",
+        "{category}.train.csv.gz": f"{_AMAZON_2023}benchmark/5core/last_out/",
+        "{category}.valid.csv.gz": f"{_AMAZON_2023}benchmark/5core/last_out/",
+        "{category}.test.csv.gz": f"{_AMAZON_2023}benchmark/5core/last_out/",
+        "meta_{category}.jsonl.gz": f"{_AMAZON_2023}raw/meta_categories/",
+    },
+    "movielens-100k": {"ml-100k.zip": _GROUPLENS},
+    "movielens-1m": {"ml-1m.zip": _GROUPLENS},
+    "movielens-20m": {"ml-20m.zip": _GROUPLENS},
+    "movielens-32m": {"ml-32m.zip": _GROUPLENS},
+    "steam": {"steam_reviews.json.gz": _STEAM, "steam_games.json.gz": _STEAM},
+}
+
+#: MD5 sums that the publishers give.
+MD5 = {
+    "ml-100k.zip": "0e33842e24a9c977be4e0107933c0723",
+    "ml-1m.zip": "c4d9eecfca2ab87c1945afe126590906",
+    "ml-20m.zip": "cd245b17a1ae2cc31bb14903e1204af3",
+    "ml-32m.zip": "d472be332d4daa821edc399621853b57",
+}
 
 
 @dataclass(frozen=True)
@@ -14,26 +58,26 @@ class Place:
     """A file, or a member of a zip file.
 
     Args:
-        path (str): of the file.
-        member (str): inside the zip; None where the file is no zip.
+        path: of the file.
+        member: inside the zip; None where the file is no zip.
     """
 
     path: str
     member: str | None = None
 
 
-def find_file(raw, raw_dir):
+def find_file(raw: RawFile, raw_dir: str) -> Place | None:
     """Look for a file in a folder, compressed or not, in the archive that it comes in or unpacked from that.
 
     Args:
-        raw (RawFile): with the category in its name.
-        raw_dir (str): the folder.
+        raw: with the category in its name.
+        raw_dir: the folder.
 
     Returns:
-        Place: None if it is not there.
+        Its place; None if it is not there.
     """
     plain = raw.name.removesuffix(".gz")
-    folder = raw.archive and raw.archive.removesuffix(".zip")  # GroupLens's archives hold a folder of their name
+    folder = raw.archive.removesuffix(".zip") if raw.archive else ""  # GroupLens's archives hold a folder of their name
     for parent in (raw_dir, *([os.path.join(raw_dir, folder)] if folder else [])):
         for name in (raw.name, plain, f"{plain}.gz"):
             if os.path.isfile(path := os.path.join(parent, name)):
@@ -43,7 +87,7 @@ def find_file(raw, raw_dir):
     return None
 
 
-def check_raw_dir(raw_dir):
+def check_raw_dir(raw_dir: str) -> None:
     """The folder of raw files may be missing, as a download makes it, but nothing else may be in its place.
 
     Raises:
@@ -57,16 +101,16 @@ def check_raw_dir(raw_dir):
         raise SettingError("raw_dir", raw_dir, f"the folder cannot be read ({error.strerror})") from error
 
 
-def choose_variant(source, category, raw_dir):
+def choose_variant(source: Source, category: str | None, raw_dir: str) -> str:
     """Of the sets of files that interactions can be read from, the first that is there, wholly or at least in part.
 
     Args:
-        source (Source): where from.
-        category (str): or None.
-        raw_dir (str): the folder.
+        source: where from.
+        category: of a source that has categories.
+        raw_dir: the folder.
 
     Returns:
-        str: its name; the first of all where none is there.
+        Its name; the first of all where none is there.
     """
     for enough in (all, any):
         for name, files in source.variants.items():
@@ -75,18 +119,15 @@ def choose_variant(source, category, raw_dir):
     return next(iter(source.variants))
 
 
-def get_file(source, raw, category, raw_dir, may_download=True):
+def get_file(source: Source, raw: RawFile, category: str | None, raw_dir: str, *, may_download: bool = True) -> Place:
     """Find a file, or else download it.
 
     Args:
-        source (Source): where from.
-        raw (RawFile): without the category in its name.
-        category (str): or None.
-        raw_dir (str): the folder that it lies in or goes to.
-        may_download (bool): look further than the folder.
-
-    Returns:
-        Place
+        source: where from.
+        raw: without the category in its name.
+        category: of a source that has categories.
+        raw_dir: the folder that it lies in or goes to.
+        may_download: look further than the folder.
 
     Raises:
         DataError: it is not there; says which file to put where.
@@ -109,4 +150,6 @@ def get_file(source, raw, category, raw_dir, may_download=True):
     except OSError as error:
         reason = f"{named.shipped_as} cannot be written there ({error.strerror or error})"
         raise SettingError("raw_dir", raw_dir, reason) from error
-    return find_file(named, raw_dir)
+    place = find_file(named, raw_dir)
+    assert place is not None  # it has just been downloaded
+    return place

@@ -1,18 +1,22 @@
 """Steam reviews and games (Kang & McAuley, ICDM 2018): one Python literal a line; reviews have a day and no rating."""
 
+from __future__ import annotations
+
 import ast
+from collections.abc import Collection
+from typing import Any
 
 from recbole_gr.prepare.cells import date_as_seconds, number, price, text, token
-from recbole_gr.prepare.source import RawFile, Source
+from recbole_gr.prepare.source import Begun, RawFile, Source
 
 _COLUMNS = {"title": "token_seq", "developer": "token_seq", "genres": "token_seq", "tags": "token_seq", "price": "float"}
 
 
-def _begin_reviews(first_line):
+def _begin_reviews(first_line: str) -> Begun:
     return _review, False
 
 
-def _review(line):
+def _review(line: str) -> tuple[str, ...]:
     record = ast.literal_eval(line)
     hours = record.get("hours")
     return (
@@ -23,8 +27,8 @@ def _review(line):
     )
 
 
-def _begin_games(first_line, wanted):
-    def parse(line):
+def _begin_games(first_line: str, wanted: Collection[str]) -> Begun:
+    def parse(line: str) -> Any:
         record = ast.literal_eval(line)
         if "product_id" in record:
             raise ValueError("a review")

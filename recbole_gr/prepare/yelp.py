@@ -1,16 +1,20 @@
 """The Yelp Open Dataset: reviews and businesses, one json record a line."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Collection
+from typing import Any
 
 from recbole_gr.prepare.cells import date_as_seconds, number, text, token
-from recbole_gr.prepare.source import RawFile, Source
+from recbole_gr.prepare.source import Begun, RawFile, Source
 
 
-def _begin_reviews(first_line):
+def _begin_reviews(first_line: str) -> Begun:
     return _review, False
 
 
-def _review(line):
+def _review(line: str) -> tuple[str, ...]:
     record = json.loads(line)
     return (
         token(record["user_id"]),
@@ -20,8 +24,8 @@ def _review(line):
     )
 
 
-def _begin_businesses(first_line, wanted):
-    def parse(line):
+def _begin_businesses(first_line: str, wanted: Collection[str]) -> Begun:
+    def parse(line: str) -> Any:
         record = json.loads(line)
         item = token(record["business_id"])
         if "user_id" in record:

@@ -10,12 +10,12 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_origin, get_type_hints
 
-import annotated_types
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from recbole_gr.settings.field import allowed_values
 from recbole_gr.tokenizers.baselines import lsh, random
 from recbole_gr.tokenizers.product import opq, pq
 from recbole_gr.tokenizers.rkmeans import rkmeans
@@ -165,35 +165,6 @@ def _fits(field: FieldInfo, value: Any) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def allowed_values(field: FieldInfo) -> str:
-    """What a field allows, in words: ``must be a whole number of at least 1``."""
-    kind = field.annotation
-    if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("allowed"):
-        return str(field.json_schema_extra["allowed"])
-    if get_origin(kind) is Literal:
-        return f"must be one of {', '.join(map(str, get_args(kind)))}"
-    if kind is bool:
-        return "must be True or False"
-    words = _bounds(field.metadata)
-    if kind is int:
-        return f"must be a whole number{' of' if words.startswith('at least') else ''} {words}".rstrip()
-    if kind is float:
-        return f"must be a number {words}".rstrip()
-    return f"must be of type {getattr(kind, '__name__', kind)}"
-
-
-def _bounds(metadata: list[Any]) -> str:
-    words = []
-    for kind, word, name in (
-        (annotated_types.Gt, "above", "gt"),
-        (annotated_types.Ge, "at least", "ge"),
-        (annotated_types.Lt, "below", "lt"),
-        (annotated_types.Le, "at most", "le"),
-    ):
-        words += [f"{word} {getattr(bound, name)}" for bound in metadata if isinstance(bound, kind)]
-    return " and ".join(words)
 
 
 def is_ours(function: Tokenizer) -> bool:

@@ -26,6 +26,21 @@ class SettingError(RecBoleGRError):
         return type(self), (self.key, self.value, self.allowed)
 
 
+class SettingErrors(RecBoleGRError):
+    """Several settings cannot work; the message is one line for each.
+
+    Args:
+        errors (list of SettingError): what was found.
+    """
+
+    def __init__(self, errors):
+        self.errors = list(errors)
+        super().__init__("\n".join(map(str, self.errors)))
+
+    def __reduce__(self):
+        return type(self), (self.errors,)
+
+
 class DataError(RecBoleGRError):
     """A data file lacks something or does not fit; the message names the file and the column or field."""
 

@@ -6,7 +6,7 @@ import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 
-from recbole_gr.data.dataloader import LengthGroupedBatches
+from recbole_gr.data.dataloader import LengthGroupedBatches, TrainingBatch
 
 
 def lengths_like_beauty():
@@ -97,9 +97,11 @@ def loader(settings, **more):
 
 
 def epoch_of(train_data):
-    """The samples of each batch, as (user, target, history)."""
+    """The samples of each batch, as (user, target, length, history)."""
     fields = ("user_id", "item_id", "item_length", "item_id_list")
-    return [[(*row[:3], *row[3]) for row in zip(*(batch[field].tolist() for field in fields))] for batch in train_data]
+    rows = [list(zip(*(batch[field].tolist() for field in fields))) for batch in train_data]
+    assert not any(any(history[length:]) for batch in rows for _, _, length, history in batch)
+    return [[(user, item, length, *history[:length]) for user, item, length, history in batch] for batch in rows]
 
 
 def test_the_loader_gives_every_sample_once_and_the_seed_decides(small_part, tiny_settings):
@@ -112,6 +114,15 @@ def test_the_loader_gives_every_sample_once_and_the_seed_decides(small_part, tin
     assert first != second
     assert [epoch_of(again), epoch_of(again)] == [first, second]
     assert epoch_of(other) not in (first, second)
+
+
+def test_a_batch_is_as_wide_as_its_longest_history_and_moved_knows_what_it_was(small_part, tiny_settings):
+    for batch in loader(tiny_settings):
+        assert batch["item_id_list"].shape == (len(batch), int(batch["item_length"].max()))
+        moved = batch.to("meta")
+        assert isinstance(moved, TrainingBatch) and moved.interaction.keys() == batch.interaction.keys()
+        assert moved["item_id"].device.type == "meta" and moved.on_cpu is moved.to("meta").on_cpu is batch
+    assert batch.to("meta", "item_id")["user_id"].device.type == "cpu"
 
 
 def test_the_loader_draws_epoch_samples(small_part, tiny_settings):

@@ -8,7 +8,8 @@ import torch
 
 from recbole_gr.decoding.beam_search import SearchLimits, beam_search, certified_beam_search, kth_score
 from recbole_gr.decoding.trie import Trie
-from recbole_gr.models.tiger.network import ModelSize, SequenceModel
+from recbole_gr.models.tiger.network import SequenceModel
+from recbole_gr.models.tiger.settings import ModelSize
 
 SIZE = ModelSize(n_layers=1, d_model=16, n_heads=2, d_ff=32, d_kv=8)
 USERS, HISTORY = 12, 6

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from recbole_gr.experiment.target_ranks import id_ranks, target_ranks
 from recbole_gr.experiment.run import run
+from recbole_gr.experiment.target_ranks import id_ranks, target_ranks
 
 METRICS = ["Recall", "NDCG", "MRR", "Hit", "Precision", "ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage"]
 SAMPLED = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "uni50"}

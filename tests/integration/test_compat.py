@@ -1,4 +1,4 @@
-"""What compat.py mends in RecBole 1.2.1; seen broken with numpy 2.4, torch 2.13, scipy 1.17, pandas 2.3, ray 2.6.3."""
+"""What compat.py patches in RecBole 1.2.1; seen broken with numpy 2.4, torch 2.13, scipy 1.17, pandas 2.3, ray 2.6.3."""
 
 import pickle
 import subprocess
@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-import recbole_gr.integration.compat as compat
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
+
+import recbole_gr.integration.compat as compat
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 USERS, ITEMS = 12, 9
@@ -159,7 +159,7 @@ def test_with_a_ray_that_cannot_be_imported(folder):
 
 
 def test_recbole_imported_first_with_a_ray_that_works(folder):
-    """All of RecBole may be imported by the time it is mended: search and checkpoint still work."""
+    """All of RecBole may be imported by the time it is patched: search and checkpoint still work."""
     write_package(folder / "ray", WORKING_RAY)
     printed = run_python(
         folder,
@@ -281,7 +281,7 @@ def test_applying_again_changes_nothing():
             list(warnings.filters),
             list(sys.meta_path),
             dict(vars(np)),
-            {name: list(mendings) for name, mendings in compat._MENDED_IMPORTS.mendings.items()},
+            {name: list(patches) for name, patches in compat._PATCHED_IMPORTS.patches.items()},
             scipy.sparse.dok_matrix._update,
             Config.compatibility_settings,
             recbole.trainer.trainer.torch,
@@ -467,3 +467,12 @@ def test_pop_counts_every_interaction():
         scores.append(model.full_sort_predict({"user_id": torch.tensor([1])}))
         assert np.array_equal(model.item_cnt.squeeze(1).numpy(), counts)
         assert scores[-1].tolist() == (counts / counts.max()).tolist()
+
+
+@pytest.mark.parametrize("first", ["recbole_gr.quick_start", "recbole.model.sequential_recommender"])
+@pytest.mark.parametrize("wanted", [False, True])
+def test_recboles_models_do_not_turn_on_anomaly_detection(folder, first, wanted):
+    """Nor off, where somebody wants it; but what RecBole turned on before us cannot be told from that."""
+    lines = ["import torch", f"torch.autograd.set_detect_anomaly({wanted})", "import recbole_gr", f"import {first}"]
+    said = run_python(folder, *lines, "import recbole.model.sequential_recommender.sine", "print(torch.is_anomaly_enabled())")
+    assert said[-2] == str(wanted)

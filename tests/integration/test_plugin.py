@@ -12,16 +12,16 @@ from recbole.utils import get_model, get_trainer
 from support.processes import in_new_process
 
 import recbole_gr
-from recbole_gr.data.dataset import TIGERDataset
+from recbole_gr.data.dataset import SemanticIDDataset
 from recbole_gr.models.tiger.model import TIGER
-from recbole_gr.integration.trainer import BeamSearchTrainer
+from recbole_gr.models.trainer import BeamSearchTrainer
 
 
 def test_recbole_finds_model_trainer_dataset_and_properties(small_part, tiny_settings):
     config = Config("TIGER", "small", config_dict=tiny_settings)
     assert get_model("TIGER") is TIGER
     assert get_trainer(config["MODEL_TYPE"], "TIGER") is BeamSearchTrainer
-    assert type(create_dataset(config)) is TIGERDataset
+    assert type(create_dataset(config)) is SemanticIDDataset
     assert config["tokenizer"] == "rkmeans"
     assert config["metrics"] == ["Recall", "NDCG"] and config["topk"] == [5, 10]
     assert config["beam_size"] == 20  # the user's value comes before the property file's
@@ -103,7 +103,7 @@ def test_worker_processes_of_the_loader_are_spawned(small_part, tiny_settings):
     assert set(batch.interaction) >= {"user_id", "item_id", "item_id_list", "item_length"}
 
 
-def test_registering_twice_changes_nothing():
+def test_applying_twice_changes_nothing():
     before = Config._load_internal_config_dict
-    recbole_gr.integration.plugin.register()
+    recbole_gr.integration.plugin.apply()
     assert Config._load_internal_config_dict is before

@@ -4,7 +4,8 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from recbole_gr.models.tiger.layers import Dropout
-from recbole_gr.models.tiger.network import MODEL_SIZES, ModelSize, SequenceModel
+from recbole_gr.models.tiger.network import SequenceModel
+from recbole_gr.models.tiger.settings import MODEL_SIZES, ModelSize
 
 SIZES = (7, 5, 6, 3)
 

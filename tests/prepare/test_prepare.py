@@ -5,14 +5,14 @@ import os
 import numpy as np
 import pytest
 import support.raw_sources as raw
-from support.raw_sources import prepare_dataset
 from recbole.data import create_dataset
+from support.raw_sources import prepare_dataset
 
 from recbole_gr import cli
 from recbole_gr.data.item_text import read_item_text
-from recbole_gr.utils.errors import SettingError
+from recbole_gr.integration.config import make_config
 from recbole_gr.prepare.command import prepare
-from recbole_gr.experiment.run import make_config
+from recbole_gr.utils.errors import SettingError, SettingErrors
 
 
 def lines_of(result, kind):
@@ -230,9 +230,7 @@ def test_settings_are_written_where_no_property_file_fits():
     raw.write_amazon_2014("raw", "Sports_and_Outdoors")  # the property file of that name reads another item text
     result = prepare_dataset("amazon-2014", "Sports_and_Outdoors", core=4)
     assert result["name"] == "amazon-sports-2014"
-    config = make_config(
-        "TIGER", result["name"], [result["settings"]], {"data_path": "dataset", "record_dir": None, "text_encoder": "x"}
-    )
+    config = make_config("TIGER", result["name"], [result["settings"]], {"data_path": "dataset", "record_dir": None})
     assert config["text_template"] == "{title}, {brand}, {categories}" and config["title_template"] == "{title}"
     assert config["load_col"] == {"inter": ["user_id", "item_id", "timestamp"]}
     raw.write_yelp("raw")
@@ -257,7 +255,7 @@ def test_the_report_says_what_came_out(capsys, caplog):
         assert words in printed
     for words in ("items              4\n", "items with title   2 (50.0%)", "5 rows from raw/meta_Beauty.json.gz, 0 broken"):
         assert words in printed
-    command = "python run_recbole_gr.py --dataset=amazon-beauty-2014 --data_path=out"
+    command = "recbole-gr run --dataset=amazon-beauty-2014 --data_path=out"
     assert f"{command} --config_files=out/amazon-beauty-2014/amazon-beauty-2014.yaml\n" in printed
     assert not caplog.records
 
@@ -294,7 +292,8 @@ WRONG_OPTIONS = [
     ({"source": "yelp", "download": "yes"}, "download='yes': must be True or False"),
     ({"source": "yelp", "variant": "5core"}, "variant='5core': must be one of reviews"),
     ({"source": "yelp", "name": "a/b"}, "name='a/b': must be"),
-    ({"source": "yelp", "kcore": "5"}, "kcore='5': recbole-gr prepare has no such option; it has category, raw_dir"),
+    ({"source": "yelp", "kcore": "5"}, "kcore='5': recbole-gr prepare has no such option; did you mean core?"),
+    ({"source": "yelp", "xyz": "5"}, "xyz='5': recbole-gr prepare has no such option; it has category, raw_dir"),
 ]
 
 
@@ -303,6 +302,14 @@ def test_wrong_options_are_named(given, message):
     with pytest.raises(SettingError) as error:
         prepare(given)
     assert str(error.value).startswith(message) and not os.path.exists("dataset")
+
+
+def test_all_wrong_options_are_named_together():
+    with pytest.raises(SettingErrors) as error:
+        prepare(
+            {"source": "yelp", "core": "few", "download": "yes", "variant": "all", "text_columns": "brand", "colour": "red"}
+        )
+    assert [fault.key for fault in error.value.errors] == ["colour", "core", "download", "text_columns", "variant"]
 
 
 def test_the_published_split_of_amazon_2023_comes_back():
@@ -327,7 +334,7 @@ def test_the_published_split_of_amazon_2023_comes_back():
 def test_the_command(capsys):
     raw.write_yelp("raw")
     assert cli.main(["prepare", "yelp", "--core=0", "--raw_dir=raw", "--output_dir=out"]) == 0
-    assert "python run_recbole_gr.py --dataset=yelp --data_path=out\n" in capsys.readouterr().out
+    assert "next: recbole-gr run --dataset=yelp --data_path=out\n" in capsys.readouterr().out
     assert sorted(os.listdir("out/yelp")) == ["yelp.inter", "yelp.item"]
     assert cli.main(["prepare", "yelp", "--raw_dir=nowhere"]) == 2
     printed = capsys.readouterr()

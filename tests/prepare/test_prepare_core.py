@@ -5,8 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from recbole_gr.prepare.core import k_core
-from recbole_gr.prepare.interactions import Interactions
+from recbole_gr.prepare.interactions import Interactions, k_core
 
 
 def core_by_loop(pairs, core):

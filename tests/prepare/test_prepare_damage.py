@@ -8,8 +8,8 @@ import pytest
 import support.raw_sources as raw
 from support.raw_sources import prepare_dataset
 
-from recbole_gr.utils.errors import DataError
 from recbole_gr.prepare.command import report
+from recbole_gr.utils.errors import DataError
 
 HERE = {"core": 0, "download": False}
 

@@ -116,8 +116,9 @@ def test_codes_that_do_not_cover_the_catalogue(command, small_part):
 
 
 def test_arguments_that_recbole_would_ignore(command):
-    for argument in ("epochs=3", "--epochs", "-e", "--text_template=a=b"):
+    for argument in ("epochs=3", "--epochs", "-e"):
         assert_one_line(command(*TIGER, argument), repr(argument), "--key=value")
+    assert_one_line(command(*TIGER, "--epochs=3", "--epochs", "4"), "'--epochs'", "epochs is given twice")
 
 
 def test_a_missing_config_file(command):
@@ -125,9 +126,21 @@ def test_a_missing_config_file(command):
     assert_one_line(command(*TIGER), "config_files='tiny.yaml'", "no such file")
 
 
-def test_a_misspelt_setting_is_pointed_out(command, caplog):
-    command(*TIGER, "--beam_sise=3", "--tokenizer=x")
-    assert "beam_sise=3: no model or dataset setting has this name; did you mean beam_size?" in caplog.text
+def test_an_unknown_key_stops_the_run(command):
+    words = ["beam_sise=3", "is not a setting of any model or dataset", "did you mean beam_size?", "on the command line"]
+    assert_one_line(command(*TIGER, "--beam_sise=3"), *words)
+
+
+def test_all_faults_are_said_together_one_line_each(command):
+    status, stderr = command(*TIGER, "--beam_sise=3", "--tokenizer=kmeans", "--dropout=2", "--tie_interval=-1")
+    lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert status == 2 and "Traceback" not in stderr
+    assert sorted(line.split(":")[1].split("=")[0].strip() for line in lines) == [
+        "beam_sise",
+        "dropout",
+        "tie_interval",
+        "tokenizer",
+    ]
 
 
 def test_a_damaged_cache_is_made_anew_with_a_warning(small_part, tiny_settings, caplog):
@@ -166,8 +179,8 @@ def test_a_checkpoint_of_another_catalogue(small_part, tiny_settings):
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
 
-    from recbole_gr.utils.errors import DataError
     from recbole_gr.models.tiger.model import TIGER as Model
+    from recbole_gr.utils.errors import DataError
 
     run("TIGER", "small", config_dict=tiny_settings)
     path = next(os.path.join("saved", n) for n in os.listdir("saved") if n.endswith(".pth") and "last" not in n)

@@ -12,9 +12,8 @@ from test_errors import assert_one_line
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from recbole_gr import cli
+from recbole_gr.integration.config import check_plain_config
 from recbole_gr.utils.errors import SettingError
-from recbole_gr.settings.llm import check_llm_settings, idle_llm_settings
-from recbole_gr.settings.general import warn_of_idle_settings
 
 LLM = ["--model=LLMasRS", "--dataset=small"]
 
@@ -177,11 +176,6 @@ def test_gpu_out_of_memory(command, in_training, words):
         hook.remove()
 
 
-def name_idle_settings(config):
-    check_llm_settings(config)
-    warn_of_idle_settings(config, idle_llm_settings(config))
-
-
 @pytest.mark.parametrize(
     "settings, reason",
     [
@@ -196,15 +190,15 @@ def name_idle_settings(config):
         ({"sid_codebook_sizes": 8}, "item_as=title makes no semantic IDs"),
         ({"text_weight": 2.0}, "item_as=title makes no semantic IDs"),
         ({"tuning": "frozen", "learning_rate": 0.1}, "tuning=frozen trains nothing"),
-        ({"item_as": "sid", "title_template": "{movie_title}"}, "item_as=sid writes no titles"),
-        ({"item_as": "sid", "title_max_tokens": 8}, "item_as=sid writes no titles"),
+        ({"item_as": "sid", "title_template": "{movie_title}"}, "item_as=sid generates no titles"),
+        ({"item_as": "sid", "title_max_tokens": 8}, "item_as=sid generates no titles"),
         ({"item_as": "sid", "ema_decay": 0.5}, "tokenizer=rkmeans has no such setting"),
     ],
 )
 def test_settings_without_effect_are_named(llm_settings, caplog, settings, reason):
     needed = {key: llm_settings[key] for key in ("data_path", "llm")}
     key = list(settings)[-1]
-    name_idle_settings(Config("LLMasRS", "small", config_dict={**needed, **settings}))
+    Config("LLMasRS", "small", config_dict={**needed, **settings})
     warnings = [one.getMessage() for one in caplog.records if "is not used" in one.getMessage()]
     assert len(warnings) == 1 and warnings[0].startswith(f"{key}={settings[key]!r} is not used: "), warnings
     assert warnings[0].endswith(reason)
@@ -213,14 +207,13 @@ def test_settings_without_effect_are_named(llm_settings, caplog, settings, reaso
 def test_frozen_on_several_processes(llm_settings):
     """torch.distributed refuses a model that trains nothing, in words about gradients."""
     config = Config("LLMasRS", "small", config_dict={**llm_settings, "tuning": "frozen"})
-    check_llm_settings(config)
     config["single_spec"] = False  # as RecBole sets it with nproc
     with pytest.raises(SettingError, match="^tuning='frozen': .*nproc=1"):
-        check_llm_settings(config)
+        check_plain_config(config)
 
 
 def test_settings_with_effect_are_not_named(llm_settings, caplog):
     used = {"lora_rank": 8, "lora_alpha": 8, "duplicate_titles": "tied", "leaf_order": "random", "title_max_tokens": 8}
     needed = {key: llm_settings[key] for key in ("data_path", "llm")}
-    name_idle_settings(Config("LLMasRS", "small", config_dict={**needed, **used}))
+    Config("LLMasRS", "small", config_dict={**needed, **used})
     assert not any("is not used" in one.getMessage() for one in caplog.records)

@@ -19,8 +19,8 @@ from recbole_gr.language_model.lora import tuned, tuning_of
 from recbole_gr.language_model.prompt import PromptLayout, TokenCounter
 from recbole_gr.language_model.source import SCRATCH
 from recbole_gr.models.base import BeamSearchRecommender
-from recbole_gr.settings.llm import check_llm_settings
 from recbole_gr.utils.cache import digest
+from recbole_gr.utils.devices import PerDevice
 from recbole_gr.utils.errors import DataError, SettingError, explain_out_of_memory
 
 #: Tokens of prompts whose keys and values are kept at a time.
@@ -34,12 +34,11 @@ class LLMasRS(BeamSearchRecommender):
     example, and digests of the base model and of the titles, so that it is not put on others.
     """
 
-    beams_at_once = {"cpu": 2048, "cuda": 8192}
-    widest_search = {"cpu": 16384, "cuda": 16384}
+    beams_at_once = PerDevice(cpu=2048, cuda=8192)
+    widest_search = PerDevice(cpu=16384, cuda=16384)
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        check_llm_settings(config)  # a dataset that was kept by save_dataset has not seen these settings
 
         # load parameters info
         self.llm_name = config["llm"]
@@ -159,36 +158,41 @@ class LLMasRS(BeamSearchRecommender):
         With ``gradient_accumulation`` the batch is cut into that many parts; all but the last are differentiated here,
         one by one, and the last one by the trainer, who may have something to do before it: ``before_last_part``.
         """
-        history, lengths, target = (interaction[name] for name in (self.ITEM_SEQ, self.ITEM_SEQ_LEN, self.POS_ITEM_ID))
+        device = interaction[self.POS_ITEM_ID].device
+        columns = (self.ITEM_SEQ, self.ITEM_SEQ_LEN, self.POS_ITEM_ID)
+        batch = getattr(interaction, "on_cpu", interaction)
+        history, lengths, target = (batch[name].cpu() for name in columns)  # where prompts are laid out, no GPU waits
         cut_into = self.gradient_accumulation if torch.is_grad_enabled() else 1
-        parts = list(torch.arange(len(target), device=target.device).chunk(cut_into))
+        parts = list(torch.arange(len(target)).chunk(cut_into))
         tokens = self.layout.piece_length[self.layout.first_target + target].sum()
-        before = torch.zeros((), device=target.device)
+        before = torch.zeros((), device=device)
         for rows in parts[:-1]:
-            loss = self._summed_loss(history[rows], lengths[rows], target[rows]) / tokens
+            loss = self._summed_loss(history[rows], lengths[rows], target[rows], device) / tokens
             loss.backward()
             before += loss.detach()
         if self.before_last_part is not None:
             self.before_last_part()
         rows = parts[-1]
-        return self._summed_loss(history[rows], lengths[rows], target[rows]) / tokens + before
+        return self._summed_loss(history[rows], lengths[rows], target[rows], device) / tokens + before
 
-    def _summed_loss(self, history, lengths, target):
+    def _summed_loss(self, history, lengths, target, device):
         from recbole_gr.language_model.prompt_reader import logits_only_at
 
         laid = self.layout(history[:, : int(lengths.max())], lengths, target)
         self.tokens_trained += int((laid.prompt_lengths + laid.target_lengths).sum())
-        within = torch.arange(int(laid.target_lengths.max()), device=target.device)
+        within = torch.arange(int(laid.target_lengths.max()))
         row, nth = torch.nonzero(within < laid.target_lengths.unsqueeze(1), as_tuple=True)
         column = laid.prompt_lengths[row] + nth
+        wanted, row, column = (index.to(device, non_blocking=True) for index in (laid.tokens[row, column], row, column))
         with self.autocast(), logits_only_at(self.llm, row, column - 1):
-            logits = self.llm(**self._inputs(laid), use_cache=False).logits
-        return F.cross_entropy(logits.float(), laid.tokens[row, column], reduction="sum")
+            logits = self.llm(**self._inputs(laid, device), use_cache=False).logits
+        return F.cross_entropy(logits.float(), wanted, reduction="sum")
 
-    def _inputs(self, laid):
+    def _inputs(self, laid, device):
+        tokens = laid.tokens.to(device, non_blocking=True)
         if self.cf_injection is None:
-            return {"input_ids": laid.tokens}
-        embedded = self.llm.get_input_embeddings()(laid.tokens)
+            return {"input_ids": tokens}
+        embedded = self.llm.get_input_embeddings()(tokens)
         return {"inputs_embeds": self.cf_injection(embedded, laid.items, laid.vector_places)}
 
     def rows_at_once(self, interaction):
@@ -198,34 +202,36 @@ class LLMasRS(BeamSearchRecommender):
         most = max(1, self.beams_at_once[self.device.type] // self.beam_size)
         for end in range(1, len(sizes) + 1):
             if end == len(sizes) or end - start == most or (end + 1 - start) * sizes[end] > PROMPT_TOKENS:
-                groups.append(order[start:end])
+                groups.append(order[start:end].to(interaction[self.ITEM_SEQ].device))
                 start = end
         return groups
 
     def _prompt_sizes(self, interaction):
-        """Tokens of the items of each row's history, at most those of a prompt: int64 ``[rows]``."""
-        history, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
-        inside = torch.arange(history.shape[1], device=history.device) < lengths.unsqueeze(1)
+        """Tokens of the items of each row's history, at most those of a prompt: int64 ``[rows]``, on the CPU."""
+        history, lengths = interaction[self.ITEM_SEQ].cpu(), interaction[self.ITEM_SEQ_LEN].cpu()
+        inside = torch.arange(history.shape[1]) < lengths.unsqueeze(1)
         sizes = self.layout.piece_length[self.layout.first_target + history.masked_fill(~inside, 0)]
         return sizes.sum(dim=1).clamp(max=self.layout.max_tokens)
 
     def start_decoding(self, interaction, rows):
-        lengths = interaction[self.ITEM_SEQ_LEN][rows]
-        laid = self.layout(interaction[self.ITEM_SEQ][rows, : int(lengths.max())], lengths)
+        lengths = interaction[self.ITEM_SEQ_LEN][rows].cpu()
+        laid = self.layout(interaction[self.ITEM_SEQ][rows].cpu()[:, : int(lengths.max())], lengths)
         self.prompts["users"] += len(lengths)
         self.prompts["tokens"] += int(laid.prompt_lengths.sum())
-        embedded = self._inputs(laid).get("inputs_embeds")
+        given = self._inputs(laid, rows.device)
         from recbole_gr.language_model.prompt_reader import PromptReader
 
-        return PromptReader(self.llm, laid.tokens, laid.prompt_lengths, embedded, self.tokens_decoded)
+        embedded = given.get("inputs_embeds")
+        tokens = given["input_ids"] if embedded is None else laid.tokens.to(rows.device)
+        return PromptReader(self.llm, tokens, laid.prompt_lengths.to(rows.device), embedded, self.tokens_decoded)
 
     def log_likelihood(self, interaction, rows, items):
         return title_log_likelihood(self.start_decoding(interaction, rows), self.trie, items)
 
     def flops_per_user(self, interaction):
         """Multiplications of one pass over the first prompt of a batch: each parameter's, once per token."""
-        lengths = interaction[self.ITEM_SEQ_LEN][:1]
-        laid = self.layout(interaction[self.ITEM_SEQ][:1, : int(lengths.max())], lengths)
+        lengths = interaction[self.ITEM_SEQ_LEN][:1].cpu()
+        laid = self.layout(interaction[self.ITEM_SEQ][:1, : int(lengths.max())].cpu(), lengths)
         return parameter_counts(self.llm)["N_LLM"] * int(laid.prompt_lengths)
 
     def describe(self, dataset, stages):

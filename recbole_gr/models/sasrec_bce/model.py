@@ -20,5 +20,6 @@ class SASRecBCE(SASRec):
         history, length = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         items = torch.stack([interaction[self.POS_ITEM_ID], interaction[self.NEG_ITEM_ID]], dim=1)
         scores = (self.forward(history, length).unsqueeze(1) * self.item_embedding(items)).sum(dim=-1)
-        wanted = torch.tensor([1.0, 0.0], device=scores.device).expand_as(scores)
+        wanted = torch.zeros_like(scores)
+        wanted[:, 0] = 1
         return F.binary_cross_entropy_with_logits(scores, wanted)

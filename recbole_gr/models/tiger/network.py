@@ -1,7 +1,6 @@
 """The sequence model: from a history of semantic IDs to log-probabilities of the next item's codes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
@@ -9,32 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_gr.models.tiger.layers import Decoder, Encoder, KeysValues
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """Numbers of a T5 encoder-decoder: layers on each side, widths, heads."""
-
-    n_layers: int
-    d_model: int
-    n_heads: int
-    d_ff: int
-    d_kv: int = 64
-
-
-#: Sizes by name, from the table of arXiv 2509.25522.
-MODEL_SIZES = {
-    "336K": ModelSize(1, 64, 3, 512),
-    "778K": ModelSize(2, 64, 3, 512),
-    "1.9M": ModelSize(5, 64, 3, 512),
-    "3.3M": ModelSize(9, 64, 3, 512),
-    "6.7M": ModelSize(3, 128, 6, 1024),
-    "13M": ModelSize(4, 128, 6, 1024),
-    "21M": ModelSize(7, 128, 6, 1024),
-    "43M": ModelSize(8, 192, 9, 1536),
-    "88M": ModelSize(9, 320, 15, 2560),
-    "192M": ModelSize(20, 384, 18, 3072),
-}
+from recbole_gr.models.tiger.settings import ModelSize
 
 
 class SequenceModel(nn.Module):

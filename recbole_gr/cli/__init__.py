@@ -1,0 +1,198 @@
+# PYTHON_ARGCOMPLETE_OK
+"""The command line: ``recbole-gr run --model=TIGER --key=value ...``, ``tokenize``, ``prepare``, ``leaderboard``, ``list``.
+
+What a command launches is imported after its arguments have been checked: helps and errors need neither torch nor RecBole.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from recbole_gr.cli.arguments import Arguments, read_arguments
+from recbole_gr.cli.parsers import KINDS, make_parser
+from recbole_gr.utils.errors import RecBoleGRError, SettingError
+
+__all__ = ["main", "run_command"]
+
+#: Options of a command that the others do not have.
+OF_RUN = ("model", "nproc", "world_size", "group_offset", "ip", "port")
+OF_TOKENIZE = ("output_dir", "sid_format", "compare_vectors")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the command ``recbole-gr``.
+
+    Returns:
+        The exit status: 0, 2 for an error of the user's, 130 for Ctrl-C.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if "_ARGCOMPLETE" in os.environ:
+        from recbole_gr.cli.completion import complete
+
+        complete()
+    if not given or given[0] in ("-h", "--help"):
+        make_parser()[0].print_help(sys.stdout if given else sys.stderr)
+        return 0 if given else 2
+    if given[0] == "--version":
+        from recbole_gr.version import __version__
+
+        print(f"recbole_gr {__version__}")
+        return 0
+    if given[0] not in COMMANDS:
+        near = difflib.get_close_matches(given[0], COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(COMMANDS)}"
+        print(f"error: recbole-gr has no command {given[0]!r}; {hint}", file=sys.stderr)
+        return 2
+    return _launch(given[0], given[1:], [given[0]])
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """``recbole-gr run`` without its first word, as ``run_recbole_gr.py`` is; returns the exit status."""
+    return _launch("run", arguments, [])
+
+
+def parse(arguments: Sequence[str]) -> dict[str, str]:
+    """Values by key, all of them text; raises a RecBoleGRError for an argument that is no setting."""
+    return read_arguments(arguments).given
+
+
+def _launch(command: str, arguments: Sequence[str], words: list[str]) -> int:
+    if any(argument in ("-h", "--help") for argument in arguments):
+        make_parser()[1][command].print_help()
+        return 0
+    launch, flags, most = COMMANDS[command]
+    try:
+        read = read_arguments(arguments, flags, most)
+        # the record of a run tells its command from here, and spawned processes read the settings from here
+        sys.argv = [sys.argv[0], *words, *read.normalised()]
+        launch(read)
+    except RecBoleGRError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print("\ninterrupted", file=sys.stderr)
+        checkpoint = getattr(interrupt, "checkpoint", None)
+        if checkpoint is not None:
+            print(f"to go on after the last validated epoch:\n  {resuming_command(checkpoint)}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def resuming_command(checkpoint: str) -> str:
+    """The command of this process, with ``--resume``."""
+    program = sys.argv[0]
+    start = ["python", program] if program.endswith(".py") else [os.path.basename(program)]
+    settings = [argument for argument in sys.argv[1:] if not argument.startswith("--resume=")]
+    return shlex.join([*start, *settings, f"--resume={checkpoint}"])
+
+
+def launch_run(arguments: Arguments) -> None:
+    """Run in this process, or in ``nproc`` spawned ones that form one ``torch.distributed`` group, as RecBole does."""
+    given = arguments.given
+    _refuse(given, OF_TOKENIZE, "run")
+    numbers = {"nproc": 1, "world_size": -1, "group_offset": 0}
+    for key in numbers.keys() & given.keys():
+        if not given[key].lstrip("-").isdigit():
+            raise SettingError(key, given[key], "must be a whole number (set on the command line)")
+        numbers[key] = int(given[key])
+    what = given.get("model", "TIGER"), given.get("dataset", "ml-100k"), given.get("config_files", "").split()
+    _check(*what, arguments)
+
+    nproc, world_size, offset = numbers.values()
+    if nproc == 1 and world_size <= 0:
+        from recbole_gr.experiment.run import run
+
+        result: dict[str, Any] | None = run(*what)
+    else:
+        from recbole_gr.experiment.processes import spawn_runs
+
+        group = {"nproc": nproc, "world_size": nproc if world_size == -1 else world_size, "offset": offset}
+        result = spawn_runs(*what, {**group, "ip": given.get("ip", "localhost"), "port": given.get("port", "5678")})
+    if result is not None:  # on the machine of the first process
+        print("\n".join(result_lines(result)))
+
+
+def result_lines(result: dict[str, Any]) -> list[str]:
+    """What a run ends with on stdout: each line a name, and what it has of values and paths."""
+    lines = []
+    for name, key in (("valid", "best_valid_result"), ("test", "test_result")):
+        if result[key]:
+            lines.append(f"{name:12}" + "  ".join(f"{metric}={value:.4f}" for metric, value in result[key].items()))
+    return lines + [f"{key:12}{result[key]}" for key in ("record", "checkpoint") if result.get(key)]
+
+
+def launch_tokenize(arguments: Arguments) -> None:
+    """Make semantic IDs and a report on them."""
+    from recbole_gr.experiment.tokenize_options import check_tokenize_options
+    from recbole_gr.settings.values import parse_text
+
+    given = arguments.given
+    _refuse(given, OF_RUN, "tokenize")
+    what = given.get("dataset", "ml-100k"), given.get("config_files", "").split()
+    options: dict[str, Any] = {key: parse_text(given[key]) for key in OF_TOKENIZE if key in given}
+    check_tokenize_options(options)
+    _check("TIGER", *what, arguments)
+    from recbole_gr.experiment.tokenize_dataset import tokenize_dataset
+
+    result = tokenize_dataset(*what, **options)
+    for name, key in (("codes", "semantic_ids"), ("measures", "measures_file"), ("report", "report")):
+        print(f"{name:12}{result[key]}")
+
+
+def launch_prepare(arguments: Arguments) -> None:
+    """Make atomic files from a source's raw files."""
+    from recbole_gr.prepare.command import prepare
+
+    prepare({**arguments.given, **({"source": arguments.positional[0]} if arguments.positional else {})})
+
+
+def launch_leaderboard(arguments: Arguments) -> None:
+    """Run what a board lacks, and write its pages."""
+    from recbole_gr.leaderboard import command
+
+    command.launch_leaderboard(arguments.normalised(bare_flags=True))
+
+
+def launch_list(arguments: Arguments) -> None:
+    """Print what can be named."""
+    kind, *named = arguments.positional or [""]
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"must be one of {', '.join(KINDS)}"
+        raise SettingError("kind", kind, hint)
+    _refuse(arguments.given, sorted(arguments.given.keys() - {"data_path", "model"}), "list")
+    model = named[0] if named else arguments.given.get("model", "TIGER")
+    if kind != "settings" and (named or "model" in arguments.given):
+        raise RecBoleGRError(f"argument {model!r}: only recbole-gr list settings takes a model")
+    from recbole_gr.cli.listing import lines_of
+
+    print("\n".join(lines_of(kind, model, arguments.given.get("data_path", "dataset"))))
+
+
+def _check(model: str, dataset: str, config_files: list[str], arguments: Arguments) -> None:
+    """Say what is wrong before RecBole and torch are imported, which takes seconds."""
+    from recbole_gr.integration.check_run import check_run
+
+    check_run(model, dataset, config_files, None, arguments.normalised())
+
+
+def _refuse(given: dict[str, str], keys: Sequence[str], command: str) -> None:
+    for key in keys:
+        if key in given:
+            raise RecBoleGRError(f"argument '--{key}={given[key]}': recbole-gr {command} has no such option")
+
+
+#: By name: what is launched, the flags it has, and how many arguments without a key.
+COMMANDS = {
+    "run": (launch_run, ("verbose",), 0),
+    "tokenize": (launch_tokenize, ("verbose",), 0),
+    "prepare": (launch_prepare, (), 1),
+    "leaderboard": (launch_leaderboard, ("dry_run",), 1),
+    "list": (launch_list, (), 2),
+}

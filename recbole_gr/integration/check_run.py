@@ -1,0 +1,196 @@
+"""What can be known of a run before RecBole and torch are imported: its model, its files and all faults of its settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from recbole_gr.data.settings import SemanticIDSettings
+from recbole_gr.models.registry import check_model_name, find_spec, load, model_keys
+from recbole_gr.settings.check import faults_of, idle_settings, raise_faults, unknown_keys
+from recbole_gr.settings.field import Fault, RunValues, Settings
+from recbole_gr.settings.properties import named_file, properties_file, read_properties
+from recbole_gr.settings.protocol import ProtocolSettings
+from recbole_gr.settings.recbole_keys import (
+    RecBoleSettings,
+    keys_read_by_recbole,
+    read_recbole_properties,
+    recbole_folder,
+    recbole_keys,
+    recbole_model_names,
+)
+from recbole_gr.settings.training import DecodingSettings
+from recbole_gr.settings.values import Given, merged, read_given
+from recbole_gr.utils.errors import SettingError
+
+#: Folders of RecBole's models that rank the catalogue; the common protocol is theirs. The others estimate clicks.
+RANKING = ("general_recommender", "sequential_recommender", "knowledge_aware_recommender")
+
+#: Options of commands that are no settings of a run.
+COMMAND_OPTIONS = {"config_files", "output_dir", "sid_format", "compare_vectors"}
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """A run that may begin.
+
+    Args:
+        settings: the classes of settings that hold for it.
+        given: what the user set.
+        notices: one line each, to be logged: defaults that were adapted, settings that have no effect.
+    """
+
+    settings: list[type[Settings]]
+    given: Given
+    notices: list[str]
+
+
+def check_run(
+    model: str | type,
+    dataset: str,
+    config_files: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    arguments: Sequence[str] | None = None,
+) -> CheckedRun:
+    """Check everything that can be checked in a second.
+
+    Args:
+        model: a model's name, ``"package.module:Class"`` or class.
+        dataset: name of a folder under ``data_path``.
+        config_files: yaml files, or names of recipes.
+        config_dict: settings.
+        arguments: the command line's ``--key=value``; None: those of this process.
+
+    Raises:
+        SettingError, SettingErrors: one line for each fault.
+        DataError: a file cannot be read or lacks a column.
+    """
+    settings = settings_of_model(model)
+    files = [named_file("recipes", file) for file in config_files or []]
+    given = read_given(files, config_dict, process_arguments() if arguments is None else arguments)
+    run, notices = adapted(RunValues(_values(model, dataset, settings, given), given.where))
+    unknown = unknown_keys(given.values, known_keys(given.values))
+    refused, allowed = (unknown, []) if run["allow_unknown"] is not True else ([], unknown)
+    faults = [Fault(key, given.values[key], f"is not a setting of any model or dataset{near}") for key, near in refused]
+    faults += [*_file_faults(dataset, run), *faults_of(settings, run)]
+    raise_faults(faults, run)
+    notices += [f"{key}={given.values[key]!r} is not a setting of any model or dataset{near}" for key, near in allowed]
+    notices += [f"{key}={run[key]!r} is not used: {reason}" for key, reason in idle_settings(settings, run).items()]
+    return CheckedRun(settings, given, notices)
+
+
+def process_arguments() -> list[str]:
+    """The command line of this process, as RecBole reads it; that of a notebook's kernel is none."""
+    return [] if "ipykernel_launcher" in sys.argv[0] else sys.argv[1:]
+
+
+def settings_of_model(model: str | type) -> list[type[Settings]]:
+    """The classes of settings of a model: RecBole's, the protocol where it ranks the catalogue, and its own.
+
+    Raises:
+        SettingError: there is no such model.
+    """
+    if isinstance(model, str) and ":" not in model:
+        check_model_name(model)
+    spec = find_spec(model)
+    own = load(spec.settings) if spec is not None else None
+    ranks = spec is not None or recbole_model_names().get(str(model)) in RANKING
+    return [RecBoleSettings, *([ProtocolSettings] if ranks else []), *([own] if own is not None else [])]
+
+
+def known_keys(given: Mapping[str, Any]) -> set[str]:
+    """Keys that RecBole, its models, ours or a tokenizer have; RecBole's source is searched only where one is missing."""
+    known = {*recbole_keys(), *model_keys(), *ProtocolSettings.model_fields, *SemanticIDSettings.defaults(), *COMMAND_OPTIONS}
+    if not given.keys() <= known:
+        known |= keys_read_by_recbole()
+    return known
+
+
+def adapted(run: RunValues) -> tuple[RunValues, list[str]]:
+    """Defaults that would contradict what the user set follow it, and a line for each."""
+    values, notices = dict(run.values), []
+    topk = [run["topk"]] if isinstance(run["topk"], int) else run["topk"]
+    if not isinstance(topk, list) or not topk or any(type(k) is not int for k in topk):
+        return run, notices
+    for key, value in follow_topk(values, topk, run.given).items():
+        values[key] = value
+        notices.append(f"{key}={value!r} follows topk={topk}")
+    return RunValues(values, run.given), notices
+
+
+def follow_topk(values: Mapping[str, Any], topk: Sequence[int], given: Mapping[str, Any]) -> dict[str, Any]:
+    """``valid_metric`` and ``beam_size`` that go with ``topk``, where the user set neither; empty if they do already."""
+    changed: dict[str, Any] = {}
+    metric, at, k = str(values.get("valid_metric")).partition("@")
+    if "topk" in given and "valid_metric" not in given and at and k.isdigit() and int(k) not in topk:
+        changed["valid_metric"] = f"{metric}@{min(topk, key=lambda other: (abs(other - int(k)), other))}"
+    beams = values.get("beam_size")
+    if "topk" in given and "beam_size" not in given and type(beams) is int and beams < max(topk):
+        changed["beam_size"] = max(topk)
+    return changed
+
+
+def _values(model: str | type, dataset: str, settings: Sequence[type[Settings]], given: Given) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for one in settings:
+        values.update(one.defaults())
+    values.update(read_recbole_properties(f"dataset/{dataset}"))
+    values.update(read_properties(properties_file("dataset", dataset)))
+    for key, value in given.values.items():
+        values[key] = merged(key, values.get(key), value)
+    name = model if isinstance(model, str) else model.__name__
+    values.update(model=name.rpartition(":")[2], dataset=dataset)
+    parent = str(values["data_path"])
+    values["data_path"] = (
+        str(recbole_folder() / "dataset_example" / dataset) if dataset == "ml-100k" else os.path.join(parent, dataset)
+    )
+    return values
+
+
+def _file_faults(dataset: str, run: RunValues) -> list[Fault]:
+    """What the run reads and writes must be there, or be to be had."""
+    faults = []
+    folder = run["data_path"]
+    if not os.path.isfile(os.path.join(folder, f"{dataset}.inter")) and run["benchmark_filename"] is None:
+        if os.path.isdir(folder):
+            faults.append(Fault("dataset", dataset, f"the folder [{folder}] has no file {dataset}.inter"))
+        elif dataset not in downloadable():
+            line = f"no folder [{folder}] with {dataset}.inter; set data_path to its parent"
+            faults.append(Fault("dataset", dataset, line))
+    if run["record_dir"]:
+        try:
+            check_writable("record_dir", run["record_dir"])
+        except SettingError as error:
+            faults.append(Fault(error.key, error.value, error.allowed))
+    return faults
+
+
+def downloadable() -> dict[str, str]:
+    """Datasets that RecBole downloads, by name."""
+    path = recbole_folder() / "properties" / "dataset" / "url.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def check_writable(key: str, folder: str) -> None:
+    """Make a folder that results go to.
+
+    Raises:
+        SettingError: it cannot be made or written.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except (OSError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no path"
+        raise SettingError(key, folder, f"the folder cannot be made ({reason})") from error
+    if not os.access(folder, os.W_OK):
+        raise SettingError(key, folder, "the folder cannot be written")
+
+
+def is_decoding(settings: Sequence[type[Settings]]) -> bool:
+    """Whether a model with these settings generates what it recommends."""
+    return any(issubclass(one, DecodingSettings) for one in settings)

@@ -1,0 +1,56 @@
+"""The trainer of LLMasRS: trains what requires gradients, and says what to do when a GPU is too small."""
+
+import torch
+
+from recbole_gr.models.trainer import BeamSearchTrainer
+from recbole_gr.utils.errors import explain_out_of_memory
+
+#: Where ``learning_rate`` is not set, by ``tuning``.
+LEARNING_RATES = {"full": 0.002, "lora": 0.0002, "frozen": 0.0002}
+
+
+class LLMasRSTrainer(BeamSearchTrainer):
+    """The trainer of a language model: trains what requires gradients, and says what to do when a GPU is too small."""
+
+    def __init__(self, config, model):
+        if config["learning_rate"] is None:
+            config["learning_rate"] = LEARNING_RATES[model.tuning]
+        super().__init__(config, model)
+        if not config["single_spec"]:
+            self.distributed_model.broadcast_buffers = False  # titles and vectors are the same everywhere, and stay so
+
+    def _build_optimizer(self, **kwargs):
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.trains = bool(trained)  # an optimizer must have something; a frozen model gives it nothing
+        return super()._build_optimizer(params=trained or [torch.nn.Parameter(torch.zeros(1))], **kwargs)
+
+    def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
+        if self.trains:
+            return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+        self.logger.info("tuning=frozen: the language model is used as it is, nothing is trained")
+        self.eval_collector.data_collect(train_data)
+        self.start_schedule(train_data)
+        if saved:
+            self._save_checkpoint(-1, verbose=verbose)
+        if valid_data:
+            self.best_valid_score, self.best_valid_result = self._valid_epoch(valid_data, show_progress=show_progress)
+        return self.best_valid_score, self.best_valid_result
+
+    def _train_epoch(self, *args, **kwargs):
+        batch = self.config["train_batch_size"]
+        advice = "in training, raise gradient_accumulation, set gradient_checkpointing=True, or lower this or prompt_max_tokens"
+        with explain_out_of_memory("train_batch_size", batch, advice):
+            return super()._train_epoch(*args, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        advice = "in decoding, lower this or prompt_max_tokens, or set beam_certify=False"
+        with explain_out_of_memory("eval_batch_size", self.config["eval_batch_size"], advice):
+            return super().evaluate(*args, **kwargs)
+
+    def set_reduce_hook(self):
+        """Processes average their gradients in the next backward pass; before the last one of a batch they must not."""
+        self.model.before_last_part = super().set_reduce_hook
+
+    def sync_grad_loss(self):
+        """As RecBole's, without a pass over the weights of a frozen language model."""
+        return sum(parameter.sum() * 0 for parameter in self.model.parameters() if parameter.requires_grad)

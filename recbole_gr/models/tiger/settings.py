@@ -1,0 +1,81 @@
+"""Settings of TIGER."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from recbole_gr.data.settings import SemanticIDSettings
+from recbole_gr.settings.field import Fault, RunValues, setting
+from recbole_gr.settings.training import DecodingSettings, TrainingSettings
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Numbers of a T5 encoder-decoder: layers on each side, widths, heads."""
+
+    n_layers: int
+    d_model: int
+    n_heads: int
+    d_ff: int
+    d_kv: int = 64
+
+
+#: Sizes by name, from the table of arXiv 2509.25522.
+MODEL_SIZES = {
+    "336K": ModelSize(1, 64, 3, 512),
+    "778K": ModelSize(2, 64, 3, 512),
+    "1.9M": ModelSize(5, 64, 3, 512),
+    "3.3M": ModelSize(9, 64, 3, 512),
+    "6.7M": ModelSize(3, 128, 6, 1024),
+    "13M": ModelSize(4, 128, 6, 1024),
+    "21M": ModelSize(7, 128, 6, 1024),
+    "43M": ModelSize(8, 192, 9, 1536),
+    "88M": ModelSize(9, 320, 15, 2560),
+    "192M": ModelSize(20, 384, 18, 3072),
+}
+
+
+class TIGERSettings(SemanticIDSettings, TrainingSettings, DecodingSettings):
+    """The network of TIGER, and how its beams walk."""
+
+    title: ClassVar[str] = "TIGER"
+
+    model_size: Literal["336K", "778K", "1.9M", "3.3M", "6.7M", "13M", "21M", "43M", "88M", "192M"] = setting(
+        "336K", "Named size of arXiv 2509.25522.", "model"
+    )
+    n_layers: int | None = setting(
+        None, "Overrides the size's layers, the same number in encoder and decoder.", "model", ge=1
+    )
+    d_model: int | None = setting(None, "Overrides the size's width.", "model", ge=1)
+    n_heads: int | None = setting(None, "Overrides the size's attention heads.", "model", ge=1)
+    d_kv: int | None = setting(None, "Overrides the size's width of a head.", "model", ge=1)
+    d_ff: int | None = setting(None, "Overrides the size's width of the feed-forward layer.", "model", ge=1)
+    feed_forward: Literal["relu", "gated"] = setting("relu", "relu (T5 1.0) or gated (T5 1.1).", "model")
+    dropout: float = setting(0.1, "The probability of an element to be zeroed.", "model", ge=0, lt=1)
+    history_position: Literal["code", "item"] = setting(
+        "item", "Encoder positions: one per item (the sum of its codes), or one per code.", "model"
+    )
+    separator: bool = setting(
+        False, "A learned token after each item of the history; with history_position: code.", "model"
+    )
+    user_buckets: int = setting(0, "Hashed user tokens; 0: none.", "model", ge=0)
+    torch_compile: bool = setting(False, "Compile the network for training and scoring.", "training")
+    decoding: Literal["constrained", "free"] = setting(
+        "constrained", "constrained: only IDs of items can be generated; free: any codes.", "decoding"
+    )
+
+    @classmethod
+    def conflicts(cls, run: RunValues) -> Iterator[Fault]:
+        if run["separator"] and run["history_position"] == "item":
+            yield Fault(
+                "separator", True, "needs history_position=code; with one position per item nothing is to part"
+            )
+
+
+def model_size(config: Any) -> ModelSize:
+    """The named ``model_size`` with the numbers that are set by themselves."""
+    numbers = {name: config[name] for name in ModelSize.__dataclass_fields__ if config[name] is not None}
+    named = MODEL_SIZES[config["model_size"]]
+    return ModelSize(**{**vars(named), **numbers})

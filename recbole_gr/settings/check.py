@@ -1,0 +1,71 @@
+"""All faults of a run's settings at once, before any long work."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Sequence
+
+from recbole_gr.settings.field import Fault, RunValues, Settings, field_faults
+from recbole_gr.utils.errors import SettingError, SettingErrors
+
+
+def faults_of(settings: Sequence[type[Settings]], run: RunValues) -> list[Fault]:
+    """Values that cannot work, each key once.
+
+    Combinations are looked at where the values of their concern are right by themselves.
+
+    Args:
+        settings: the classes of the run.
+        run: its values.
+    """
+    found: dict[str, Fault] = {}
+    for fault in (fault for one in settings for fault in field_faults(one, run.values)):
+        found.setdefault(fault.key, fault)
+    wrong = set(found)
+    for one in settings:
+        for concern in one.concerns():
+            if "conflicts" in vars(concern) and not wrong & concern.model_fields.keys():
+                for fault in vars(concern)["conflicts"].__func__(one, run):
+                    found.setdefault(fault.key, fault)
+    return list(found.values())
+
+
+def idle_settings(settings: Sequence[type[Settings]], run: RunValues) -> dict[str, str]:
+    """Settings that the user set and that have no effect, and why."""
+    reasons: dict[str, str] = {}
+    for one in settings:
+        for concern in one.concerns():
+            if "idle" in vars(concern):
+                reasons.update(vars(concern)["idle"].__func__(one, run))
+    return {key: reasons[key] for key in sorted(reasons.keys() & run.given.keys())}
+
+
+def unknown_keys(given: Iterable[str], known: Collection[str]) -> list[tuple[str, str]]:
+    """Keys that no setting has, and for each the nearest one: ``; did you mean beam_size?``, or nothing."""
+    unknown = []
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            unknown.append((key, f"; did you mean {near[0]}?" if near else ""))
+    return unknown
+
+
+def raise_faults(faults: Sequence[Fault], run: RunValues | None = None) -> None:
+    """Raise what was found, one line each, with the place that each value was set at, where the values of a run are given.
+
+    Raises:
+        SettingError: one fault.
+        SettingErrors: several.
+    """
+    errors = [
+        SettingError(
+            fault.key,
+            fault.value,
+            fault.allowed if run is None else f"{fault.allowed} (set {run.given.get(fault.key, 'by default')})",
+        )
+        for fault in faults
+    ]
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise SettingErrors(errors)

@@ -1,0 +1,105 @@
+"""The protocol: on which data, and how, every model that ranks the catalogue is measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator
+
+from recbole_gr.settings.field import Fault, RunValues, Settings, setting
+from recbole_gr.utils.errors import DataError
+
+LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "full"}
+
+#: Metrics of whole lists, which need k items for every user.
+LIST_METRICS = {"itemcoverage", "averagepopularity", "shannonentropy", "giniindex", "tailpercentage"}
+
+
+def _k(value: Any) -> Any:
+    values = [value] if type(value) is int else value
+    if not isinstance(values, list) or not values or any(type(k) is not int or k < 1 for k in values):
+        raise ValueError("must be a list of whole numbers of at least 1")
+    return value
+
+
+class ProtocolSettings(Settings):
+    """Leave one out, in the order of time, all items ranked, seen items excluded for all models alike."""
+
+    title: ClassVar[str] = "Protocol"
+
+    eval_args: dict[str, Any] = setting(
+        LEAVE_ONE_OUT,
+        "Split, grouping, order and mode of the evaluation, as RecBole has them; what is left out keeps its default. Here the "
+        "last interaction of a user is for test, the one before for validation, and all items are ranked; uni100, pop100 rank "
+        "sampled ones.",
+        "protocol",
+        allowed="must be a dict with split, group_by, order or mode",
+    )
+    metrics: list[str] | str = setting(["Recall", "NDCG"], "Evaluation metrics.", "protocol", allowed="must be a list of names")
+    topk: Annotated[Any, AfterValidator(_k)] = setting(
+        [5, 10], "The values of k.", "protocol", allowed="must be a list of whole numbers of at least 1"
+    )
+    valid_metric: str = setting(
+        "NDCG@10", "The metric for early stopping; where topk alone is set, its k follows.", "protocol"
+    )
+    mask_seen: Literal[True, False, "recbole"] = setting(
+        True,
+        "True: no model may recommend what the user had before; False: all may; recbole: excluded for general models, not for "
+        "sequential ones, as RecBole does.",
+        "protocol",
+    )
+    timestamp_order: Literal["exact", "recbole"] = setting(
+        "exact", "exact: sort by the file's full precision; recbole: sort after rounding to float32.", "protocol"
+    )
+    tie_order: Literal["file", "shuffled"] = setting(
+        "file", "Interactions that share a timestamp: file: as in the file; shuffled: in random order.", "protocol"
+    )
+    tie_interval: int = setting(
+        0, "Timestamps in one interval of this length count as shared; 0: equal ones only.", "protocol", ge=0
+    )
+    tie_seed: int = setting(2020, "The seed of the random order; the same for all models and seeds.", "protocol", ge=0)
+    record_dir: str | None = setting("results/runs", "Where the run records are written.", "runtime", path=True)
+    record_name: str | None = setting(
+        None, "The name of the record; by default made of model, dataset, time and content.", "runtime"
+    )
+    resume: str | None = setting(None, "A checkpoint of an interrupted run to go on with.", "runtime", path=True)
+    allow_unknown: bool = setting(False, "Let keys that no setting has pass with a warning.", "runtime")
+
+    @classmethod
+    def conflicts(cls, run: RunValues) -> Iterator[Fault]:
+        if run["tie_order"] == "shuffled" and run["timestamp_order"] == "recbole":
+            yield Fault("timestamp_order", "recbole", "has no use with tie_order=shuffled")
+        topk = [run["topk"]] if isinstance(run["topk"], int) else run["topk"]
+        metrics = [run["metrics"]] if isinstance(run["metrics"], str) else run["metrics"]
+        ranked = {f"{metric.lower()}@{k}" for metric in metrics for k in topk}
+        unranked = {metric.lower() for metric in metrics}
+        if str(run["valid_metric"]).lower() not in ranked | unranked:
+            yield Fault("valid_metric", run["valid_metric"], f"must be one of metrics at one of topk: {sorted(ranked)}")
+        if run["eval_args"].get("order") == "TO":
+            check_inter_file(run)
+
+    @classmethod
+    def idle(cls, run: RunValues) -> dict[str, str]:
+        if run["tie_order"] == "shuffled":
+            return {}
+        return dict.fromkeys(("tie_interval", "tie_seed"), f"tie_order={run['tie_order']} shuffles nothing")
+
+
+def check_inter_file(run: RunValues) -> None:
+    """The interaction file must have the user, item and time columns.
+
+    Raises:
+        DataError: names the file, what is missing and what there is.
+    """
+    if run["benchmark_filename"] is not None:
+        return
+    path = os.path.join(str(run["data_path"]), f"{run['dataset']}.inter")
+    if not os.path.isfile(path):
+        return  # a dataset that RecBole knows is downloaded by RecBole; others were checked before
+    with open(path, encoding=run["encoding"] or "utf-8") as file:
+        columns = [column.split(":")[0] for column in file.readline().rstrip("\n").split(run["field_separator"])]
+    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
+        if run[key] not in columns:
+            raise DataError(f"[{path}] has no column {run[key]!r} ({key}); it has {', '.join(columns)}")

@@ -1,0 +1,119 @@
+"""What the user set: on the command line, in a dict, in yaml files; which of them comes first, and where each value was set."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from recbole_gr.utils.errors import DataError, SettingError
+
+#: Dicts of a known form: a part that is set leaves the other parts as they are.
+MERGED = ("eval_args", "clip_grad_norm")
+
+
+class SettingsLoader(yaml.SafeLoader):
+    """Safe yaml that reads 1e-3 as a number, as RecBole's loader does."""
+
+
+SettingsLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user set.
+
+    Args:
+        values: by key, the value that counts; parts of :data:`MERGED` are put together.
+        where: by key, where it was set, in words.
+    """
+
+    values: dict[str, Any]
+    where: dict[str, str]
+
+
+def read_given(
+    config_files: Iterable[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    arguments: Sequence[str] = (),
+) -> Given:
+    """Put together what the user set; the command line comes first, then the dict, then the files, the last one first.
+
+    Args:
+        config_files: paths of yaml files.
+        config_dict: settings; text is read as on the command line, as RecBole does.
+        arguments: ``--key=value`` as on the command line; others are left alone.
+
+    Raises:
+        SettingError: there is no such file.
+        DataError: a file is no yaml.
+    """
+    sources = [(read_yaml(path, "config_files"), f"in {path}") for path in config_files or []]
+    sources.append(({key: parse_text(value) for key, value in (config_dict or {}).items()}, "in config_dict"))
+    sources.append((read_arguments(arguments), "on the command line"))
+    values: dict[str, Any] = {}
+    where: dict[str, str] = {}
+    for given, place in sources:
+        for key, value in given.items():
+            values[key] = merged(key, values.get(key), value)
+            where[key] = place
+    return Given(values, where)
+
+
+def merged(key: str, below: Any, value: Any) -> Any:
+    """A value on top of another: of :data:`MERGED`, the parts that are not set stay."""
+    if key in MERGED and isinstance(below, dict) and isinstance(value, dict):
+        return {**below, **value}
+    return value
+
+
+def read_yaml(path: str, key: str) -> dict[str, Any]:
+    """The settings of a yaml file.
+
+    Args:
+        path: the file.
+        key: the setting that names the file, for the error.
+
+    Raises:
+        SettingError: there is no such file.
+        DataError: it is no yaml, or no settings by key.
+    """
+    if not os.path.isfile(path):
+        raise SettingError(key, path, "no such file")
+    try:
+        with open(path, encoding="utf-8") as file:
+            read = yaml.load(file, Loader=SettingsLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
+        raise DataError(f"[{path}] is no yaml: {' '.join(str(error).split())}") from error
+    if read is None:
+        return {}
+    if not isinstance(read, dict) or not all(isinstance(name, str) for name in read):
+        raise DataError(f"[{path}] must hold settings as key: value")
+    return read
+
+
+def read_arguments(arguments: Sequence[str]) -> dict[str, Any]:
+    """Values by key of ``--key=value`` arguments; what is written otherwise is left out."""
+    pairs = (argument[2:].partition("=") for argument in arguments if argument.startswith("--") and "=" in argument)
+    return {key: parse_text(text) for key, _, text in pairs}
+
+
+def parse_text(text: Any) -> Any:
+    """What text on the command line means: a Python literal, else a switch in any case, else the text itself.
+
+    RecBole evaluates it instead, which runs what it holds. Values that are no text stay as they are.
+    """
+    if not isinstance(text, str):
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return {"true": True, "false": False}.get(text.lower(), text)
+    return value if value is None or isinstance(value, (str, int, float, list, tuple, dict, bool)) else text

@@ -1,0 +1,42 @@
+"""What depends on the kind of device a model lies on."""
+
+import torch
+
+
+class PerDevice(dict):
+    """Numbers by device type, ``cpu`` and ``cuda``; every other accelerator (``xpu``, ``mps``, ...) has that of ``cuda``."""
+
+    def __missing__(self, kind):
+        return self["cuda"]
+
+
+def device_name(device):
+    """What a run record calls a device: the name of a GPU's model, else its type.
+
+    Args:
+        device (torch.device): where a model lies.
+    """
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+class LossOnDevice:
+    """A training loss that stays on its device, in the places where RecBole's training loop looks at it.
+
+    That loop asks every loss for ``item()``, to add it up, and adds what processes must synchronise before it calls
+    ``backward()``. On a GPU each number that is asked for makes the CPU wait until all kernels have run, and small models
+    are done before the next ones are launched. So the sum is kept on the device, in float64 as python's would be.
+
+    Args:
+        loss (torch.Tensor): a scalar.
+    """
+
+    def __init__(self, loss):
+        self.loss = loss
+
+    def item(self):
+        """The loss, without its gradient, as a scalar on the device."""
+        detached = self.loss.detach()
+        return detached if detached.device.type == "mps" else detached.double()  # which has no float64
+
+    def __add__(self, other):
+        return self.loss + other
