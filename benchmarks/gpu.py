@@ -160,7 +160,7 @@ class Bench:
     # The checks
 
     def run(self, case):
-        from recbole_gr.quick_start import run
+        from recbole_gr.experiment.run import run
 
         model, settings = self.settings(case)
         before = set(os.listdir("saved")) if os.path.isdir("saved") else set()
@@ -218,7 +218,7 @@ class Bench:
         return {"ok": ok, "metrics_differ_by": round(difference, 6), "scores_differ_by": float(f"{of_scores:.1e}")}
 
     def resume(self):
-        from recbole_gr.quick_start import run
+        from recbole_gr.experiment.run import run
 
         def losses(**more):
             _, settings = self.settings("TIGER", schedule="constant", dropout=0.0, record_dir=None, **more)

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from recbole.config import Config
 from recbole.utils import ModelType
+from recbole.utils.argument_list import dataset_arguments
 
 from recbole_gr.integration.check_run import (
     CheckedRun,
@@ -20,7 +21,7 @@ from recbole_gr.integration.check_run import (
 )
 from recbole_gr.models.registry import find_spec, load, recbole_defaults_of
 from recbole_gr.settings.check import faults_of, idle_settings, raise_faults
-from recbole_gr.settings.field import RunValues
+from recbole_gr.settings.field import RunValues, keys_of
 from recbole_gr.settings.properties import properties_file, read_properties
 from recbole_gr.settings.protocol import ProtocolSettings
 from recbole_gr.settings.recbole_keys import read_recbole_properties
@@ -88,17 +89,26 @@ def add_defaults(config: Config, model: str, model_class: type, dataset: str) ->
         ours.update(recbole_defaults_of(model_class))  # a class that inherits one of RecBole's
     if holds_protocol(model_class, spec):
         ours.update(ProtocolSettings.defaults())
+        _shape_dataset(keys_of(ProtocolSettings, scope="protocol") - {"eval_args", "metrics", "topk", "valid_metric"})
     if spec is not None and spec.settings is not None:
-        ours.update(load(spec.settings).defaults())
-    own = read_properties(properties_file("dataset", dataset))
-    ours.update(own)
-    if not own and not read_recbole_properties(f"dataset/{dataset}"):
+        own = load(spec.settings)
+        ours.update(own.defaults())
+        # the settings of tokenizers are not fields
+        _shape_dataset(keys_of(own, scope="dataset") | (own.defaults().keys() - own.model_fields.keys()))
+    of_dataset = read_properties(properties_file("dataset", dataset))
+    ours.update(of_dataset)
+    if not of_dataset and not read_recbole_properties(f"dataset/{dataset}"):
         # RecBole's fallback (sample.yaml) leaves out the time column that a split by time needs
         fields = [{**ours, **outside}[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
         ours["load_col"] = {"inter": fields}
     if model_class.type == ModelType.SEQUENTIAL and {**ours, **outside}.get("loss_type") == "CE":
         # RecBole's default of one negative per positive makes its own Config refuse its own default loss
         ours["train_neg_sample_args"] = None
+
+
+def _shape_dataset(keys: set[str]) -> None:
+    """A dataset kept by ``save_dataset``, or a loader, is used again only where it agrees in these."""
+    dataset_arguments.extend(sorted(keys - {*dataset_arguments}))
 
 
 def holds_protocol(model_class: type, spec: Any) -> bool:

@@ -103,12 +103,6 @@ def _find_parts(package: ModuleType, part: str) -> None:
 
 def _know_our_settings(configurator: ModuleType) -> None:
     """Config reads the property files beside its own source only; our defaults come after them."""
-    from recbole.utils.argument_list import dataset_arguments
-
-    from recbole_gr.models.registry import model_names, model_settings
-    from recbole_gr.settings.field import keys_of
-    from recbole_gr.settings.protocol import ProtocolSettings
-
     def with_our_defaults(original: Callable) -> Callable:
         def load_internal(self: Any, model: str, model_class: type, dataset: str) -> None:
             from recbole_gr.integration.config import add_defaults
@@ -160,14 +154,6 @@ def _know_our_settings(configurator: ModuleType) -> None:
     _wrap(configurator.Config, "_get_final_config_dict", with_merged_parts)
     _wrap(configurator.Config, "__init__", with_checks)
     _wrap(configurator.Config, "_init_device", _with_use_gpu)
-    # what a dataset or loader kept by save_dataset or save_dataloaders must agree in to be used again
-    shaping = keys_of(ProtocolSettings, scope="protocol")
-    for name in model_names():
-        settings = model_settings(name)
-        if settings is not None:
-            shaping |= keys_of(settings, scope="dataset")
-            shaping |= settings.defaults().keys() - settings.model_fields.keys()  # those of the tokenizers
-    dataset_arguments.extend(sorted(shaping - {*dataset_arguments} - {"eval_args", "metrics", "topk", "valid_metric"}))
 
 
 def _with_use_gpu(original: Callable) -> Callable:

@@ -11,6 +11,7 @@ import importlib
 import inspect
 import pkgutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import entry_points
@@ -180,30 +181,42 @@ def model_settings(name: str) -> type[Settings] | None:
     return load(spec.settings) if spec is not None else None
 
 
+def models_with_settings() -> Iterator[tuple[ModelSpec, type[Settings] | None]]:
+    """All registered models and their settings; a package that cannot be imported is left out, for most runs do without it."""
+    for name in model_names():
+        try:
+            spec = find_spec(name)
+            settings = load(spec.settings) if spec is not None else None
+        except SettingError:
+            continue
+        if spec is not None:
+            yield spec, settings
+
+
 def model_keys() -> set[str]:
     """Keys of all registered models: of their settings, and those that their source reads."""
     found: set[str] = set()
-    for name in model_names():
-        spec = find_spec(name)
-        settings = load(spec.settings) if spec else None
+    for spec, settings in models_with_settings():
         if settings is not None:
             found |= settings.defaults().keys()
-        if spec and not isinstance(spec.model, str):
+        if not isinstance(spec.model, str):
             found |= keys_read_by(spec.model)
     return found
 
 
 def path_keys() -> set[str]:
     """Keys whose values may be paths of the user's machine."""
-    own = (model_settings(name) for name in model_names())
-    return set().union(*(keys_of(one, path=True) for one in (RecBoleSettings, ProtocolSettings, *own) if one is not None))
+    return _keys_of_all(path=True)
 
 
 def runtime_keys() -> set[str]:
     """Keys that say where and how fast a run runs, not what it computes."""
-    own = (model_settings(name) for name in model_names())
-    every = (RecBoleSettings, ProtocolSettings, *own)
-    return set().union(*(keys_of(one, scope="runtime") for one in every if one is not None))
+    return _keys_of_all(scope="runtime")
+
+
+def _keys_of_all(**which: Any) -> set[str]:
+    own = [settings for _, settings in models_with_settings() if settings is not None]
+    return set().union(*(keys_of(one, **which) for one in (RecBoleSettings, ProtocolSettings, *own)))
 
 
 def keys_read_by(model: type) -> set[str]:

@@ -469,7 +469,7 @@ def test_pop_counts_every_interaction():
         assert scores[-1].tolist() == (counts / counts.max()).tolist()
 
 
-@pytest.mark.parametrize("first", ["recbole_gr.quick_start", "recbole.model.sequential_recommender"])
+@pytest.mark.parametrize("first", ["recbole_gr.experiment.run", "recbole.model.sequential_recommender"])
 @pytest.mark.parametrize("wanted", [False, True])
 def test_recboles_models_do_not_turn_on_anomaly_detection(folder, first, wanted):
     """Nor off, where somebody wants it; but what RecBole turned on before us cannot be told from that."""
