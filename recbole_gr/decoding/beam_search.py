@@ -27,9 +27,9 @@ class Beams:
     """What a search found, best first.
 
     Args:
-        leaves (torch.Tensor): int64 ``[users, beams]``, leaves of the trie; -1 where no valid ID was found.
-        scores (torch.Tensor): float32 ``[users, beams]``, exact log-probabilities; -inf where ``leaves`` is -1.
-        pruned (torch.Tensor): float32 ``[users]``, the best log-probability among all prefixes and IDs given up.
+        leaves: int64 ``[users, beams]``, leaves of the trie; -1 where no valid ID was found.
+        scores: float32 ``[users, beams]``, exact log-probabilities; -inf where ``leaves`` is -1.
+        pruned: float32 ``[users]``, the best log-probability among all prefixes and IDs given up.
     """
 
     leaves: torch.Tensor
@@ -72,7 +72,7 @@ class SearchResult:
 
 
 class Search(Protocol):
-    """A beam search over some kind of trie, as :func:`beam_search` and ``title_beam_search`` are with their options bound."""
+    """A beam search over some kind of trie: :func:`beam_search` or ``title_beam_search`` with their options bound."""
 
     def __call__(
         self,
@@ -100,12 +100,12 @@ def beam_search(
     Args:
         decoder: log-probabilities of codes.
         trie: the valid IDs.
-        beam_size (int): prefixes kept per user and level.
-        constrained (bool): walk valid prefixes only. If False, any codes may be generated (free-form search) and what
+        beam_size: prefixes kept per user and level.
+        constrained: walk valid prefixes only. If False, any codes may be generated (free-form search) and what
             is not an item's ID at the end is dropped.
         available: from :meth:`Trie.available_items`; prefixes without an item for the user are left out. None: all items
             are available to all users.
-        floor (torch.Tensor): float32 ``[users]``; prefixes that score less are of no interest. Then only as many beams
+        floor: float32 ``[users]``; prefixes that score less are of no interest. Then only as many beams
             are kept as some user has prefixes above the floor, at most ``beam_size``.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the searches need of a decoder and of a trie, whatever a candidate is made of: codes of a semantic ID or tokens of a title.
+"""What the searches need of a decoder and of a trie, for codes of semantic IDs and for tokens of titles.
 
 A *decoder* computes log-probabilities of what follows the beams of some users. A *trie* holds all valid candidates; its
 leaves are the distinct ones, and each leaf leads to the items that have it.

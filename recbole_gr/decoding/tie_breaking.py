@@ -22,10 +22,10 @@ def leaf_ranks(codes: np.ndarray, popularity: np.ndarray, leaf_order: str, seed:
     """The rank of every item among those with its ID, counted from 0.
 
     Args:
-        codes (np.ndarray): int ``[n_items, L]``, row 0 is the padding item.
-        popularity (np.ndarray): int ``[n_items]``, how often an item occurs in the training part.
-        leaf_order (str): ``popularity``, the more popular first, of equal ones the lower item id; ``random``.
-        seed (int): of the random order.
+        codes: int ``[n_items, L]``, row 0 is the padding item.
+        popularity: int ``[n_items]``, how often an item occurs in the training part.
+        leaf_order: ``popularity``, the more popular first, of equal ones the lower item id; ``random``.
+        seed: of the random order.
 
     Returns:
         np.ndarray: int64 ``[n_items]``.
@@ -43,8 +43,8 @@ def order_within_leaves(scores: torch.Tensor, ranks: torch.Tensor) -> torch.Tens
     """Subtract so little by rank that items of equal score get an order and no others change places.
 
     Args:
-        scores (torch.Tensor): float32 ``[users, n_items]``, log-probabilities.
-        ranks (torch.Tensor): int64 ``[n_items]``, from :func:`leaf_ranks`.
+        scores: float32 ``[users, n_items]``, log-probabilities.
+        ranks: int64 ``[n_items]``, from :func:`leaf_ranks`.
 
     Returns:
         torch.Tensor: float64 ``[users, n_items]``; a score less at most :data:`MIN_GAP`.

@@ -40,14 +40,15 @@ def title_beam_search(
 
     Args:
         reader: reads titles behind prompts, see :class:`recbole_gr.language_model.prompt_reader.PromptReader`.
-        trie (TitleTrie): the valid titles.
-        beam_size (int): beams kept per user and step, at least k.
-        k (int): the length of the ranking in items, of which a title may have several.
-        available (list): from :meth:`TitleTrie.available_items`; prefixes without an item for the user are left out.
-        floor (torch.Tensor): float32 ``[users]``; prefixes that score less are of no interest.
+        trie: the valid titles.
+        beam_size: beams kept per user and step, at least k.
+        k: the length of the ranking in items, of which a title may have several.
+        available: from :meth:`TitleTrie.available_items`; prefixes without an item for the user are left out.
+        floor: float32 ``[users]``; prefixes that score less are of no interest.
 
     Returns:
-        Beams: ``pruned`` is the best prefix given up because there were too few beams; those below the k-th title do not count.
+        Beams: ``pruned`` is the best prefix given up because there were too few beams; those below the k-th title are
+        left out.
     """
     search = _TitleSearch(reader, trie, beam_size, k, available=available, floor=floor)
     place = 0
@@ -62,7 +63,7 @@ def title_log_likelihood(reader: TitleDecoder, trie: TitleTrie, items: torch.Ten
 
     Args:
         reader, trie: as in :func:`title_beam_search`.
-        items (torch.Tensor): int64 ``[users, candidates]``.
+        items: int64 ``[users, candidates]``.
 
     Returns:
         torch.Tensor: float32 ``[users, candidates]``.

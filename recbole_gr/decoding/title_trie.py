@@ -17,10 +17,10 @@ class TitleTrie:
     lowest item id first; ``leaf_of_item`` is the way back.
 
     Args:
-        tokens (np.ndarray): int ``[total]``, the tokens of all items, one item behind the other. A title ends with a
+        tokens: int ``[total]``, the tokens of all items, one item behind the other. A title ends with a
             token that occurs nowhere else in it, or all titles are equally long, so that none begins another.
-        first (np.ndarray): int ``[n_items + 1]``, where each item's tokens begin; item 0, the padding, has none.
-        device (torch.device): where the arrays live.
+        first: int ``[n_items + 1]``, where each item's tokens begin; item 0, the padding, has none.
+        device: where the arrays live.
 
     Raises:
         ValueError: one title begins another, or an item has no tokens.
@@ -73,8 +73,8 @@ class TitleTrie:
         """How many items lie behind each node and each leaf for each user, seen items excluded.
 
         Args:
-            users (int): number of users.
-            seen (tuple): rows and items, int64 each: the user in ``rows[j]`` shall not be given ``items[j]``.
+            users: number of users.
+            seen: rows and items, int64 each: the user in ``rows[j]`` shall not be given ``items[j]``.
 
         Returns:
             list: int32 ``[users, nodes]`` and int32 ``[users, leaves]``.

@@ -21,9 +21,9 @@ class Trie:
     which moves less memory (the layout of STATIC, arXiv 2602.22647).
 
     Args:
-        codes (np.ndarray): int ``[n_items, L]``, row 0 is the padding item and is left out.
-        codebook_sizes (sequence of int): number of codes per level.
-        device (torch.device): where the arrays live.
+        codes: int ``[n_items, L]``, row 0 is the padding item and is left out.
+        codebook_sizes: number of codes per level.
+        device: where the arrays live.
     """
 
     def __init__(self, codes: np.ndarray, codebook_sizes: Sequence[int], device: torch.device | str = "cpu") -> None:
@@ -82,7 +82,7 @@ class Trie:
         """Children of nodes of depth ``level``.
 
         Args:
-            nodes (torch.Tensor): int64 ``[...]``; -1 stands for no node and has no children.
+            nodes: int64 ``[...]``; -1 stands for no node and has no children.
 
         Returns:
             tuple: child nodes int64 ``[..., m]``, -1 where there is none; their codes int64 ``[..., m]``, or None if
@@ -117,8 +117,8 @@ class Trie:
         """How many items lie behind each node for each user, seen items excluded.
 
         Args:
-            users (int): number of users.
-            seen (tuple): rows and items, int64 each: the user in ``rows[j]`` shall not be given ``items[j]``.
+            users: number of users.
+            seen: rows and items, int64 each: the user in ``rows[j]`` shall not be given ``items[j]``.
 
         Returns:
             list: per depth from 1 to L, int32 ``[users, nodes]``.
@@ -131,8 +131,8 @@ def available_before(items: torch.Tensor, n_items: int, users: int, seen: tuple[
     """How many items of a list come before each place of it for each user, seen items excluded.
 
     Args:
-        items (torch.Tensor): int64 ``[m]``, the list.
-        n_items (int): number of items, padding included.
+        items: int64 ``[m]``, the list.
+        n_items: number of items, padding included.
         users, seen: as in :meth:`Trie.available_items`.
 
     Returns:

@@ -27,13 +27,13 @@ class Group:
     """Tokens of some users, laid out for attention.
 
     Args:
-        users (torch.Tensor): int64 ``[users]``.
-        longest (int): positions of the longest prompt among them.
-        token (torch.Tensor): int64 ``[users, m]``, which of the pass's tokens these are; others fill up users with fewer.
-        inside (torch.Tensor): bool ``[users, m]``, whose tokens are their own.
-        rows (torch.Tensor): int64 ``[users, n]``, the rows of keys and values behind the prompts, see
+        users: int64 ``[users]``.
+        longest: positions of the longest prompt among them.
+        token: int64 ``[users, m]``, which of the pass's tokens these are; others fill up users with fewer.
+        inside: bool ``[users, m]``, whose tokens are their own.
+        rows: int64 ``[users, n]``, the rows of keys and values behind the prompts, see
             :class:`recbole_gr.language_model.prompt_cache.Known`.
-        mask (torch.Tensor): ``[users, 1, m, longest + n]``, what each token sees: bool, or to be added to its scores.
+        mask: ``[users, 1, m, longest + n]``, what each token sees: bool, or to be added to its scores.
     """
 
     users: torch.Tensor
@@ -67,9 +67,9 @@ def attention_over_branches(llm: Any, known: list["Known"], groups: list[Group],
 
     Args:
         llm (transformers.PreTrainedModel): a model of which :func:`takes_one_row` is true.
-        known (list): the :class:`recbole_gr.language_model.prompt_cache.Known` of each layer.
-        groups (list of Group): the tokens by users.
-        place (torch.Tensor): int64 ``[tokens]``, where in the groups' tokens laid end to end each token of the row stands.
+        known: the :class:`recbole_gr.language_model.prompt_cache.Known` of each layer.
+        groups: the tokens by users.
+        place: int64 ``[tokens]``, where in the groups' tokens laid end to end each token of the row stands.
     """
     config = llm.config.get_text_config()
     before = config._attn_implementation

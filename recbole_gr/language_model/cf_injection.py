@@ -14,9 +14,9 @@ class CFInjection(nn.Module):
     embedding of each of the item's tokens; it begins at zero, so that the language model begins as it was.
 
     Args:
-        vectors (torch.Tensor): float32 ``[n_items, d]``, row 0 is padding; they stay as they are.
-        token_embedding (torch.nn.Embedding): the language model's, ``[vocabulary, d_model]``.
-        kind (str): ``concat`` or ``add``.
+        vectors: float32 ``[n_items, d]``, row 0 is padding; they stay as they are.
+        token_embedding: the language model's, ``[vocabulary, d_model]``.
+        kind: ``concat`` or ``add``.
     """
 
     vectors: torch.Tensor
@@ -41,10 +41,10 @@ class CFInjection(nn.Module):
         """Token embeddings with the items' embeddings among them.
 
         Args:
-            embedded (torch.Tensor): ``[b, t, d_model]``.
-            items (torch.Tensor): int64 ``[b, t]``, the item of the history that a token belongs to, or 0; on the CPU,
-                where to look for places makes no GPU wait, or where ``embedded`` is.
-            vector_places (torch.Tensor): bool ``[b, t]``, where an embedding stands alone; beside ``items``.
+            embedded: ``[b, t, d_model]``.
+            items: int64 ``[b, t]``, the item of the history that a token belongs to, or 0; on the CPU, where to look for
+                places makes no GPU wait, or where ``embedded`` is.
+            vector_places: bool ``[b, t]``, where an embedding stands alone; on the device of ``items``.
         """
         where = vector_places if self.kind == "concat" else items > 0
         row, column = where.nonzero(as_tuple=True)

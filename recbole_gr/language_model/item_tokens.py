@@ -13,9 +13,9 @@ class ItemTokens:
     """The tokens of all items in one flat array; each title is tokenised once.
 
     Args:
-        tokens (np.ndarray): int64 ``[total]``.
-        first (np.ndarray): int64 ``[n_items + 1]``; item i has ``tokens[first[i]:first[i + 1]]``, padding has none.
-        measures (dict): for the run record.
+        tokens: int64 ``[total]``.
+        first: int64 ``[n_items + 1]``; item i has ``tokens[first[i]:first[i + 1]]``, padding has none.
+        measures: for the run record.
     """
 
     tokens: np.ndarray
@@ -33,16 +33,16 @@ def tokenise_titles(
 ) -> ItemTokens:
     """The tokens of titles, each ended by the eos of the language model's tokenizer.
 
-    Titles longer than ``max_tokens`` are truncated. Items whose tokens are the same after that are counted, and told apart as
-    ``duplicates`` says.
+    Titles longer than ``max_tokens`` are truncated. Items whose tokens are the same after that are counted, and made
+    distinct as ``duplicates`` says.
 
     Args:
-        titles (list of str): one per item id; entry 0, the padding, is not used, the others are not empty.
+        titles: one per item id; entry 0, the padding, is not used, the others are not empty.
         llm_tokenizer (transformers.PreTrainedTokenizerFast): with an eos token.
-        max_tokens (int): tokens kept of a title, neither suffix nor eos counted.
-        duplicates (str): ``tied``, they stay the same; ``counter``, the second of them by item id gets " (2)", the third
+        max_tokens: tokens kept of a title, neither suffix nor eos counted.
+        duplicates: ``tied``, they stay the same; ``counter``, the second of them by item id gets " (2)", the third
             " (3)", ...
-        suffixes (list of str): with ``counter``, one per item id: first try, " (suffix)" behind the title; may be empty.
+        suffixes: with ``counter``, one per item id: first try, " (suffix)" behind the title; may be empty.
 
     Returns:
         ItemTokens
@@ -72,9 +72,9 @@ def codes_as_tokens(codes: np.ndarray, codebook_sizes: Sequence[int], first_toke
     """Semantic IDs as new words of a language model: code c of level l is token ``first_token`` + offset of l + c.
 
     Args:
-        codes (np.ndarray): int ``[n_items, L]``, row 0 is the padding item.
-        codebook_sizes (sequence of int): codes per level.
-        first_token (int): how many tokens there were before.
+        codes: int ``[n_items, L]``, row 0 is the padding item.
+        codebook_sizes: codes per level.
+        first_token: how many tokens there were before.
 
     Returns:
         ItemTokens

@@ -28,12 +28,12 @@ def add_lora(
 
     Args:
         model (transformers.PreTrainedModel): a causal language model; it is changed in place.
-        rank (int): of the adapter; None where ``share`` gives it.
-        alpha (float): the adapter's output is scaled by ``alpha / rank``.
-        dropout (float): of what goes into the adapter, in training.
-        targets (str or list of str): ``"all-linear"``: all linear layers but the output layer; else names of modules.
-        share (float): instead of ``rank``, see :func:`rank_for_share`.
-        trained_tokens (list of int): tokens whose embeddings are trained in full; where the output layer has weights of
+        rank: of the adapter; None where ``share`` gives it.
+        alpha: the adapter's output is scaled by ``alpha / rank``.
+        dropout: of what goes into the adapter, in training.
+        targets: ``"all-linear"``: all linear layers but the output layer; else names of modules.
+        share: instead of ``rank``, see :func:`rank_for_share`.
+        trained_tokens: tokens whose embeddings are trained in full; where the output layer has weights of
             its own, their rows there too.
 
     Returns:
@@ -60,8 +60,8 @@ def rank_for_share(model: Any, targets: str | Sequence[str], share: float) -> in
 
     Args:
         model (transformers.PreTrainedModel): without an adapter; is not changed.
-        targets (str or list of str): as in :func:`add_lora`.
-        share (float): above 0, up to 1.
+        targets: as in :func:`add_lora`.
+        share: above 0, up to 1.
 
     Returns:
         int: at least 1.
@@ -84,7 +84,7 @@ def parameter_counts(model: Any) -> dict[str, int]:
     """Parameters of a language model and its adapter; a matrix that is used twice counts once.
 
     Args:
-        model (torch.nn.Module): with or without an adapter.
+        model: with or without an adapter.
 
     Returns:
         dict: ``N_LLM``: of the model without what peft added; ``N_LoRA``: of the low-rank matrices; ``N_trained``: all
@@ -164,7 +164,7 @@ def tuned(llm: Any, config: Mapping[str, Any], new_tokens: Sequence[int]) -> Any
     Args:
         llm (transformers.PreTrainedModel): a causal language model; it is changed in place.
         config (recbole.config.Config): the merged settings.
-        new_tokens (list of int): words that the vocabulary grows by, e.g. the codes of semantic IDs; may be empty.
+        new_tokens: words that the vocabulary grows by, e.g. the codes of semantic IDs; may be empty.
 
     Returns:
         torch.nn.Module: the model, or a peft model of it; what is to be trained requires gradients.

@@ -1,4 +1,4 @@
-"""The prompt: a history of items, oldest to newest, in the words of a template."""
+"""The prompt: a history of items, oldest to newest, by a template."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +22,11 @@ class LaidOut:
     """Prompts, and what follows them, one per row.
 
     Args:
-        tokens (torch.Tensor): int64 ``[b, t]``, 0 beyond the end.
-        prompt_lengths (torch.Tensor): int64 ``[b]``.
-        target_lengths (torch.Tensor): int64 ``[b]``, tokens of the target behind the prompt; 0 without targets.
-        items (torch.Tensor): int64 ``[b, t]``, to which item of the history a token belongs, 0 where to none.
-        vector_places (torch.Tensor): bool ``[b, t]``, where an item's vector stands in place of a token.
+        tokens: int64 ``[b, t]``, 0 beyond the end.
+        prompt_lengths: int64 ``[b]``.
+        target_lengths: int64 ``[b]``, tokens of the target behind the prompt; 0 without targets.
+        items: int64 ``[b, t]``, to which item of the history a token belongs, 0 where to none.
+        vector_places: bool ``[b, t]``, where an item's vector stands in place of a token.
     """
 
     tokens: torch.Tensor
@@ -43,8 +43,8 @@ def template_tokens(llm_tokenizer: Any, template: str, separator: str) -> tuple[
 
     Args:
         llm_tokenizer (transformers.PreTrainedTokenizerFast): of the language model.
-        template (str): text with ``{history}`` in it once.
-        separator (str): text between two items.
+        template: text with ``{history}`` in it once.
+        separator: text between two items.
 
     Returns:
         tuple: three lists of int.
@@ -63,7 +63,7 @@ NOTHING, BEFORE, SEPARATOR, AFTER, VECTOR, FIRST_ITEM = range(6)
 
 
 class PromptLayout:
-    """Lays out prompts from the tokens of their pieces, for a whole batch at once.
+    """Lays out prompts from the tokens of their pieces, for all rows of a batch at once.
 
     On the CPU: how large what is laid out gets, the tokens decide, and a GPU would have to be waited for.
 
@@ -71,11 +71,11 @@ class PromptLayout:
     ``max_tokens``, the oldest items are left out, each with all its tokens, so that the newest fit.
 
     Args:
-        item_tokens (ItemTokens): the tokens of all items.
-        before, separator, after (list of int): tokens of the template.
-        max_tokens (int): the longest prompt.
-        ending (int): how many tokens at the end of an item's are there in a target only, 1 for the eos of titles.
-        vector_places (bool): whether one more position follows each item's tokens, for its vector.
+        item_tokens: the tokens of all items.
+        before, separator, after: tokens of the template.
+        max_tokens: the longest prompt.
+        ending: how many tokens at the end of an item's are there in a target only, 1 for the eos of titles.
+        vector_places: whether one more position follows each item's tokens, for its vector.
     """
 
     pool: torch.Tensor
@@ -120,9 +120,9 @@ class PromptLayout:
         """Lay out a batch.
 
         Args:
-            history (torch.Tensor): int64 ``[b, t]``, item ids, oldest first; anything beyond ``lengths``.
-            lengths (torch.Tensor): int64 ``[b]``, items in each history, at least one.
-            target (torch.Tensor): int64 ``[b]``, the items behind the prompts; None for prompts only.
+            history: int64 ``[b, t]``, item ids, oldest first; anything beyond ``lengths``.
+            lengths: int64 ``[b]``, items in each history, at least one.
+            target: int64 ``[b]``, the items behind the prompts; None for prompts only.
 
         Returns:
             LaidOut
@@ -130,7 +130,7 @@ class PromptLayout:
         kept = self._that_fit(history, lengths)
         pieces = self._pieces(history.masked_fill(~kept, 0), kept)
         items = torch.zeros_like(pieces)
-        places = items[:, 1:-1].unflatten(1, (-1, 3))  # a view: what is written there stands in items
+        places = items[:, 1:-1].unflatten(1, (-1, 3))  # a view of items
         places[:, :, :2] = history.masked_fill(~kept, 0).unsqueeze(-1)
         if target is not None:
             pieces = torch.cat([pieces, (self.first_target + target).unsqueeze(1)], dim=1)

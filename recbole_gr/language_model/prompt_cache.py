@@ -38,7 +38,7 @@ def keys_and_values_of(llm: Any, given: dict[str, torch.Tensor]) -> list[KeysVal
 
     Args:
         llm (transformers.PreTrainedModel): a causal language model.
-        given (dict): ``input_ids``, int64 ``[users, positions]``, or ``inputs_embeds`` ``[users, positions, d_model]``.
+        given: ``input_ids``, int64 ``[users, positions]``, or ``inputs_embeds`` ``[users, positions, d_model]``.
 
     Returns:
         list: per layer a pair ``[users, heads, positions, d]``, contiguous.
@@ -83,7 +83,7 @@ class Known:
     """A layer's keys and values: those of the prompts, and those of the tokens behind them, a row each.
 
     Args:
-        prompt (tuple): keys and values ``[users, heads, positions, d]``.
+        prompt: keys and values ``[users, heads, positions, d]``.
     """
 
     def __init__(self, prompt: KeysValues) -> None:
@@ -124,9 +124,9 @@ class Branches(DynamicLayer):
     """A layer's keys and values while branches are read: the new ones are put to those known.
 
     Args:
-        known (Known): the layer's keys and values.
-        rows (torch.Tensor): int64 ``[n, m]``, where those of the pass's tokens belong.
-        group (Group): whose tokens they are. Then the layer is given all that these see, in copies made as it asks for
+        known: the layer's keys and values.
+        rows: int64 ``[n, m]``, where those of the pass's tokens belong.
+        group: whose tokens they are. Then the layer is given all that these see, in copies made as it asks for
             them, so that there is one layer's copy at a time. None: it is given what it brought.
     """
 

@@ -34,9 +34,9 @@ class Following:
     """Log-probabilities of what follows each token that a language model read.
 
     Args:
-        parts (list of torch.Tensor): logits ``[rows of the part, vocabulary]``, one row per token.
-        part (torch.Tensor): int64 ``[rows]``, in which part the row of a token stands.
-        place (torch.Tensor): int64 ``[rows]``, and at what place there.
+        parts: logits ``[rows of the part, vocabulary]``, one row per token.
+        part: int64 ``[rows]``, in which part the row of a token stands.
+        place: int64 ``[rows]``, and at what place there.
     """
 
     def __init__(self, parts: list[torch.Tensor], part: torch.Tensor, place: torch.Tensor) -> None:
@@ -69,10 +69,10 @@ class PromptReader:
 
     Args:
         llm (transformers.PreTrainedModel): a causal language model, or a peft model of one.
-        tokens (torch.Tensor): int64 ``[users, positions]``, prompts; anything beyond ``lengths``.
-        lengths (torch.Tensor): int64 ``[users]``.
-        embedded (torch.Tensor): ``[users, positions, d]``, read instead of the embeddings of ``tokens`` if given.
-        counter (TokenCounter): counts the tokens that the language model reads; None: they are not counted.
+        tokens: int64 ``[users, positions]``, prompts; anything beyond ``lengths``.
+        lengths: int64 ``[users]``.
+        embedded: ``[users, positions, d]``, read instead of the embeddings of ``tokens`` if given.
+        counter: counts the tokens that the language model reads; None: they are not counted.
     """
 
     def __init__(
@@ -129,10 +129,10 @@ class PromptReader:
         """Read on for some beams.
 
         Args:
-            beam (torch.Tensor): int64 ``[users, r]``, which beams.
-            tokens (torch.Tensor): int64 ``[users, r, s]``, their next tokens.
-            begin (torch.Tensor): int64 ``[users, r]``, how many tokens behind the prompt they have had before.
-            count (torch.Tensor): int64 ``[users, r]``, how many of ``tokens`` count; at least one does.
+            beam: int64 ``[users, r]``, which beams.
+            tokens: int64 ``[users, r, s]``, their next tokens.
+            begin: int64 ``[users, r]``, how many tokens behind the prompt they have had before.
+            count: int64 ``[users, r]``, how many of ``tokens`` count; at least one does.
 
         Returns:
             Following: one row for each token that counts, in the order of user, ``r``, ``s``.

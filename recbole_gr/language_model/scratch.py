@@ -42,8 +42,8 @@ def train_title_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     thus comes back as it was unless it starts with a blank.
 
     Args:
-        texts (iterable of str): what the merges are learned from.
-        vocabulary (int): the most tokens there may be, special tokens and the 256 bytes among them; few or short texts
+        texts: what the merges are learned from.
+        vocabulary: the most tokens there may be, special tokens and the 256 bytes among them; few or short texts
             yield fewer.
 
     Returns:
@@ -82,9 +82,9 @@ def scratch_model(size: str, vocabulary_size: int, seed: int) -> Any:
     """A Llama of random weights, with one matrix for the tokens going in and out.
 
     Args:
-        size (str): one of ``SCRATCH_SIZES``.
-        vocabulary_size (int): the number of tokens.
-        seed (int): of the weights. The state of torch's own generators is as before.
+        size: one of ``SCRATCH_SIZES``.
+        vocabulary_size: the number of tokens.
+        seed: of the weights. The state of torch's own generators is as before.
 
     Returns:
         transformers.LlamaForCausalLM: float32, in evaluation mode.

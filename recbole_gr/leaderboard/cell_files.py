@@ -1,14 +1,21 @@
-"""The files that a cell left: its record, the hit ranks of its targets, what a search found, why it failed."""
+"""The files that a cell left: its record, the hit ranks of its targets, what a search found, why it failed; and its lock."""
 
+from __future__ import annotations
+
+import contextlib
 import json
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-import pyarrow
+from filelock import FileLock, Timeout
 
+from recbole_gr.leaderboard.board import Cell
 from recbole_gr.utils.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("user_id", "item_id", "rank", "history_length", "item_count")
 
@@ -18,21 +25,44 @@ class CellFiles:
     """What a cell left.
 
     Args:
-        cell (recbole_gr.leaderboard.board.Cell): whose files they are.
-        record (dict): the run record; None if it did not run, failed, or left files that cannot be read.
-        hit_ranks (pandas.DataFrame): from :func:`read_hit_ranks`; None without a record.
-        found (dict): the settings that the search of its row found; None if there are none.
-        error (str): what went wrong; None if nothing did.
+        cell: the cell.
+        record: the run record; None if it did not run, failed, or left files that cannot be read.
+        hit_ranks: from :func:`read_hit_ranks`; None without a record.
+        found: the settings that the search of its row found; None if there are none.
+        error: what went wrong; None if nothing did.
     """
 
-    cell: object
-    record: dict = None
-    hit_ranks: pd.DataFrame = None
-    found: dict = None
-    error: str = None
+    cell: Cell
+    record: dict[str, Any] | None = None
+    hit_ranks: Any = None
+    found: dict[str, Any] | None = None
+    error: str | None = None
 
 
-def read_cell(cell, folder):
+@contextlib.contextmanager
+def locked(path: str, *, wait: bool) -> Iterator[bool]:
+    """Hold the lock of a file, which is made if it is not there; the operating system frees it when the process ends.
+
+    Args:
+        path: the file.
+        wait: until another process frees it; else yields False at once if one holds it.
+
+    Yields:
+        Whether the lock is held.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=wait)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def read_cell(cell: Cell, folder: str) -> CellFiles:
     """Read the files of a cell in the folder of records; damaged ones are its error, not the board's."""
     files = CellFiles(cell)
     try:
@@ -52,7 +82,7 @@ def read_cell(cell, folder):
     return files
 
 
-def read_record(folder, key):
+def read_record(folder: str, key: str) -> dict[str, Any] | None:
     """The record of a cell; None if the cell has to run: there is no record, it is damaged, or its hit ranks are gone."""
     try:
         record = read_json(os.path.join(folder, f"{key}.json"))
@@ -62,7 +92,7 @@ def read_record(folder, key):
     return None if kept and not os.path.exists(os.path.join(folder, kept["file"])) else record
 
 
-def read_json(path):
+def read_json(path: str) -> dict[str, Any] | None:
     """A json file; None if there is none.
 
     Raises:
@@ -77,22 +107,26 @@ def read_json(path):
         raise DataError(f"[{path}] is not json: {error}") from error
 
 
-def read_hit_ranks(path, depth, topk):
+def read_hit_ranks(path: str, depth: int, topk: Sequence[int]) -> pd.DataFrame:
     """The hit ranks of a cell.
 
     Args:
-        path (str): of the parquet file.
-        depth (int): how far down the rankings were looked.
-        topk (iterable of int): the k of the metrics that shall be computed.
+        path: of the parquet file.
+        depth: how far down the rankings were recorded.
+        topk: the k of the metrics that shall be computed.
 
     Returns:
-        pandas.DataFrame: one row per user and target: ``user_id`` and ``item_id`` (str), ``rank`` and, for models with
-        semantic IDs, ``id_rank`` (float64, 1 is the first, NaN: not among the first ``depth``), ``history_length`` and
-        ``item_count`` (int32); ``ranking`` (int32) where users have several rankings.
+        One row per user and target: ``user_id`` and ``item_id`` (str), ``rank`` and, for models with semantic IDs,
+        ``id_rank`` (float64, 1 is the first, NaN: not among the first ``depth``), ``history_length`` and ``item_count``
+        (int32); ``ranking`` (int32) where users have several rankings.
 
     Raises:
         DataError: the file is missing or damaged, lacks a column, or was not made for so large a k.
     """
+    import numpy as np
+    import pandas as pd
+    import pyarrow
+
     try:
         hit_ranks = pd.read_parquet(path)
     except (OSError, pyarrow.ArrowException) as error:
@@ -101,6 +135,6 @@ def read_hit_ranks(path, depth, topk):
     if missing:
         raise DataError(f"[{path}] has no column {', '.join(missing)}; it has {', '.join(hit_ranks.columns)}")
     if max(topk) > depth:
-        raise DataError(f"[{path}] tells ranks down to {depth} only; k={max(topk)} needs more")
+        raise DataError(f"[{path}] holds ranks down to {depth} only; k={max(topk)} needs more")
     ranks = hit_ranks.columns.intersection(["rank", "id_rank"])
     return hit_ranks.assign(**{column: hit_ranks[column].to_numpy(dtype="float64", na_value=np.nan) for column in ranks})

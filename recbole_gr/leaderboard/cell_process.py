@@ -4,45 +4,28 @@ The process holds a lock on the cell as long as it lives. So the same cell never
 and a process that was killed leaves nothing that has to be cleaned up.
 """
 
+from __future__ import annotations
+
 import contextlib
-import fcntl
 import json
 import os
 import sys
 import tempfile
 import traceback
+from typing import Any
 
-from recbole_gr.leaderboard.cell_files import read_record
+from recbole_gr.leaderboard.cell_files import locked, read_record
 from recbole_gr.utils.atomic_files import atomic_write
 
 
-@contextlib.contextmanager
-def locked(path, wait):
-    """Hold the lock of a file, which is made if it is not there.
-
-    Args:
-        wait (bool): for another process to let it go; else yields False at once if one has it.
-
-    Yields:
-        bool: whether the lock is held.
-    """
-    with open(path, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
-def run_cell(job):
+def run_cell(job: dict[str, Any]) -> int:
     """Run a model and write its record, unless the record is there; a failure is written in its place.
 
     Args:
-        job (dict): ``folder`` and ``key`` of the cell's files, ``lock``, ``model``, ``dataset``, ``settings``.
+        job: ``folder`` and ``key`` of the cell's files, ``lock``, ``model``, ``dataset``, ``settings``.
 
     Returns:
-        int: exit status.
+        The exit status.
     """
     own = os.path.join(job["folder"], job["key"])
     with locked(job["lock"], wait=True):
@@ -60,15 +43,15 @@ def run_cell(job):
     return 0
 
 
-def _run(job, checkpoints):
+def _run(job: dict[str, Any], checkpoints: str) -> None:
     from recbole_gr.experiment.run import run
 
     own = {"checkpoint_dir": checkpoints, "record_dir": job["folder"], "record_name": job["key"]}
     run(job["model"], job["dataset"], config_dict={**job["settings"], **own})
 
 
-def write_failure(own, error):
-    """Note in one line why a cell has no record."""
+def write_failure(own: str, error: str) -> None:
+    """Write, in one line, why a cell has no record."""
     with atomic_write(f"{own}.failed.json") as file:
         json.dump({"error": " ".join(error.split())}, file)
 

@@ -1,49 +1,45 @@
-"""``recbole-gr leaderboard BOARD.yaml``: run what is missing, then write table and page."""
+"""``recbole-gr leaderboard BOARD``: run what is missing, then write the pages."""
+
+from __future__ import annotations
 
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+from typing import Any
 
-from tabulate import tabulate
-
-from recbole_gr.cli import parse
-from recbole_gr.leaderboard.arguments import read_argument
+from recbole_gr.leaderboard.board import Board
 from recbole_gr.leaderboard.board_file import read_board
-from recbole_gr.leaderboard.page import write_page
-from recbole_gr.leaderboard.published import read_published
-from recbole_gr.leaderboard.row_check import check_rows
-from recbole_gr.leaderboard.runner import Runner
-from recbole_gr.leaderboard.summary import summarise
-from recbole_gr.leaderboard.table import as_markdown
-from recbole_gr.leaderboard.table_export import as_csv, as_latex
-from recbole_gr.leaderboard.time_left import TimeLeft, duration
-from recbole_gr.settings.checks import check_whole_number
-from recbole_gr.utils.atomic_files import atomic_write
-from recbole_gr.utils.errors import RecBoleGRError
+from recbole_gr.settings.values import parse_text
+from recbole_gr.utils.errors import RecBoleGRError, SettingError
 
-#: Besides the markdown page and the html page.
-FORMATS = {"csv": (".csv", as_csv), "latex": (".tex", as_latex)}
+#: Besides the markdown page and the html page, and how their files end.
+FORMATS = {"csv": ".csv", "latex": ".tex"}
 
 
-def launch_leaderboard(arguments):
+def launch_leaderboard(arguments: Sequence[str]) -> None:
     """The command.
 
     Args:
-        arguments (list of str): what stands behind ``recbole-gr leaderboard``.
+        arguments: what follows ``recbole-gr leaderboard``.
 
     Raises:
         RecBoleGRError: the board cannot work, before any cell runs; or cells failed, after the pages are written.
     """
-    given, settings = _parse(arguments)
-    board = read_board(given.board, settings)
-    read_published(board.published, board.dataset)
+    options, settings = read_options(arguments)
+    board = read_board(options.board, settings)
+    from recbole_gr.leaderboard.plan import plan
+    from recbole_gr.leaderboard.row_check import check_rows
+    from recbole_gr.leaderboard.runner import Runner
+
     sys.argv = sys.argv[:1]  # RecBole's Config would read the command line
     check_rows(board)
-    runner = Runner(os.path.join(given.results_dir, board.name, "cells"), given.jobs)
-    if given.dry_run:
-        return print(plan(runner, board, given.jobs))
+    runner = Runner(os.path.join(options.results_dir, board.name, "cells"), options.jobs)
+    if options.dry_run:
+        print(plan(runner, board, options.jobs))
+        return
     failed = runner.run_board(board)
-    for path in write_results(board, runner.folder, given.results_dir, given.format):
+    for path in write_results(board, runner.folder, options.results_dir, options.format):
         print(path)
     for cell in failed:
         print(f"failed: {cell.key}: see {runner.work_path(cell.key, '.log')}", file=sys.stderr)
@@ -51,62 +47,71 @@ def launch_leaderboard(arguments):
         raise RecBoleGRError(f"{len(failed)} of {len(board.cells())} cells failed; the pages show their errors")
 
 
-def _parse(arguments):
-    parser = argparse.ArgumentParser(prog="recbole-gr leaderboard", allow_abbrev=False)
-    parser.add_argument("board", help="the board's yaml file")
-    parser.add_argument("--jobs", type=int, default=1, help="cells that run at once, on as many GPUs as there are")
+def leaderboard_parser() -> argparse.ArgumentParser:
+    """The options of the command; what it does not know is a setting of every cell."""
+    parser = argparse.ArgumentParser(
+        prog="recbole-gr leaderboard",
+        description="Run the cells of a board that have no record yet, and write its pages.",
+        epilog="Further --key=value are settings of every cell, for example --data_path=DIR. See docs/leaderboards.md.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("board", help="a yaml file, or the name of a board that comes with the package: ml-100k")
+    parser.add_argument("--jobs", type=int, default=1, help="cells that run at once, on as many GPUs as there are (1)")
     parser.add_argument(
         "--dry-run", "--dry_run", action="store_true", help="list what would run and how long like cells took"
     )
     parser.add_argument("--format", choices=FORMATS, help="a table for other programs, besides the pages")
-    parser.add_argument("--results_dir", default="results", help="where the pages go; records lie below")
-    known, others = parser.parse_known_args(arguments)
-    check_whole_number("jobs", known.jobs, 1)
-    return known, {key: read_argument(value) for key, value in parse(others).items()}
+    parser.add_argument(
+        "--results_dir", "--results-dir", default="results", help="folder of the pages (results); records are below it"
+    )
+    return parser
 
 
-def plan(runner, board, jobs):
-    """What would run, and how long like cells took: a table as text."""
-    cells = board.cells()
-    time_left = TimeLeft(runner, cells)
-    measured = time_left.measured()
-    lines = []
-    for cell in cells:
-        state = "there" if cell.key in measured else "running" if runner.is_running(cell) else "to run"
-        seconds = measured.get(cell.key, time_left.expected(cell, measured))
-        effort = f", {board.effort['trials']} trials" if cell.row.search and cell.seed == cell.row.seeds[0] else ""
-        lines.append([cell.row.name, *(cell.row.variant or {}).values(), cell.seed, state + effort, _words(seconds)])
-    varied = board.rows[0].variant or {}
-    head = ["row", *varied, "seed", "state", "like cells took"]
-    missing = len(cells) - len(measured)
-    table = tabulate(lines, head, disable_numparse=True)
-    return f"{table}\n{missing} of {len(cells)} cells to run with {jobs} at once, time left: {time_left.words(jobs)}"
+def read_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The options of the command, and the settings of every cell.
+
+    Raises:
+        RecBoleGRError: an option cannot work, or an argument is no setting.
+    """
+    options, others = leaderboard_parser().parse_known_args(list(arguments))
+    if options.jobs < 1:
+        raise SettingError("jobs", options.jobs, "must be a whole number of at least 1")
+    settings: dict[str, Any] = {}
+    for argument in others:
+        key, equals, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or not equals or "=" in value:
+            raise RecBoleGRError(f"argument {argument!r}: settings are written --key=value, without a further '='")
+        if key in settings:
+            raise RecBoleGRError(f"argument {argument!r}: {key} is set twice")
+        settings[key] = parse_text(value)
+    return options, settings
 
 
-def _words(seconds):
-    return "unknown" if seconds is None else duration(seconds)
-
-
-def write_results(board, records, folder, also=None):
+def write_results(board: Board, records: str, folder: str, also: str | None = None) -> list[str]:
     """Write the pages of a board from its records.
 
     Args:
-        board (Board): the board.
-        records (str): the folder of its cells' files.
-        folder (str): where to.
-        also (str): one of :data:`FORMATS`, or None.
+        board: the board.
+        records: the folder of its cells' files.
+        folder: where to.
+        also: one of :data:`FORMATS`, or None.
 
     Returns:
-        list of str: the paths.
+        The paths.
     """
+    from recbole_gr.leaderboard.render.csv import as_csv
+    from recbole_gr.leaderboard.render.html import write_page
+    from recbole_gr.leaderboard.render.latex import as_latex
+    from recbole_gr.leaderboard.render.markdown import as_markdown
+    from recbole_gr.leaderboard.summarise import summarise
+    from recbole_gr.utils.atomic_files import atomic_write
+
     summary = summarise(board, records)
     path = os.path.join(folder, board.name)
-    texts = {".md": as_markdown}
-    if also:
-        ending, write = FORMATS[also]
-        texts[ending] = write
-    for ending, write in texts.items():
+    writers = {".md": as_markdown, ".csv": as_csv, ".tex": as_latex}
+    endings = [".md", *([FORMATS[also]] if also else [])]
+    for ending in endings:
         with atomic_write(path + ending) as file:
-            file.write(write(summary))
+            file.write(writers[ending](summary))
     write_page(f"{path}.html", summary)
-    return [path + ending for ending in (*texts, ".html")]
+    return [path + ending for ending in (*endings, ".html")]

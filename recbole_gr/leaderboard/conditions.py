@@ -1,9 +1,14 @@
 """Under what a board was measured, in words: its protocol and its environment."""
 
-from recbole_gr.leaderboard.page_words import words
+from __future__ import annotations
 
-#: What the pages tell of the protocol: the words, the setting, and words for its values.
-PROTOCOL = {
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from recbole_gr.leaderboard.render.words import words
+
+#: What the pages say of the protocol: the words, the setting, and words for its values.
+PROTOCOL_WORDS: dict[str, tuple[str, dict[str, str]]] = {
     "split": (
         "split",
         {"{'LS': 'valid_and_test'}": "leave one out: a user's last interaction is for test, the one before for validation"},
@@ -31,77 +36,77 @@ FILTERS = {
 }
 
 
-def protocol_words(records):
-    """What the records were measured under, as their settings tell; where cells differ, all that there is.
+def protocol_words(records: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What the records were measured under, by their settings; where cells differ, all values that there are.
 
-    Filters and the settings of ties are told where they are set and play a part.
+    Filters and the settings of ties are listed where they are set and play a part.
 
     Args:
-        records (list of dict): run records.
+        records: run records.
 
     Returns:
-        dict: text by what it tells, :data:`FILTERS`, :data:`PROTOCOL` and ``tie interval`` and ``tie seed``; empty
+        Text by what it is about, :data:`FILTERS`, :data:`PROTOCOL_WORDS` and ``tie interval`` and ``tie seed``; empty
         without records.
     """
     settings = [{**record["config"]["eval_args"], **record["config"], **_split_in_files(record)} for record in records]
     return {**_filter_words(settings), **_setting_words(settings), **_tie_words(settings)}
 
 
-def _split_in_files(record):
-    """Where the parts come as files of their own, these are the split."""
+def _split_in_files(record: dict[str, Any]) -> dict[str, str]:
+    """Where the parts come in files of their own, these are the split."""
     parts = record["config"].get("benchmark_filename")
     return {"split": f"as the data's files give it: {words(parts)}"} if parts else {}
 
 
-def _filter_words(settings):
-    told = {}
+def _filter_words(settings: Sequence[dict[str, Any]]) -> dict[str, str]:
+    found = {}
     for name, (key, form) in FILTERS.items():
         values = [setting.get(key) for setting in settings]
         if any(value is not None for value in values):
-            told[name] = _either("all" if value is None else form.format(_kept(value)) for value in values)
-    return told
+            found[name] = _either("all" if value is None else form.format(_kept(value)) for value in values)
+    return found
 
 
-def _kept(value):
+def _kept(value: Any) -> str:
     """An interval as RecBole writes it; of ``val_interval``, the fields with their intervals or values."""
     if isinstance(value, dict):
         return "; ".join(f"{field} in {words(values)}" for field, values in value.items())
     return "none" if value is False else str(value)  # rm_dup_inter: False keeps none of them
 
 
-def _setting_words(settings):
-    told = {}
-    for name, (key, named) in PROTOCOL.items():
+def _setting_words(settings: Sequence[dict[str, Any]]) -> dict[str, str]:
+    found = {}
+    for name, (key, named) in PROTOCOL_WORDS.items():
         # other models read no histories, whatever the setting
         readers = [setting for setting in settings if name != "history length" or _is_sequential(setting)]
         values = [str(setting[key]) for setting in readers if setting.get(key) is not None]
         if values:
-            told[name] = _either(named.get(value, value) for value in values)
-    return told
+            found[name] = _either(named.get(value, value) for value in values)
+    return found
 
 
-def _is_sequential(setting):
+def _is_sequential(setting: dict[str, Any]) -> bool:
     return setting["MODEL_TYPE"] == "ModelType.SEQUENTIAL"
 
 
-def _tie_words(settings):
+def _tie_words(settings: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Of shuffled ties, for those as in the file depend on neither."""
     shuffled = [setting for setting in settings if setting.get("tie_order") == "shuffled"]
     intervals = [setting.get("tie_interval") or 0 for setting in shuffled]
     seeds = [str(setting["tie_seed"]) for setting in shuffled if setting.get("tie_seed") is not None]
-    told = {}
+    found = {}
     if any(intervals):
-        told["tie interval"] = _either(f"{length:,} seconds" if length else "equal timestamps only" for length in intervals)
+        found["tie interval"] = _either(f"{length:,} seconds" if length else "equal timestamps only" for length in intervals)
     if seeds:
-        told["tie seed"] = _either(seeds)
-    return told
+        found["tie seed"] = _either(seeds)
+    return found
 
 
-def _either(values):
+def _either(values: Iterable[str]) -> str:
     return " or ".join(dict.fromkeys(values))
 
 
-def environment_words(records):
+def environment_words(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Versions, machines, revisions and the time from first to last of run records."""
     versions = {
         name: ", ".join(_distinct(record["versions"].get(name) for record in records))
@@ -116,11 +121,11 @@ def environment_words(records):
     }
 
 
-def _device(machine):
+def _device(machine: dict[str, Any]) -> str:
     if machine["device"] != "cpu":
         return machine["device"]
     return f"cpu ({machine['processor']}, torch threads: {machine['torch_threads']})"
 
 
-def _distinct(values):
+def _distinct(values: Iterable[Any]) -> list[Any]:
     return [value for value in dict.fromkeys(values) if value is not None]

@@ -1,26 +1,30 @@
 """Runs the cells of a board that have no record yet, one process each."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from time import sleep
+from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from recbole_gr.integration.check_run import check_writable
-from recbole_gr.leaderboard.cell_files import read_json, read_record
-from recbole_gr.leaderboard.cell_process import locked, write_failure
+from recbole_gr.leaderboard.board import Board, Cell
+from recbole_gr.leaderboard.cell_files import locked, read_json, read_record
+from recbole_gr.leaderboard.cell_process import write_failure
+from recbole_gr.leaderboard.plan import TimeLeft
 from recbole_gr.leaderboard.search import BoardStopped, CellKilled, search_settings
-from recbole_gr.leaderboard.time_left import TimeLeft
 from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.utils.errors import SettingError
 
-#: Seconds between two looks at a cell that another board runs.
+#: Seconds between two looks at a cell that another board is running.
 LOOK_AGAIN = 2.0
 
 
@@ -28,70 +32,71 @@ class Runner:
     """Runs cells and keeps their files in one folder.
 
     Args:
-        folder (str): where records and hit ranks are, and below it in ``work`` logs and locks; boards may share it.
-        jobs (int): how many processes run at once.
+        folder: where records and hit ranks are, and below it in ``work`` logs and locks; boards may share it.
+        jobs: how many processes run at once.
 
     Raises:
         SettingError: the folder cannot be made or written.
     """
 
-    def __init__(self, folder, jobs=1):
+    def __init__(self, folder: str, jobs: int = 1) -> None:
         self.folder, self.jobs = folder, jobs
-        self.processes, self.stopped = set(), False
+        self.processes: set[subprocess.Popen[bytes]] = set()
+        self.stopped = False
         self.places = list(range(jobs))  # which of the GPUs a process gets
         self.lock = threading.Lock()
-        check_writable("results_dir", os.path.join(folder, "work"))
+        _make_folder(os.path.join(folder, "work"))
 
-    def path(self, key, ending):
+    def path(self, key: str, ending: str) -> str:
         """Of a file of a cell that is kept."""
         return os.path.join(self.folder, key + ending)
 
-    def work_path(self, key, ending):
+    def work_path(self, key: str, ending: str) -> str:
         """Of a file of a cell that only its run needs."""
         return os.path.join(self.folder, "work", key + ending)
 
-    def record(self, key):
+    def record(self, key: str) -> dict[str, Any] | None:
         """The record of a cell; None if it has to run: there is none, or its files are damaged."""
         return read_record(self.folder, key)
 
-    def run_board(self, board):
+    def run_board(self, board: Board) -> list[Cell]:
         """Run what is missing; a cell that fails does not stop the others.
 
         Returns:
-            list of Cell: those that failed.
+            Those that failed.
         """
         cells = board.cells()
         time_left = TimeLeft(self, cells)
         with tqdm(total=len(cells), desc=board.name, unit="cell", dynamic_ncols=True) as bar:
 
-            def run(cell):
+            def run(cell: Cell) -> None:
                 if not self.stopped:
-                    self.run_whole(cell)
+                    self.run_with_search(cell)
                     with self.lock:
                         bar.set_postfix_str(f"{time_left.words(self.jobs)} left, {cell.key}")
                         bar.update()
 
             with ThreadPoolExecutor(self.jobs) as threads:
                 try:
-                    for done in [threads.submit(run, cell) for cell in self.in_good_order(cells)]:
+                    for done in [threads.submit(run, cell) for cell in self.in_order(cells)]:
                         done.result()
                 except BaseException:
                     self.stop()
                     raise
         return [cell for cell in cells if self.record(cell.key) is None]
 
-    def in_good_order(self, cells):
-        """Those last that another board runs at the moment."""
+    def in_order(self, cells: Sequence[Cell]) -> list[Cell]:
+        """The order to run them in: last those that another board is running."""
         return sorted(cells, key=self.is_running)
 
-    def is_running(self, cell):
-        """Whether a process has the cell's lock."""
+    def is_running(self, cell: Cell) -> bool:
+        """Whether a process holds the cell's lock."""
         if not os.path.exists(self.work_path(cell.key, ".lock")):
             return False
         with locked(self.work_path(cell.key, ".lock"), wait=False) as free:
             return not free
 
-    def run_whole(self, cell):
+    def run_with_search(self, cell: Cell) -> None:
         """Run a cell, the search of its row before it."""
         if self.record(cell.key) is not None:
             return
@@ -103,7 +108,7 @@ class Runner:
         except Exception as error:  # the other rows go on
             write_failure(self.path(cell.key, ""), f"{type(error).__name__}: {error}")
 
-    def found(self, cell):
+    def found(self, cell: Cell) -> dict[str, Any]:
         """What the search of a row found; all its seeds share the search with the first one."""
         path = self.path(cell.first.key, ".search.json")
         with locked(self.work_path(cell.first.key, ".search.lock"), wait=True):
@@ -114,15 +119,15 @@ class Runner:
                     json.dump(result, file, indent=1)
         return result
 
-    def searched(self, cell):
+    def searched(self, cell: Cell) -> bool:
         """Whether the search of a row is done."""
         return os.path.exists(self.path(cell.first.key, ".search.json"))
 
-    def run_cell(self, cell):
+    def run_cell(self, cell: Cell) -> dict[str, Any] | None:
         """Run one cell in a process of its own, and wait for it.
 
         Returns:
-            dict: its record; None if it failed.
+            Its record; None if it failed.
 
         Raises:
             BoardStopped: before it ended.
@@ -138,7 +143,7 @@ class Runner:
                     self.places.append(place)
         return self.record(cell.key)
 
-    def _run_process(self, cell, place):
+    def _run_process(self, cell: Cell, place: int) -> None:
         job = {
             **{"folder": self.folder, "key": cell.key, "lock": self.work_path(cell.key, ".lock")},
             **{"model": cell.row.model, "dataset": cell.board.dataset},
@@ -162,7 +167,7 @@ class Runner:
         if not os.path.exists(self.path(cell.key, ".failed.json")):
             write_failure(self.path(cell.key, ""), f"the process ended with status {status}")
 
-    def _wait_for(self, job_path, log_path):
+    def _wait_for(self, job_path: str, log_path: str) -> int:
         """Start the process of a cell and wait for its exit status."""
         command = [sys.executable, "-m", "recbole_gr.leaderboard.cell_process", job_path]
         with open(log_path, "a", encoding="utf-8") as log:
@@ -177,11 +182,11 @@ class Runner:
             self.processes.discard(process)
         return status
 
-    def _environment(self):
+    def _environment(self) -> dict[str, str]:
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
         return {"OMP_NUM_THREADS": str(threads), **os.environ}
 
-    def stop(self):
+    def stop(self) -> None:
         """End all processes; what they had not finished has no record."""
         with self.lock:
             self.stopped = True
@@ -189,9 +194,21 @@ class Runner:
                 process.terminate()
 
 
-def _device(place):
+def _device(place: int) -> dict[str, str]:
     """Of the GPUs that this process may use, the one for a cell; cells beyond their number share them."""
+    import torch
+
     gpus = torch.cuda.device_count()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")  # RecBole replaces it by gpu_id
-    names = visible if len(visible) == gpus else range(gpus)
+    visible: list[str] = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")  # RecBole replaces it by gpu_id
+    names: Sequence[Any] = visible if len(visible) == gpus else range(gpus)
     return {"gpu_id": str(names[place % gpus])} if gpus > 1 else {}
+
+
+def _make_folder(folder: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise SettingError("results_dir", folder, f"the folder cannot be made ({error.strerror})") from error
+    if not writable:
+        raise SettingError("results_dir", folder, "the folder cannot be written")

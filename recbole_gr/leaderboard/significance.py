@@ -9,6 +9,11 @@ tests. A board has a hundred comparisons over the same users; here they share th
 matrices: seconds for 22,000 users, where scipy takes most of a minute for each comparison.
 """
 
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -21,7 +26,7 @@ NOTE = (
     "Each row against the baseline row that has the best mean in the metric, under the same protocol, paired by user: a "
     f"user's value is the mean over seeds. {CONFIDENCE:.0%} percentile bootstrap interval of the mean difference, "
     f"{RESAMPLES:,} resamples of users; two-sided paired randomisation test, {RESAMPLES:,} draws; Holm's correction over the "
-    "rows of a metric. This tells how far a difference carries over to other users, not to other seeds."
+    "rows of a metric. This shows how far a difference carries over to other users, not to other seeds."
 )
 NOTHING_TESTED = "Nothing is tested: that takes a measured baseline row and another measured row under the same protocol."
 
@@ -29,17 +34,19 @@ NOTHING_TESTED = "Nothing is tested: that takes a measured baseline row and anot
 DRAWS_AT_ONCE = 1 << 20
 
 
-def compare(differences, resamples=RESAMPLES, confidence=CONFIDENCE, seed=SEED):
+def compare(
+    differences: pd.DataFrame, *, resamples: int = RESAMPLES, confidence: float = CONFIDENCE, seed: int = SEED
+) -> pd.DataFrame:
     """Interval and p-value of every column's mean.
 
     Args:
-        differences (pandas.DataFrame): float64 ``[users, comparisons]``, NaN for users who are not in a comparison.
-        resamples (int): draws of the bootstrap, and of the test.
-        confidence (float): of the interval.
-        seed (int): of the draws; the same for all columns.
+        differences: float64 ``[users, comparisons]``, NaN for users who are not in a comparison.
+        resamples: draws of the bootstrap, and of the test.
+        confidence: of the interval.
+        seed: of the draws; the same for all columns.
 
     Returns:
-        pandas.DataFrame: one row per comparison, with ``difference``, the mean; ``low`` and ``high``, the bounds of its
+        One row per comparison, with ``difference``, the mean; ``low`` and ``high``, the bounds of its
         interval; ``p``, two-sided, (draws at least as far from 0 + 1) / (resamples + 1); ``users``, how many there are.
     """
     there = differences.notna().to_numpy()
@@ -55,20 +62,24 @@ def compare(differences, resamples=RESAMPLES, confidence=CONFIDENCE, seed=SEED):
     return pd.concat(parts).loc[differences.columns]
 
 
-def compare_with_best_baseline(users, baselines, metrics, **options):
+def compare_with_best_baseline(
+    users: Mapping[Any, pd.DataFrame], baselines: Collection[Hashable], metrics: Sequence[str], **options: Any
+) -> dict[Any, dict[str, dict[str, Any]]]:
     """Every row against the baseline with the best mean in the metric; that baseline itself is compared with nothing.
 
     Args:
-        users (dict): per row a pandas.DataFrame, one row per user (index) and a column per metric.
-        baselines (collection): which of the rows are baselines.
-        metrics (iterable of str): columns; larger values are better.
+        users: per row a table with one row per user (index) and a column per metric.
+        baselines: which of the rows are baselines.
+        metrics: columns; larger values are better.
         options: of :func:`compare`.
 
     Returns:
-        dict: by row, then by metric: ``against``, the baseline; ``difference``, ``low``, ``high``, ``p`` and ``users`` as
+        By row, then by metric: ``against``, the baseline; ``difference``, ``low``, ``high``, ``p`` and ``users`` as
         from :func:`compare`; ``p_holm``, corrected over the rows of the metric. Rows that share no user are left out.
     """
-    found, against, differences = {row: {} for row in users}, {}, {}
+    found: dict[Any, dict[str, dict[str, Any]]] = {row: {} for row in users}
+    against: dict[tuple[Any, str], Any] = {}
+    differences: dict[tuple[Any, str], pd.Series] = {}
     for metric in metrics:
         best = max((row for row in users if row in baselines), key=lambda row: users[row][metric].mean(), default=None)
         for row in users if best is not None else ():
@@ -81,25 +92,26 @@ def compare_with_best_baseline(users, baselines, metrics, **options):
         return found
     tested = compare(pd.DataFrame(differences), **options)
     tested["p_holm"] = tested.groupby(level=1)["p"].transform(holm)
-    for (row, metric), values in tested.iterrows():
-        found[row][metric] = {"against": against[row, metric], **values.to_dict(), "users": int(values["users"])}
+    for (row, metric), values in zip(tested.index, tested.to_dict("records")):
+        numbers = {str(name): value for name, value in values.items()}
+        found[row][metric] = {"against": against[row, metric], **numbers, "users": int(numbers["users"])}
     return found
 
 
-def bootstrap_interval(values, resamples, confidence, rng):
+def bootstrap_interval(values: np.ndarray, resamples: int, confidence: float, rng: np.random.Generator) -> np.ndarray:
     """Percentile interval of the means over resampled users.
 
     A user whose differences are all 0 adds nothing to any mean. So of a resample only those others are drawn, as many as
     would be among all.
 
     Args:
-        values (np.ndarray): float64 ``[users, comparisons]``.
-        resamples (int): how many.
-        confidence (float): between 0 and 1.
-        rng (np.random.Generator): for the draws.
+        values: float64 ``[users, comparisons]``.
+        resamples: how many.
+        confidence: between 0 and 1.
+        rng: for the draws.
 
     Returns:
-        tuple: lower and upper bounds, float64 ``[comparisons]``.
+        Lower and upper bounds, float64 ``[2, comparisons]``.
     """
     moved = values[(values != 0).any(axis=1)]
     if not len(moved):
@@ -115,16 +127,16 @@ def bootstrap_interval(values, resamples, confidence, rng):
     return np.quantile(means, [tail, 1 - tail], axis=0)
 
 
-def randomisation_test(values, resamples, rng):
+def randomisation_test(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """Two-sided p-values of the means, were either sign of a user's difference equally likely.
 
     Args:
-        values (np.ndarray): float64 ``[users, comparisons]``.
-        resamples (int): how many draws of signs.
-        rng (np.random.Generator): for the draws.
+        values: float64 ``[users, comparisons]``.
+        resamples: how many draws of signs.
+        rng: for the draws.
 
     Returns:
-        np.ndarray: float64 ``[comparisons]``; at least 1 / (resamples + 1).
+        float64 ``[comparisons]``; at least 1 / (resamples + 1).
     """
     moved = values[(values != 0).any(axis=1)]
     # a draw that ties with what was observed counts; sums in another order differ in their last digits
@@ -136,19 +148,19 @@ def randomisation_test(values, resamples, rng):
     return (as_far + 1) / (resamples + 1)
 
 
-def _parts(resamples, users):
+def _parts(resamples: int, users: int) -> list[slice]:
     step = max(1, DRAWS_AT_ONCE // users)
     return [slice(start, min(start + step, resamples)) for start in range(0, resamples, step)]
 
 
-def holm(p):
+def holm(p: Any) -> np.ndarray:
     """Holm's correction: the p-values of one family, so that the chance of any false finding keeps its level.
 
     Args:
-        p (array): float ``[comparisons]``.
+        p: float ``[comparisons]``.
 
     Returns:
-        np.ndarray: float64 ``[comparisons]``.
+        float64 ``[comparisons]``.
     """
     p = np.asarray(p, dtype="float64")
     order = np.argsort(p, kind="stable")

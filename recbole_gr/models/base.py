@@ -46,7 +46,7 @@ class BeamSearchRecommender(SequentialRecommender, ABC):
         """Exact log-probabilities of items ``[rows, candidates]`` for some rows of a batch: float32, of the same shape."""
 
     def rows_at_once(self, interaction):
-        """The rows of a batch in groups that are searched together, those with histories of similar length: int64 indices."""
+        """The rows of a batch in groups of similar history length that are searched together: int64 indices."""
         by_length = interaction[self.ITEM_SEQ_LEN].argsort()
         return by_length.split(max(1, self.beams_at_once[self.device.type] // self.beam_size))
 

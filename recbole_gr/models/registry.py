@@ -132,6 +132,12 @@ def model_names() -> list[str]:
     return [*_SPECS, *others]
 
 
+def is_generative(model: str) -> bool:
+    """Whether a model of this name generates what it recommends; False for RecBole's, and for names that nothing has."""
+    spec = find_spec(model)
+    return spec is not None and spec.generative
+
+
 def check_model_name(model: str) -> None:
     """A name must be that of a registered model or of a model file of RecBole; nothing is imported.
 

@@ -24,7 +24,7 @@ def resolve_collisions(
 ) -> tuple[np.ndarray, tuple[int, ...]]:
     """Apply one of :data:`COLLISION_RULES`.
 
-    - ``digit``: one more code tells equal codes apart (TIGER section 3.1, GRID).
+    - ``digit``: one more code makes equal codes distinct (TIGER section 3.1, GRID).
     - ``none``: items share an ID.
     - ``nearest``: of the items with equal codes, the one nearest to its code keeps it; the others get the nearest code of
       the last level that is free under their prefix.
@@ -33,9 +33,9 @@ def resolve_collisions(
       3.2, and LETTER, arXiv 2405.07314, use Sinkhorn's algorithm to this end).
 
     Args:
-        quantised (Quantised): codes of n items.
-        codebook_sizes (sequence of int): codes of each level.
-        collision (str): the rule.
+        quantised: codes of n items.
+        codebook_sizes: codes of each level.
+        collision: the rule.
 
     Returns:
         tuple: codes int32 ``[n, L']`` and the sizes of the L' codebooks.
@@ -53,10 +53,10 @@ def resolve_collisions(
 
 
 def append_digit(codes: np.ndarray) -> tuple[np.ndarray, int]:
-    """Tell items with equal codes apart by one more code: 0, 1, 2, ... in row order.
+    """Make items with equal codes distinct by one more code: 0, 1, 2, ... in row order.
 
     Args:
-        codes (np.ndarray): int ``[n, L]``.
+        codes: int ``[n, L]``.
 
     Returns:
         tuple: int32 ``[n, L + 1]``, all rows distinct; the size of the new codebook, the largest group of equal rows.
@@ -95,7 +95,7 @@ def _recode_last_level(quantised: Quantised, sizes: Sequence[int], collision: st
 
 
 def _taken(codes: np.ndarray, prefix: np.ndarray, staying: np.ndarray, prefixes: np.ndarray, n_codes: int) -> np.ndarray:
-    """Which codes of the last level the staying items, sorted by prefix, have under some prefixes: bool ``[prefixes, W]``."""
+    """Codes of the last level that the staying items, sorted by prefix, have under some prefixes: bool ``[prefixes, W]``."""
     first, after = (np.searchsorted(prefix[staying], prefixes, side) for side in ("left", "right"))
     here = np.repeat(np.arange(len(prefixes)), after - first)
     place = np.arange(len(here)) + np.repeat(first - (np.cumsum(after - first) - (after - first)), after - first)
@@ -148,8 +148,8 @@ def _transport_costs(costs: "torch.Tensor", slots: "torch.Tensor") -> "torch.Ten
     Sinkhorn's scaling, every item with mass 1 and every slot, a code under a prefix, with room for at most 1.
 
     Args:
-        costs (torch.Tensor): float32 ``[rows, k]``, infinite where a slot is not available.
-        slots (torch.Tensor): int64 ``[rows, k]``.
+        costs: float32 ``[rows, k]``, infinite where a slot is not available.
+        slots: int64 ``[rows, k]``.
     """
     import torch
 
@@ -175,10 +175,10 @@ def match(costs: np.ndarray, groups: np.ndarray, capacity: int, codes: np.ndarra
     of all, again and again, would give.
 
     Args:
-        costs (np.ndarray): float ``[n, k]``, infinite where a code is not available; overwritten.
-        groups (np.ndarray): int ``[n]``; items of different groups do not compete.
-        capacity (int): how many items of a group a code takes.
-        codes (np.ndarray): int ``[n, k]``, the codes that the costs are of; None: column j is of code j.
+        costs: float ``[n, k]``, infinite where a code is not available; overwritten.
+        groups: int ``[n]``; items of different groups do not compete.
+        capacity: how many items of a group a code takes.
+        codes: int ``[n, k]``, the codes that the costs are of; None: column j is of code j.
 
     Returns:
         np.ndarray: int64 ``[n]``, a code per item; -1 for items that every code refused.

@@ -21,9 +21,9 @@ def diagnose(ids: SemanticIDs, vectors: np.ndarray | None = None, categories: Se
     """All measures that can be taken.
 
     Args:
-        ids (SemanticIDs): the codes.
-        vectors (np.ndarray): float32 ``[n_items, d]``, what was quantised; None: those measures are left out.
-        categories (sequence of str): ``[n_items]``, the category of each item, "" where it is unknown; None: left out.
+        ids: the codes.
+        vectors: float32 ``[n_items, d]``, what was quantised; None: those measures are left out.
+        categories: ``[n_items]``, the category of each item, "" where it is unknown; None: left out.
 
     Returns:
         dict: plain json values; those of :meth:`SemanticIDs.statistics`, :func:`compare_with_vectors` and
@@ -52,8 +52,8 @@ def compare_with_vectors(codes: np.ndarray, vectors: np.ndarray) -> dict[str, An
     Vectors of zeros are left out, and of more than :data:`SAMPLED_ITEMS` items that many are drawn.
 
     Args:
-        codes (np.ndarray): int ``[n, L]``; levels of which only the number tells items apart (a digit) left out.
-        vectors (np.ndarray): float32 ``[n, d]``.
+        codes: int ``[n, L]``; an appended digit left out.
+        vectors: float32 ``[n, d]``.
 
     Returns:
         dict: ``items_compared``; per level ``reconstruction_error`` and ``reconstruction_cosine`` (:func:`reconstruct`)
@@ -89,8 +89,8 @@ def reconstruct(codes: np.ndarray, points: np.ndarray) -> tuple[list[float], lis
     codes; PQ gains here, where a level may also help to reconstruct the other parts of a vector.
 
     Args:
-        codes (np.ndarray): int ``[n, L]``.
-        points (np.ndarray): float32 ``[n, d]``.
+        codes: int ``[n, L]``.
+        points: float32 ``[n, d]``.
 
     Returns:
         tuple: per number of levels used, the squared error as a share of the points' variance, and the mean cosine of
@@ -146,8 +146,8 @@ def agreement_with_categories(codes: np.ndarray, categories: np.ndarray) -> dict
     """How well a prefix predicts the category.
 
     Args:
-        codes (np.ndarray): int ``[n, L]``.
-        categories (np.ndarray): str ``[n]``; items with "" are left out.
+        codes: int ``[n, L]``.
+        categories: str ``[n]``; items with "" are left out.
 
     Returns:
         dict: ``category_agreement``, per level the share of pairs of items with the same prefix that also have the same

@@ -36,15 +36,15 @@ def tokenize(
     """Make one semantic ID per item.
 
     Args:
-        vectors (np.ndarray): float32 ``[n_items, d]``; row = item id, row 0 = padding, not used. May be a memory map.
-        tokenizer (str): one of :func:`tokenizer_names`.
-        codebook_num, codebook_size (int): levels and codes per level.
-        collision (str): one of :data:`COLLISION_RULES`.
-        seed (int): of the tokenizer.
-        item_tokens (np.ndarray): str ``[n_items]``, to name items in errors; None: they are named by row.
-        allow_zero_vectors (bool): accept vectors of zeros, of items without a text; such items share their codes.
-        device (str): where a tokenizer that is trained is trained.
-        show_progress (bool): show a progress bar where training takes long.
+        vectors: float32 ``[n_items, d]``; row = item id, row 0 = padding, not used. May be a memory map.
+        tokenizer: one of :func:`tokenizer_names`.
+        codebook_num, codebook_size: levels and codes per level.
+        collision: one of :data:`COLLISION_RULES`.
+        seed: of the tokenizer.
+        item_tokens: str ``[n_items]``, to name items in errors; None: they are named by row.
+        allow_zero_vectors: accept vectors of zeros, of items without a text; such items share their codes.
+        device: where a tokenizer that is trained is trained.
+        show_progress: show a progress bar where training takes long.
         settings: those of the tokenizer, see :func:`settings_of`; the others have their defaults.
 
     Returns:

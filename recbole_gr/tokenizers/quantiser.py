@@ -1,4 +1,4 @@
-"""A residual quantiser with an autoencoder around it, as R-VQ and RQ-VAE train it: gradient, codebooks, loss, training loop."""
+"""A residual quantiser with or without an autoencoder, for R-VQ and RQ-VAE: gradient, codebooks, loss, training loop."""
 
 import functools
 import itertools
@@ -19,7 +19,7 @@ from recbole_gr.utils.errors import SettingError
 LEARNERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     # TensorFlow's and optax's Adagrad start so, and TIGER's rate of 0.4 is meant for it: from 0, torch's own default, the
-    # first step moves every weight by the whole rate
+    # first step moves every weight by the full rate
     "adagrad": functools.partial(torch.optim.Adagrad, initial_accumulator_value=0.1),
 }
 #: Lloyd iterations that place the codes before they are trained.
@@ -32,7 +32,7 @@ def straight_through(points: torch.Tensor, quantised: torch.Tensor) -> torch.Ten
     """The quantised points, with the gradient of the points themselves (van den Oord et al., arXiv 1711.00937).
 
     Args:
-        points, quantised (torch.Tensor): float32 ``[B, d]``.
+        points, quantised: float32 ``[B, d]``.
 
     Returns:
         torch.Tensor: the values of ``quantised``.
@@ -47,7 +47,7 @@ def rotation_trick(points: torch.Tensor, quantised: torch.Tensor) -> torch.Tenso
     they span is I - 2 r r' + 2 q e', r being the direction of e + q.
 
     Args:
-        points, quantised (torch.Tensor): float32 ``[B, d]``.
+        points, quantised: float32 ``[B, d]``.
 
     Returns:
         torch.Tensor: the values of ``quantised``.
@@ -73,9 +73,9 @@ class ResidualQuantiser(nn.Module):
     """L codebooks, each of which quantises the residual of those before it (TIGER, arXiv 2305.05065, section 3.1).
 
     Args:
-        codebook_num, codebook_size (int): levels L and codes per level W.
-        dimension (int): width d of what is quantised.
-        ema_decay (float): codes follow the running mean of the points that take them, with this decay (van den Oord et
+        codebook_num, codebook_size: levels L and codes per level W.
+        dimension: width d of what is quantised.
+        ema_decay: codes follow the running mean of the points that take them, with this decay (van den Oord et
             al., arXiv 1711.00937, appendix A.1); None: they are parameters that follow the codebook loss.
     """
 
@@ -104,8 +104,8 @@ class ResidualQuantiser(nn.Module):
         """Quantise by the first codebooks; in training, the last of ``levels`` are those that learn.
 
         Args:
-            points (torch.Tensor): float32 ``[B, d]``.
-            levels (range): the levels that learn; those before them quantise as they are.
+            points: float32 ``[B, d]``.
+            levels: the levels that learn; those before them quantise as they are.
 
         Returns:
             tuple: the sum of the codes' vectors ``[B, d]``, without gradient; the codebook loss and the commitment loss,
@@ -152,8 +152,8 @@ class ResidualQuantiser(nn.Module):
         """Move codes that no point took since the last call onto points, those far from their own code the likelier.
 
         Args:
-            points (torch.Tensor): float32 ``[B, d]``.
-            levels (range): as in :meth:`forward`.
+            points: float32 ``[B, d]``.
+            levels: as in :meth:`forward`.
 
         Returns:
             int: how many codes were moved.
@@ -190,11 +190,11 @@ class QuantisingAutoencoder(nn.Module):
     """Encoder, codebooks and decoder as one module with one loss; R-VQ leaves out the autoencoder.
 
     Args:
-        quantiser (ResidualQuantiser): the codebooks.
-        widths (list of int): of the layers from a vector to what is quantised; the decoder mirrors them. One width: the
+        quantiser: the codebooks.
+        widths: of the layers from a vector to what is quantised; the decoder mirrors them. One width: the
             vectors themselves are quantised.
-        estimator (str): a key of :data:`ESTIMATORS`.
-        commitment (float): weight of the commitment loss.
+        estimator: a key of :data:`ESTIMATORS`.
+        commitment: weight of the commitment loss.
     """
 
     def __init__(
@@ -213,8 +213,8 @@ class QuantisingAutoencoder(nn.Module):
         gradients are so large that it diverges; Adam hardly depends on it.
 
         Args:
-            vectors (torch.Tensor): float32 ``[B, d]``.
-            levels (range): the levels that learn, see :meth:`ResidualQuantiser.forward`.
+            vectors: float32 ``[B, d]``.
+            levels: the levels that learn, see :meth:`ResidualQuantiser.forward`.
         """
         points = self.encoder(vectors)
         quantised, codebook_loss, commitment_loss = self.quantiser(points, levels)
@@ -248,11 +248,11 @@ def train(
     """Place the codes by k-means, level by level, and train the model.
 
     Args:
-        model (QuantisingAutoencoder): trained in place, on its device.
-        vectors (torch.Tensor): float32 ``[n, d]``, on the same device.
-        training (Training): how.
-        seed (int): of the placing and of the order of the items.
-        show_progress (bool): show a progress bar.
+        model: trained in place, on its device.
+        vectors: float32 ``[n, d]``, on the same device.
+        training: how.
+        seed: of the placing and of the order of the items.
+        show_progress: show a progress bar.
 
     Returns:
         dict: ``steps``, ``seconds``, ``loss`` (means over twentieths of the training), ``revived_codes``.

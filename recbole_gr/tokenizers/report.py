@@ -23,11 +23,11 @@ def write_report(path: str, name: str, ids: SemanticIDs, measures: dict[str, Any
     """Write the page, a single HTML file that needs no network.
 
     Args:
-        path (str): where to.
-        name (str): of the dataset.
-        ids (SemanticIDs): the codes.
-        measures (dict): from :func:`recbole_gr.tokenizers.measures.diagnose`.
-        item_names (sequence of str): ``[n_items]``, what to call each item; entry 0 is padding.
+        path: where to.
+        name: of the dataset.
+        ids: the codes.
+        measures: from :func:`recbole_gr.tokenizers.measures.diagnose`.
+        item_names: ``[n_items]``, what to call each item; entry 0 is padding.
     """
     codes = ids.codes[1:, : quantised_levels(ids)]
     names = np.asarray(item_names, dtype=object)[1:]
@@ -41,7 +41,7 @@ def write_report(path: str, name: str, ids: SemanticIDs, measures: dict[str, Any
         *_plots(ids, codes, measures),
         f"<h2>Items that share a prefix of {min(EXAMPLE_DEPTH, codes.shape[1])} codes</h2>",
         _group_table(*_example_groups(codes, min(EXAMPLE_DEPTH, codes.shape[1])), names),
-        "<h2>Items that no code tells apart</h2>",
+        "<h2>Items with equal codes</h2>",
         _group_table(*_largest_groups(codes), names),
         f"<h2>Where the codes come from</h2><pre>{escape(json.dumps(ids.source, indent=1))}</pre>",
     ]
@@ -108,10 +108,11 @@ def _level_table(measures: dict[str, Any]) -> str:
 
 def _explanation() -> str:
     return (
-        '<p class="small">Reconstruction error: the share of the vectors\' variance that is left when each code stands for the mean '
-        "residual of its items after the levels before it. Neighbours: of an item's "
-        f"{NEIGHBOURS} nearest by cosine, those whose IDs begin with the same codes. Category: of the pairs of items with the "
-        "same prefix, those of one category. Perplexity: the number of codes that would be as varied if all were used alike.</p>"
+        "<p class=\"small\">Reconstruction error: the share of the vectors' variance that is left when each code stands for the "
+        "mean residual of its items after the levels before it. Neighbours: of an item's "
+        f"{NEIGHBOURS} nearest by cosine, those whose IDs begin with the same codes. Category: of the pairs of items with "
+        "the same prefix, those of one category. Perplexity: the number of codes that would be as varied if all were used "
+        "alike.</p>"
     )
 
 
@@ -128,7 +129,7 @@ def _plots(ids: SemanticIDs, codes: np.ndarray, measures: dict[str, Any]) -> Ite
         if measures.get(name)
     ]
     if bars:
-        yield _plot("What a prefix tells", bars, yaxis_title="share")
+        yield _plot("What a prefix has in common", bars, yaxis_title="share")
     sizes, counts = np.unique(np.bincount(number_groups(codes)), return_counts=True)
     together = go.Bar(x=[str(size) for size in sizes], y=sizes * counts)
     titles = {"xaxis_title": "items with the same codes", "yaxis_title": "items", "xaxis_type": "category"}

@@ -83,7 +83,7 @@ def kmeans(points: np.ndarray, n_clusters: int, iterations: int, seed: int) -> t
 
 
 def faiss_library() -> Any:
-    """The module faiss, with as many threads as torch has; both are imported here, so that settings are read without them."""
+    """The module faiss, with as many threads as torch has; imported here, so that settings are read without both."""
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it lists the builds that the processor cannot run
     import faiss
     import torch

@@ -1,7 +1,8 @@
 """Tokenizers that are trained by gradients: R-VQ on the vectors themselves, RQ-VAE on the latent vectors of an autoencoder.
 
-Here are the settings and the order of events; codebooks, losses and training loop are in
-:mod:`recbole_gr.tokenizers.quantiser`, which imports torch and is imported inside the functions: settings are read without it.
+Here are the settings and the order of events. Codebooks, losses and training loop are in
+:mod:`recbole_gr.tokenizers.quantiser`, which imports torch; it is imported inside the functions, so that settings are read
+without it.
 """
 
 import contextlib
@@ -54,22 +55,22 @@ def rvq(
     Nothing before the codebooks is trained, so this kind has no gradient estimator and no commitment.
 
     Args:
-        vectors (np.ndarray): float32 ``[n, d]``, one row per item, no padding row. They are scaled by one number, so that
+        vectors: float32 ``[n, d]``, one row per item, no padding row. They are scaled by one number, so that
             their mean squared length is 1.
-        codebook_num, codebook_size (int): levels L and codes per level W.
-        seed (int): of the k-means that places the codes, of the weights, and of the order of the items.
-        device (str): where to train.
-        show_progress (bool): show a progress bar.
-        tokenizer_steps (int): training steps in all.
-        tokenizer_batch_size (int): items per step.
-        tokenizer_learner (str): ``adam`` or ``adagrad``.
-        tokenizer_learning_rate (float): its learning rate, constant.
-        tokenizer_training (str): ``joint``: all levels at once; ``layerwise``: one level after the other, each for its
+        codebook_num, codebook_size: levels L and codes per level W.
+        seed: of the k-means that places the codes, of the weights, and of the order of the items.
+        device: where to train.
+        show_progress: show a progress bar.
+        tokenizer_steps: training steps in all.
+        tokenizer_batch_size: items per step.
+        tokenizer_learner: ``adam`` or ``adagrad``.
+        tokenizer_learning_rate: its learning rate, constant.
+        tokenizer_training: ``joint``: all levels at once; ``layerwise``: one level after the other, each for its
             share of the steps, those before it frozen.
-        codebook_update (str): ``loss``: codes follow the gradient of the codebook loss; ``ema``: the running mean of the
+        codebook_update: ``loss``: codes follow the gradient of the codebook loss; ``ema``: the running mean of the
             points that take them.
-        ema_decay (float): decay of that mean.
-        dead_code_steps (int): after so many steps, codes that no point took meanwhile move onto points; 0: never.
+        ema_decay: decay of that mean.
+        dead_code_steps: after so many steps, codes that no point took meanwhile move onto points; 0: never.
 
     Raises:
         SettingError: the training diverged.
@@ -140,10 +141,10 @@ def rqvae(
     Args:
         vectors, ..., dead_code_steps: as in :func:`rvq`. Encoder and decoder learn in all steps: trained layer by layer, they
             move on while the codes of earlier levels are frozen, some of which may lose their points.
-        rqvae_hidden (list of int): widths of the encoder's layers; the decoder has them in reverse.
-        rqvae_latent (int): width of what is quantised.
-        quantiser_gradient (str): ``straight_through``, or ``rotation`` for the rotation trick (arXiv 2410.06424).
-        commitment (float): weight of the commitment loss.
+        rqvae_hidden: widths of the encoder's layers; the decoder has them in reverse.
+        rqvae_latent: width of what is quantised.
+        quantiser_gradient: ``straight_through``, or ``rotation`` for the rotation trick (arXiv 2410.06424).
+        commitment: weight of the commitment loss.
 
     Raises:
         SettingError: the training diverged.

@@ -26,12 +26,12 @@ class Quantised:
     """Codes of all items, before collisions are resolved.
 
     Args:
-        codes (np.ndarray): int ``[n, L]``, one row per item, no padding row.
-        last_residual (np.ndarray): float32 ``[n, d']``, what the last level quantised; None if codes have no geometry,
+        codes: int ``[n, L]``, one row per item, no padding row.
+        last_residual: float32 ``[n, d']``, what the last level quantised; None if codes have no geometry,
             and to a collision rule all codes are equally near.
-        codebooks (list of np.ndarray): per level float32 ``[W, d']``, what its codes stand for; None if codes have no
+        codebooks: per level float32 ``[W, d']``, what its codes stand for; None if codes have no
             geometry. Collision rules that move an item to another code of the last level go by its distances to the last.
-        training (dict): what making them showed (losses, revived codes), for the run record; plain json values.
+        training: what making them showed (losses, revived codes), for the run record; plain json values.
     """
 
     codes: np.ndarray
@@ -78,10 +78,10 @@ class SemanticIDs:
     """One semantic ID per item.
 
     Args:
-        codes (np.ndarray): int32 ``[n_items, levels]``; row = item id. Row 0 is RecBole's padding item and holds -1.
-        codebook_sizes (tuple of int): number of codes of each level, ``codes[1:, l] < codebook_sizes[l]``.
-        collision (str): how items with the same codes were told apart, for example ``digit`` or ``none``.
-        source (dict): where the codes come from (encoder, tokenizer, settings); plain json values.
+        codes: int32 ``[n_items, levels]``; row = item id. Row 0 is RecBole's padding item and holds -1.
+        codebook_sizes: number of codes of each level, ``codes[1:, l] < codebook_sizes[l]``.
+        collision: how collisions were resolved, for example ``digit`` or ``none``.
+        source: where the codes come from (encoder, tokenizer, settings); plain json values.
 
     Raises:
         DataError: the codes do not fit the codebook sizes.
@@ -177,14 +177,14 @@ class SemanticIDs:
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
         except Exception as error:  # numpy and zipfile meet noise with nearly any exception
-            raise DataError(f"{path}: not a semantic-ID file written by SemanticIDs.save ({error})") from error
+            raise DataError(f"{path}: not a semantic-ID file of SemanticIDs.save ({error})") from error
 
 
 def number_groups(codes: np.ndarray) -> np.ndarray:
     """Equal rows get equal numbers, counted from 0.
 
     Args:
-        codes (np.ndarray): int ``[n, L]``, not negative.
+        codes: int ``[n, L]``, not negative.
 
     Returns:
         np.ndarray: int64 ``[n]``.

@@ -41,11 +41,11 @@ class SidFileContent:
     """What a file holds.
 
     Args:
-        items (pd.Index): item tokens ``[rows]``, each once.
-        codes (np.ndarray): int ``[rows, levels]``.
-        source (dict): where the codes come from.
-        collision (str): how collisions were resolved.
-        codebook_sizes (sequence of int): what the file says they are; None where it says nothing.
+        items: item tokens ``[rows]``, each once.
+        codes: int ``[rows, levels]``.
+        source: where the codes come from.
+        collision: how collisions were resolved.
+        codebook_sizes: what the file says they are; None where it says nothing.
     """
 
     items: pd.Index
@@ -64,22 +64,22 @@ def read_sid_file(
     """Read semantic IDs for a catalogue.
 
     - ``.json``: ``{item token: [codes]}``, all of one length; codes are whole numbers, or tokens with the letter of
-      their level, ``["<a_183>", "<b_70>", ...]``, as MiniOneRec and LC-Rec write them.
-    - ``.pt``: tensor of whole numbers ``[levels, items]``, as GRID writes it. Its columns follow the lines of the text
+      their level, ``["<a_183>", "<b_70>", ...]``, as MiniOneRec and LC-Rec have them.
+    - ``.pt``: tensor of whole numbers ``[levels, items]``, as GRID has it. Its columns follow the lines of the text
       file of the same name plus ``.items.txt``, one item token a line, or where there is none the rows of the
       ``.item`` file; where that has several rows for an item, the first counts.
     - ``.parquet``: columns ``item_id``, ``level_0``, ``level_1``, ..., with or without the metadata that
       :func:`write_sid_file` adds.
-    - ``.npz``: as :meth:`SemanticIDs.save` writes it, without item tokens, in the order of item ids.
+    - ``.npz``: as :meth:`SemanticIDs.save` makes it, without item tokens, in the order of item ids.
 
     Items of the file that the catalogue lacks are left out and counted in a logged warning.
 
     Args:
-        path (str): the file.
-        item_tokens (np.ndarray): str ``[n_items]``, RecBole's tokens by item id; entry 0 is the padding item.
-        item_file_tokens (np.ndarray): str ``[rows]``, the item tokens in the order of the ``.item`` file, see
+        path: the file.
+        item_tokens: str ``[n_items]``, RecBole's tokens by item id; entry 0 is the padding item.
+        item_file_tokens: str ``[rows]``, the item tokens in the order of the ``.item`` file, see
             :func:`recbole_gr.data.item_text.read_item_file_tokens`; needed for ``.pt`` without ``.items.txt`` only.
-        codebook_sizes (int or list of int): number of codes of every level, or of each; None takes what the file's
+        codebook_sizes: number of codes of every level, or of each; None takes what the file's
             metadata say, and where they say nothing the largest code of each level plus one.
 
     Returns:
@@ -438,10 +438,10 @@ def write_sid_file(ids: SemanticIDs, path: str, item_tokens: np.ndarray, json_st
     Every file is an atomic write: a reader sees all of it or none.
 
     Args:
-        ids (SemanticIDs): of ``n_items`` items.
-        path (str): the file; one of this name is replaced.
-        item_tokens (np.ndarray): str ``[n_items]``, RecBole's tokens by item id; entry 0 is the padding item.
-        json_style (str): one of :data:`JSON_STYLES`; ``tokens`` is for ``.json`` and at most 26 levels.
+        ids: of ``n_items`` items.
+        path: the file; one of this name is replaced.
+        item_tokens: str ``[n_items]``, RecBole's tokens by item id; entry 0 is the padding item.
+        json_style: one of :data:`JSON_STYLES`; ``tokens`` is for ``.json`` and at most 26 levels.
 
     Raises:
         SettingError: the name has another ending, the style cannot work, or the file cannot be written.

@@ -57,11 +57,11 @@ def cached(
     that compute the same entry at once each write a file of their own, and the last to finish names the entry.
 
     Args:
-        folder (str or None): where artifacts are kept, made when missing; None keeps nothing.
-        name (str): what the artifact is, for the file name and the log, e.g. ``"vectors"``.
-        key (str): :func:`digest` of everything that shapes the artifact.
-        compute (callable): takes nothing, returns ``(arrays, metadata)``: dict of str to numpy array, dict for JSON.
-        logger (logging.Logger): the root logger, which RecBole sets up, when None.
+        folder: where artifacts are kept, made when missing; None keeps nothing.
+        name: what the artifact is, for the file name and the log, e.g. ``"vectors"``.
+        key: :func:`digest` of everything that shapes the artifact.
+        compute: takes nothing, returns ``(arrays, metadata)``: dict of str to numpy array, dict for JSON.
+        logger: the root logger, which RecBole sets up, when None.
 
     Returns:
         tuple: ``(arrays, metadata)``, as ``compute`` gives them.

@@ -1,4 +1,4 @@
-"""How our html pages look: on a desktop or a phone, light or dark."""
+"""How our html pages look: on a desktop or a phone, light or dark; and what their plots have in common."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; --line: #d8dde4; --soft: #f4f6f8; }
@@ -18,3 +18,11 @@ ul { margin: 0; padding-left: 1.1rem; }
 pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .8rem; }
 p.small { font-size: .85rem; }
 """
+
+#: A plotly layout that shows the page's paper, light or dark.
+CLEAR_LAYOUT = {
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "height": 320,
+    "margin": {"l": 50, "r": 10, "t": 10, "b": 45},
+}

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub, in its local cache or to be downloaded, for text encoders and language models; quiet loading.
+"""Models of the Hugging Face hub, in its local cache or to be downloaded; loading without noise on the terminal.
 
 ``huggingface_hub`` is imported inside the functions: runs with local models do not need it.
 """
@@ -22,7 +22,7 @@ def is_hub_name(name: str) -> bool:
     """Whether the hub could have a model of this name.
 
     Args:
-        name (str): e.g. ``"organisation/model"``.
+        name: e.g. ``"organisation/model"``.
 
     Returns:
         bool
@@ -40,7 +40,7 @@ def find_on_hub(names: Sequence[str]) -> str:
     """The first of these models that is wholly in the local hub cache, else the first that the hub has.
 
     Args:
-        names (list of str): that :func:`is_hub_name` accepts.
+        names: that :func:`is_hub_name` accepts.
 
     Returns:
         str: a local folder, or the hub name of a model that has to be downloaded and that the hub has.
@@ -70,7 +70,7 @@ def download_from_hub(name: str) -> str:
     """Download a model without the copies of its weights in other formats.
 
     Args:
-        name (str): of a model that the hub has.
+        name: of a model that the hub has.
 
     Returns:
         str: its folder in the local hub cache.

@@ -15,11 +15,11 @@ def join_vectors(parts: Sequence[np.ndarray], weights: Sequence[float]) -> np.nd
     however long a part's vectors are and however many dimensions they have. A vector of zeros stays zeros.
 
     Args:
-        parts (list of numpy.ndarray): each float32 ``[n_items x d]``, with a ``d`` of its own.
-        weights (list of float): one per part.
+        parts: each float32 ``[n_items, d]``, with a ``d`` of its own.
+        weights: one per part.
 
     Returns:
-        numpy.ndarray: float32 ``[n_items x sum of d]``.
+        numpy.ndarray: float32 ``[n_items, sum of d]``.
     """
     joined = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)), np.float32)
     first = 0
@@ -37,13 +37,13 @@ def reduce_vectors(vectors: np.ndarray, pca_dimension: int | None = None, whiten
     """The vectors along their principal axes; the vectors themselves with neither setting.
 
     Args:
-        vectors (numpy.ndarray): float32 ``[n_items x d]``; row 0 is padding and is not used.
-        pca_dimension (int): how many axes are kept, those of the largest variance first; None keeps all, or when
+        vectors: float32 ``[n_items, d]``; row 0 is padding and is not used.
+        pca_dimension: how many axes are kept, those of the largest variance first; None keeps all, or when
             whitening, all along which the vectors vary by more than the rounding of float32.
-        whiten (bool): give every axis the variance 1.
+        whiten: give every axis the variance 1.
 
     Returns:
-        numpy.ndarray: float32 ``[n_items x pca_dimension]``, row 0 zeros.
+        numpy.ndarray: float32 ``[n_items, pca_dimension]``, row 0 zeros.
 
     Raises:
         SettingError: if there are fewer axes than ``pca_dimension``, or fewer to divide by when whitening.
@@ -55,7 +55,7 @@ def reduce_vectors(vectors: np.ndarray, pca_dimension: int | None = None, whiten
         limit = f"{items}, the number of items" if items < dimension else f"{dimension}, the dimension of the vectors"
         raise SettingError("pca_dimension", pca_dimension, f"must be at most {limit}")
     mean, axes, deviation = _principal_axes(vectors[1:])
-    # Ten times the rounding error of float32 sums of so many terms; it depends on the size of the numbers, not on their spread.
+    # Ten times the rounding error of float32 sums of so many terms, which grows with the numbers, not with their spread.
     rounding = 10 * np.sqrt(dimension) * np.finfo(np.float32).eps * max(deviation[0], np.abs(mean).max())
     varying = int((deviation > rounding).sum())
     if whiten and (varying == 0 or (pca_dimension or 0) > varying):
@@ -70,7 +70,7 @@ def reduce_vectors(vectors: np.ndarray, pca_dimension: int | None = None, whiten
 
 
 def _principal_axes(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The mean ``[d]``, the axes ``[d x d]`` by falling variance, and the standard deviations ``[d]``, float64."""
+    """The mean ``[d]``, the axes ``[d, d]`` by falling variance, and the standard deviations ``[d]``, float64."""
     mean = sum(rows.sum(axis=0, dtype=np.float64) for _, rows in chunks(vectors)) / len(vectors)
     # Chunk by chunk and centred first: no second copy of the vectors, and in float64, where little is lost.
     scatter = np.zeros((len(mean), len(mean)))

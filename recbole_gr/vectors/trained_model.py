@@ -40,15 +40,15 @@ def read_checkpoint_vectors(
     the dataset of the checkpoint is loaded again, by its own settings and from the files as they are now.
 
     Args:
-        path (str): a checkpoint of RecBole's Trainer, ``saved/SASRec-....pth``.
-        item_tokens (numpy.ndarray): ``[n_items]`` of str, the item token per RecBole item id; entry 0 is padding.
-        dataset (str): the name of the catalogue's dataset, which the checkpoint must be of too.
-        data_path (str): the folder that holds the files of this dataset, as in a merged ``config["data_path"]``.
-        parameter (str): name of the embedding in the model's ``state_dict``; None takes ``item_embedding.weight``, or
+        path: a checkpoint of RecBole's Trainer, ``saved/SASRec-....pth``.
+        item_tokens: ``[n_items]`` of str, the item token per RecBole item id; entry 0 is padding.
+        dataset: the name of the catalogue's dataset, which the checkpoint must be of too.
+        data_path: the folder that holds the files of this dataset, as in a merged ``config["data_path"]``.
+        parameter: name of the embedding in the model's ``state_dict``; None takes ``item_embedding.weight``, or
             the only matrix with item and emb in its name and a row for each item.
 
     Returns:
-        tuple: float32 array ``[n_items x d]`` with row 0 zeros, and the provenance: ``cf_checkpoint``, ``cf_model``,
+        tuple: float32 array ``[n_items, d]`` with row 0 zeros, and the provenance: ``cf_checkpoint``, ``cf_model``,
         ``cf_parameter``, ``cf_dimension``, ``cf_digest``.
 
     Raises:
@@ -85,7 +85,7 @@ def _read(path: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         raise _unusable(path, "there is no such file")
     with open(path, "rb") as file:
         zipped = file.read(4) == b"PK\x03\x04"
-    if not zipped:  # what torch before 1.6 wrote, which takes another reader
+    if not zipped:  # the format of torch before 1.6, which needs another reader
         raise _unusable(path, "is not a checkpoint of RecBole (not a file of torch.save)")
     reader = types.ModuleType("stand_ins")
     vars(reader)["Unpickler"] = _reader_for(path)
@@ -159,7 +159,7 @@ def _is_matrix(weight: Any) -> bool:
 
 
 def _candidates(path: str, model: str, matrices: dict[str, torch.Tensor], parameter: str | None) -> dict[str, torch.Tensor]:
-    """The matrices that may be the item embedding, as far as names tell; at least one."""
+    """The matrices that may be the item embedding, by their names; at least one."""
     if not matrices:
         raise _unusable(path, f"{model} has no embeddings (no parameter is a matrix)")
     if parameter is not None:

@@ -15,8 +15,8 @@ from recbole_gr.utils.errors import SettingError
 def read_vector_file(path: str, item_tokens: np.ndarray, item_file_tokens: np.ndarray | None = None) -> np.ndarray:
     """Item vectors from a ``.npy``, ``.npz`` or ``.pt`` file.
 
-    - ``.npy`` array or ``.pt`` tensor ``[rows x d]``: one row per row of the ``.item`` file, in its order.
-    - ``.npz`` with the arrays ``item_id`` ``[m]`` (item tokens) and ``vectors`` ``[m x d]``.
+    - ``.npy`` array or ``.pt`` tensor ``[rows, d]``: one row per row of the ``.item`` file, in its order.
+    - ``.npz`` with the arrays ``item_id`` ``[m]`` (item tokens) and ``vectors`` ``[m, d]``.
     - ``.pt`` dict of item token to vector ``[d]``.
 
     Any real type is read and becomes float32. Where an item occurs twice, the first counts. Vectors of items that
@@ -24,13 +24,13 @@ def read_vector_file(path: str, item_tokens: np.ndarray, item_file_tokens: np.nd
     file only some rows at a time are in memory, beside the result.
 
     Args:
-        path (str): the file.
-        item_tokens (numpy.ndarray): ``[n_items]`` of str, the item token per RecBole item id; entry 0 is padding.
-        item_file_tokens (numpy.ndarray): ``[rows]`` of str, the item tokens in the order of the ``.item`` file, see
+        path: the file.
+        item_tokens: ``[n_items]`` of str, the item token per RecBole item id; entry 0 is padding.
+        item_file_tokens: ``[rows]`` of str, the item tokens in the order of the ``.item`` file, see
             :func:`recbole_gr.data.item_text.read_item_file_tokens`; needed for files without item ids only.
 
     Returns:
-        numpy.ndarray: float32 ``[n_items x d]``, row 0 zeros.
+        numpy.ndarray: float32 ``[n_items, d]``, row 0 zeros.
 
     Raises:
         SettingError: if the file is missing, cannot be read or holds something else, if its rows are not those of
@@ -52,7 +52,7 @@ def read_vector_file(path: str, item_tokens: np.ndarray, item_file_tokens: np.nd
 
 
 def _read(path: str) -> tuple[Sequence[str] | None, np.ndarray]:
-    """The item tokens of the rows, None where the file has none, and the vectors ``[rows x d]``."""
+    """The item tokens of the rows, None where the file has none, and the vectors ``[rows, d]``."""
     readers: dict[str, Callable[[str], tuple[Sequence[str] | None, np.ndarray]]] = {
         ".npy": _read_npy,
         ".npz": _read_npz,
@@ -65,7 +65,7 @@ def _read(path: str) -> tuple[Sequence[str] | None, np.ndarray]:
         raise _unusable(path, "there is no such file")
     names, vectors = readers[extension](path)
     if vectors.ndim != 2 or vectors.shape[1] == 0:
-        raise _unusable(path, f"vectors must be [rows x d], not {list(vectors.shape)}")
+        raise _unusable(path, f"vectors must be [rows, d], not {list(vectors.shape)}")
     return names, vectors
 
 
@@ -94,7 +94,7 @@ def _read_pt(path: str) -> tuple[list[str] | None, np.ndarray]:
     if isinstance(content, torch.Tensor):
         return None, _real(path, content)
     if not isinstance(content, dict) or not all(isinstance(vector, torch.Tensor) for vector in content.values()):
-        raise _unusable(path, "must hold a tensor [rows x d] or a dict of item token to tensor [d]")
+        raise _unusable(path, "must hold a tensor [rows, d] or a dict of item token to tensor [d]")
     shapes = {tuple(vector.shape) for vector in content.values()}
     if len(shapes) != 1 or len(min(shapes)) != 1:
         raise _unusable(path, f"the vectors of the dict must be [d] with one d, not {sorted(shapes) or 'empty'}")
@@ -157,9 +157,9 @@ def fault_of(vectors: np.ndarray, item_tokens: np.ndarray, allow_zero: bool = Fa
     """What makes the vectors of a catalogue unusable, in words for an error.
 
     Args:
-        vectors (numpy.ndarray): float32 ``[n_items x d]``, row 0 padding.
-        item_tokens (numpy.ndarray): ``[n_items]`` of str; entry 0 is padding.
-        allow_zero (bool): vectors of zeros are no fault.
+        vectors: float32 ``[n_items, d]``, row 0 padding.
+        item_tokens: ``[n_items]`` of str; entry 0 is padding.
+        allow_zero: vectors of zeros are no fault.
 
     Returns:
         str: how many items have a vector that is NaN, infinite, too long to be squared or all zeros, and the first of them;

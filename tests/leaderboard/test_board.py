@@ -2,12 +2,14 @@
 
 import datetime
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
-from recbole_gr.leaderboard.arguments import as_argument, read_argument
-from recbole_gr.leaderboard.board_file import read_board
+from recbole_gr.leaderboard.board import as_argument
+from recbole_gr.leaderboard.board_file import board_names, find_board, read_board
+from recbole_gr.settings.values import parse_text
 from recbole_gr.utils.errors import RecBoleGRError
 
 ASKED = {
@@ -126,7 +128,7 @@ def test_arguments_are_read_back_by_recbole(value, monkeypatch):
     monkeypatch.setattr("sys.argv", ["recbole-gr", f"--key={as_argument(value)}"])
     read = Config._load_cmd_line(object.__new__(Config))["key"]
     assert read == value and type(read) is type(value)
-    assert read_argument(as_argument(value)) == value
+    assert parse_text(as_argument(value)) == value
 
 
 def test_another_first_seed_is_another_search(board):
@@ -174,7 +176,7 @@ def test_what_the_command_line_may_not_set(board, key, value):
     "changed, words",
     [
         ({"rows": []}, ["rows=[]", "must be set in shelf.yaml"]),
-        ({"dataset": 5}, ["dataset=5", "must be a str"]),
+        ({"dataset": 5}, ["dataset=5", "must be text"]),
         ({"colour": "red"}, ["colour='red'", "no such key", "side_by_side"]),
         ({"seeds": ["one"]}, ["seeds=['one']", "whole numbers"]),
         ({"seeds": [1, 2, 1]}, ["seeds=[1, 2, 1]", "twice"]),
@@ -228,6 +230,74 @@ def test_files_that_are_no_boards(tmp_path):
         with pytest.raises(RecBoleGRError, match=words) as caught:
             read_board("bad.yaml")
         assert "\n" not in str(caught.value)
+
+
+def test_all_faults_at_once(board):
+    """One line each, with the place in the file; a mistyped key has a suggestion."""
+    rows = [
+        {"model": "Pop", "setings": {"epochs": 1}},
+        {"name": "second", "settings": {"checkpoint_dir": "x", "seed": 3}, "search": {"uniform": {"k": [1]}}},
+        {"model": "BPR", "seeds": "all", "config_files": ["none.yaml"]},
+    ]
+    with pytest.raises(RecBoleGRError) as caught:
+        board({"nproc": 2}, rows=rows, topk=[5, 5], metric=["NDCG"], search={"trails": 3}, id_level="yes")
+    lines = str(caught.value).splitlines()
+    expected = [
+        "nproc=2: a cell runs in one process, it cannot be a setting (the command line)",
+        "setings={'epochs': 1}: no such key in row 1 of shelf.yaml; did you mean settings? there are name, model, ",
+        "model=None: must be set in row 2 of shelf.yaml",
+        "checkpoint_dir='x': every cell has its own, it cannot be a setting (settings of row 2 of shelf.yaml)",
+        "seed=3: is set by the key seeds of the board, it cannot be a setting (settings of row 2 of shelf.yaml)",
+        "k=[1]: uniform takes a list of 2 numbers, the lower bound first (row 2 of shelf.yaml)",
+        "seeds='all': must be a list of whole numbers of at least 0 (row 3 of shelf.yaml)",
+        "config_files='none.yaml': no such file (row 3 of shelf.yaml)",
+        "topk=[5, 5]: must not hold the same twice (shelf.yaml)",
+        "metric=['NDCG']: no such key in shelf.yaml; did you mean metrics? there are name, dataset, ",
+        "trails=3: no such key in search of shelf.yaml; did you mean trials? there are trials, algorithm, seed",
+        "id_level='yes': must be True or False in shelf.yaml",
+    ]
+    assert len(lines) == len(expected), lines
+    for line in expected:
+        assert any(found.startswith(line) for found in lines), (line, lines)
+
+
+@pytest.mark.parametrize(
+    "changed, words",
+    [
+        ({"dataset": None}, "dataset=None: must be set in shelf.yaml"),
+        ({"rows": {"model": "Pop"}}, "rows={'model': 'Pop'}: must be a list of rows in shelf.yaml"),
+        ({"metrics": "NDCG"}, "metrics='NDCG': must be a list of texts in shelf.yaml"),
+        ({"metrics": ["NDCG", "Recal"]}, "did you mean Recall?"),
+        ({"protocol": ["mask_seen"]}, "protocol=['mask_seen']: must hold keys and values in shelf.yaml"),
+        ({"published": ["tigre"]}, "published='tigre': no such block; there are "),
+        ({"published": ["tiger"]}, "published='tiger': has no numbers for small"),
+        ({"search": {"trials": "3"}}, "trials='3': must be a whole number of at least 1 in search of shelf.yaml"),
+        ({"rows": [{"model": "BPR", "settings": {1: 2}}]}, "settings="),
+    ],
+)
+def test_faults_of_single_keys(board, changed, words):
+    with pytest.raises(RecBoleGRError) as caught:
+        board(**changed)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_boards_are_found_by_short_name(tmp_path):
+    assert {"ml-100k", "amazon-beauty-2014"} <= set(board_names())
+    assert all(read_board(name).rows for name in board_names())
+    board = read_board("ml-100k", {"data_path": "elsewhere"})
+    assert board.name == board.dataset == "ml-100k" and board.command == "recbole-gr leaderboard ml-100k"
+    assert [cell.key for cell in read_board(str(find_board("ml-100k"))).cells()] == [cell.key for cell in board.cells()]
+    (tmp_path / "ml-100k").write_text("rows: []")  # a file of the user's comes first
+    assert str(find_board("ml-100k")) == "ml-100k"
+    with pytest.raises(RecBoleGRError, match="board='ml-10k': no such file; .*did you mean ml-100k") as caught:
+        find_board("ml-10k")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_keys_of_cells_are_those_of_the_kept_records():
+    """The digests of kept results must not change; the packaged board names the files in ``results``."""
+    folder = Path(__file__).parents[2] / "results" / "ml-100k" / "cells"
+    assert {cell.key for cell in read_board("ml-100k").cells()} == {file.stem for file in folder.glob("*.json")}
 
 
 def test_digest_does_not_depend_on_the_process(board):

@@ -1,16 +1,20 @@
 """The page of a board in headless Chromium: what its script does."""
 
 import copy
+import functools
+import http.server
 import json
 import os
 import shutil
+import threading
 import time
 
 import numpy as np
 import pytest
 from support.example_board import ACCURACY, HOSTILE, ID_LEVEL, LISTS, example_summary, written
 
-from recbole_gr.leaderboard.table import metric_title
+from recbole_gr.leaderboard.columns import metric_title
+from recbole_gr.leaderboard.render.html import PLOTLY_FILE
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +100,8 @@ def sorted_rows(summary, value):
 def test_opens_in_silence_and_without_a_network(opened, board_page):
     browser, logged, asked = opened
     assert logged == []
-    assert [url for url in asked if not url.startswith("data:")] == [board_page.as_uri()]
+    plotly = board_page.with_name(PLOTLY_FILE).as_uri()
+    assert [url for url in asked if not url.startswith("data:")] == [board_page.as_uri(), plotly]
     entries = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert [entry for entry in entries if entry.startswith("http")] == []
 
@@ -117,9 +122,7 @@ def test_a_click_sorts_and_a_second_one_reverses(page, summary, metric):
 
 
 def test_groups_of_columns_and_sorting_by_cost(page, summary):
-    heads = (
-        "return [...document.querySelectorAll('#measured thead th')].filter((h) => h.offsetWidth).map((h) => h.innerText)"
-    )
+    heads = "return [...document.querySelectorAll('#measured thead th')].filter((h) => h.offsetWidth).map((h) => h.innerText)"
     assert page.execute_script(heads)[1:] == [*(metric_title(metric) for metric in ACCURACY), metric_title(ID_LEVEL)]
     find(page, "input[value=lists]").click()
     assert [text.split("\n")[0] for text in page.execute_script(heads)[1:]] == [metric_title(metric) for metric in LISTS]
@@ -304,3 +307,29 @@ def test_a_page_without_a_result_opens_in_silence(browser, tmp_path):
     assert browser.get_log("browser") == []
     assert find(browser, "#learning-curves-note").text == "No learning curves were kept."
     assert shown_rows(browser) == [0]
+
+
+def test_a_page_without_plotly_beside_it_says_so(browser, summary, tmp_path):
+    page = written(summary, tmp_path)
+    page.with_name(PLOTLY_FILE).unlink()
+    browser.get(page.as_uri())
+    assert find(browser, "#no-plotly").text == "The plots need the file plotly.min.js beside this page."
+    assert not find(browser, ".plot-controls").is_displayed()
+    find(browser, "#measured button[data-key='name']").click()  # the table works
+    assert shown_rows(browser) == [0, 1, 4, 3, 5, 2]
+    assert ["plotly.min.js" in entry["message"] for entry in browser.get_log("browser")] == [True]
+
+
+def test_a_page_from_a_server_loads_nothing_from_elsewhere(browser, board_page):
+    handler = functools.partial(SilentHandler, directory=board_page.parent)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser.get(f"http://127.0.0.1:{server.server_port}/{board_page.name}")
+        assert find(browser, "#learning-curves .main-svg") and not find(browser, "#no-plotly").is_displayed()
+        assert [entry for entry in browser.get_log("browser") if "favicon" not in entry["message"]] == []
+        server.shutdown()
+
+
+class SilentHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass

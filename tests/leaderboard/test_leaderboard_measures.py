@@ -7,13 +7,8 @@ from support.board_files import DEPTH, make_board, make_hit_ranks, make_row, rec
 
 from recbole_gr.experiment.target_ranks import write_hit_ranks
 from recbole_gr.leaderboard.cell_files import read_cell, read_hit_ranks
-from recbole_gr.leaderboard.measures import (
-    PER_RANKING,
-    is_accuracy,
-    measure_rankings,
-    smaller_is_better,
-)
-from recbole_gr.leaderboard.slices import slice_bounds, slice_measures
+from recbole_gr.leaderboard.columns import METRICS
+from recbole_gr.leaderboard.measures import PER_RANKING, measure_rankings, slice_bounds, slice_measures
 from recbole_gr.utils.errors import DataError
 
 TOPK = (1, 3, 5, 10, 20)
@@ -90,8 +85,16 @@ def test_targets_that_share_an_id_are_one_target_of_the_ranking_of_ids():
 
 
 def test_kinds_of_metrics():
-    assert is_accuracy("Recall") and is_accuracy("MAP") and not is_accuracy("ItemCoverage")
-    assert smaller_is_better("GiniIndex") and smaller_is_better("AveragePopularity") and not smaller_is_better("NDCG")
+    """RecBole's own table is the referee."""
+    from recbole.evaluator.register import metrics_dict
+
+    assert {key: (metric.title, metric.smaller_is_better) for key, metric in METRICS.items()} == {
+        key: (metric.__name__, metric.smaller) for key, metric in metrics_dict.items()
+    }
+    assert {key for key, metric in METRICS.items() if metric.of_users} == set(PER_RANKING)
+    assert METRICS["recall"].of_users and METRICS["map"].of_users and not METRICS["itemcoverage"].of_users
+    assert METRICS["giniindex"].smaller_is_better and METRICS["averagepopularity"].smaller_is_better
+    assert not METRICS["ndcg"].smaller_is_better
 
 
 def test_hit_ranks_are_read_as_they_were_written(tmp_path):
@@ -151,9 +154,7 @@ def test_groups_hold_equal_numbers_of_targets():
 
 
 def test_groups_are_fewer_where_many_targets_have_one_value():
-    hit_ranks = targets(
-        list("abcdefgh"), [1] * 8, item_count=[1, 1, 1, 1, 1, 2, 9, 9], history_length=[4] * 4 + [5, 6, 7, 8]
-    )
+    hit_ranks = targets(list("abcdefgh"), [1] * 8, item_count=[1, 1, 1, 1, 1, 2, 9, 9], history_length=[4] * 4 + [5, 6, 7, 8])
     bounds = slice_bounds(hit_ranks)
     assert bounds == {"item popularity": [1, 2], "history length": [4, 6]}
     slices = slice_measures([hit_ranks], bounds, ["recall"], 10)

@@ -12,12 +12,11 @@ import pytest
 import yaml
 
 from recbole_gr.leaderboard.board_file import read_board
-from recbole_gr.leaderboard.cell_process import locked
-from recbole_gr.leaderboard.command import plan
+from recbole_gr.leaderboard.cell_files import locked
+from recbole_gr.leaderboard.plan import TimeLeft, plan
 from recbole_gr.leaderboard.runner import Runner
 from recbole_gr.leaderboard.search import search_settings
-from recbole_gr.leaderboard.summary import summarise
-from recbole_gr.leaderboard.time_left import TimeLeft
+from recbole_gr.leaderboard.summarise import summarise
 from recbole_gr.utils.errors import RecBoleGRError
 
 # a test run in the background of a shell may have been told to ignore Ctrl-C, and hand that on
@@ -91,7 +90,7 @@ def test_two_boards_at_once_with_a_failure_and_a_search(shelf):
 def compare_with_recboles_evaluator(arguments):
     """What the pages print of one seed is what RecBole printed, to its four digits."""
     board = read_board("shelf.yaml", {"data_path": arguments[1].partition("=")[2]})
-    measured = {row["name"]: row["measures"] for row in summarise(board, CELLS)["rows"]}
+    measured = {row.name: row.measures for row in summarise(board, CELLS).rows}
     assert measured["broken"] == {}
     with open("results/shelf.md") as page:
         lines = page.read().split("## Accuracy")[1].split("## Significance")[0].splitlines()
@@ -104,7 +103,7 @@ def compare_with_recboles_evaluator(arguments):
         ]
         test = read(CELLS, f"{cell.key}.json")["test"]
         for metric, value in test.items():
-            assert round(measured[cell.row.name][metric]["mean"], 4) == value
+            assert round(measured[cell.row.name][metric].mean, 4) == value
             assert f"{value:.4f}" in printed, (metric, lines)
 
 
@@ -129,9 +128,7 @@ def test_a_board_killed_in_the_middle_of_a_cell(shelf):
 def work_log(name):
     folder = os.path.join(CELLS, "work")
     logs = (
-        [log for log in os.listdir(folder) if log.startswith(name) and log.endswith(".log")]
-        if os.path.exists(folder)
-        else []
+        [log for log in os.listdir(folder) if log.startswith(name) and log.endswith(".log")] if os.path.exists(folder) else []
     )
     return "".join(open(os.path.join(folder, log)).read() for log in logs)
 
@@ -284,6 +281,47 @@ def test_a_search_takes_the_best_of_its_trials_and_draws_the_same_again(shelf, a
     assert seen == first and len(set(first)) == 12
 
 
+@pytest.mark.parametrize("algorithm", ["random", "bayes"])
+def test_trials_are_those_of_recboles_hypertuning(shelf, algorithm):
+    """Its search, given the same random state, draws the same settings."""
+    import hyperopt
+    import numpy as np
+    from recbole.trainer import HyperTuning
+
+    cell = trial_board(shelf, 6, algorithm)
+    found = search_settings(cell, lambda trial: {"valid": {"ndcg@10": trial.found["learning_rate"]}})["trials"]
+    drawn = []
+
+    def objective(settings, _):
+        drawn.append({key: getattr(value, "item", lambda value=value: value)() for key, value in settings.items()})
+        result = {"best_valid_score": settings["learning_rate"], "best_valid_result": {}, "test_result": {}}
+        return {"model": "BPR", "valid_score_bigger": True, **result}
+
+    tuning = HyperTuning(objective, params_dict=cell.row.search, algo=algorithm, max_evals=6)
+    state = np.random.default_rng(cell.board.effort.seed)
+    hyperopt.fmin(tuning.trial, tuning.space, algo=tuning.algo, max_evals=6, rstate=state, show_progressbar=False)
+    assert [trial["settings"] for trial in found] == drawn
+
+
+def test_a_lock_is_free_after_its_process_is_killed(tmp_path):
+    """And is not while the process lives."""
+    path = str(tmp_path / "cell.lock")
+    code = (
+        "import sys, time; from recbole_gr.leaderboard.cell_files import locked\n"
+        "with locked(sys.argv[1], wait=True): print('held', flush=True); time.sleep(600)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    with locked(path, wait=False) as held:
+        assert not held
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    for _ in range(2):  # and free again after it was held
+        with locked(path, wait=False) as held:
+            assert held
+
+
 def test_a_search_without_one_good_trial(shelf):
     with pytest.raises(RecBoleGRError, match="all 3 trials failed"):
         search_settings(trial_board(shelf, 3), lambda trial: None)
@@ -294,5 +332,5 @@ def test_a_search_that_fails_is_its_rows_failure(shelf):
     cell = trial_board(shelf, 2)
     runner = Runner(CELLS)
     runner.run_cell = lambda trial: {"valid": {}}
-    runner.run_whole(cell)
+    runner.run_with_search(cell)
     assert read(CELLS, f"{cell.key}.failed.json") == {"error": "KeyError: 'ndcg@10'"}

@@ -3,15 +3,27 @@
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from support.board_files import make_board, make_hit_ranks, make_record, make_row, recbole_metrics, write_all, write_cell
+from support.board_files import (
+    json_summary,
+    make_board,
+    make_hit_ranks,
+    make_record,
+    make_row,
+    recbole_metrics,
+    write_all,
+    write_cell,
+)
+from support.example_board import data_of
 
+from recbole_gr.leaderboard.board_file import published_blocks, read_published
 from recbole_gr.leaderboard.measures import measure_rankings
-from recbole_gr.leaderboard.published import published_blocks, read_published
 from recbole_gr.leaderboard.significance import NOTHING_TESTED
-from recbole_gr.leaderboard.summary import summarise
+from recbole_gr.leaderboard.summarise import summarise
+from recbole_gr.leaderboard.summary import Summary
 from recbole_gr.utils.errors import SettingError
 
 KEYS = (
@@ -39,7 +51,7 @@ def three_rows(**changes):
 def test_measures_are_those_of_recboles_classes(folder):
     board = three_rows()
     written = write_all(folder, board)
-    summary = summarise(board, str(folder))
+    summary = json_summary(board, folder)
     accuracy = ("Recall", "NDCG", "MRR", "Hit")
     for number, row in enumerate(summary["rows"]):
         referees = [recbole_metrics(written[number, seed], accuracy, board.topk) for seed in (1, 2)]
@@ -54,7 +66,7 @@ def test_measures_are_those_of_recboles_classes(folder):
 def test_keys_are_those_of_the_contract_and_all_is_json(folder):
     board = three_rows(published=("tiger",), dataset="amazon-beauty-2014")
     write_all(folder, board)
-    summary = summarise(board, str(folder))
+    summary = json_summary(board, folder)
     assert tuple(summary) == KEYS and all(tuple(row) == ROW_KEYS for row in summary["rows"])
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert summary["metrics"][:5] == ["recall@5", "ndcg@5", "mrr@5", "hit@5", "recall@10"]
@@ -64,10 +76,32 @@ def test_keys_are_those_of_the_contract_and_all_is_json(folder):
     assert summary["published"] == read_published(["tiger"], "amazon-beauty-2014")
 
 
+def test_a_summary_is_read_back_from_its_json(folder):
+    """Also one that was written before a key was added, and one with a key that is not known any more."""
+    board = three_rows()
+    write_all(folder, board)
+    summary = summarise(board, str(folder))
+    values = json.loads(json.dumps(summary.as_json()))
+    assert Summary.from_json(values) == summary
+    del values["significance_note"], values["rows"][0]["learning_curves"]
+    values["rows"][1]["colour"] = "red"
+    read = Summary.from_json(values)
+    assert read.significance_note == "" and read.rows[0].learning_curves == [] and read.rows[1] == summary.rows[1]
+
+
+@pytest.mark.parametrize("name", ["ml-100k", "amazon-beauty-2014"])
+def test_the_summaries_in_kept_pages_are_readable(name):
+    page = (Path(__file__).parents[2] / "results" / f"{name}.html").read_text(encoding="utf-8")
+    values = data_of(page)
+    summary = Summary.from_json(values)
+    assert summary.name == name and len(summary.measured) == len(values["rows"])
+    assert {key: value for key, value in values.items() if key in KEYS} == summary.as_json()
+
+
 def test_metrics_of_lists_come_from_the_record(folder):
     board = three_rows()
     write_all(folder, board)
-    row = summarise(board, str(folder))["rows"][0]
+    row = json_summary(board, folder)["rows"][0]
     assert row["measures"]["itemcoverage@10"]["values"] == pytest.approx([0.2, 0.3])
     assert row["measures"]["giniindex@20"]["mean"] == pytest.approx(0.885)
 
@@ -75,12 +109,12 @@ def test_metrics_of_lists_come_from_the_record(folder):
 def test_id_level_only_where_there_are_ids_and_asked_for(folder):
     board = three_rows()
     written = write_all(folder, board)
-    rows = summarise(board, str(folder))["rows"]
+    rows = json_summary(board, folder)["rows"]
     referee = recbole_metrics(written[2, 1], ["Recall"], [10], rank="id_rank")["recall@10"]
     assert rows[2]["measures"]["recall@10 (ID-level)"]["values"][0] == pytest.approx(referee, abs=1e-12)
     assert "recall@10 (ID-level)" not in rows[1]["measures"]
     assert not any("ID-level" in name for name in (*rows[2]["best"], *rows[2]["significance"]))
-    summary = summarise(replace(board, id_level=False), str(folder))
+    summary = json_summary(replace(board, id_level=False), folder)
     assert "ID-level" not in json.dumps(summary)
 
 
@@ -93,7 +127,7 @@ def test_best_and_second_at_the_printed_digits(folder):
         record = json.loads((folder / f"{cell.key}.json").read_text())
         record["test"]["giniindex@10"] = told[cell.row.name]
         (folder / f"{cell.key}.json").write_text(json.dumps(record))
-    rows = {row["name"]: row for row in summarise(board, str(folder))["rows"]}
+    rows = {row["name"]: row for row in json_summary(board, folder)["rows"]}
     assert [name for name, row in rows.items() if "giniindex@10" in row["best"]] == ["D"]
     assert [name for name, row in rows.items() if "giniindex@10" in row["second"]] == ["A", "B"]
     by_recall = sorted({row["measures"]["recall@20"]["mean"] for row in rows.values()}, reverse=True)
@@ -105,7 +139,7 @@ def test_best_and_second_at_the_printed_digits(folder):
 def test_significance_pairs_means_over_seeds(folder):
     board = three_rows()
     written = write_all(folder, board)
-    summary = summarise(board, str(folder))
+    summary = json_summary(board, folder)
     pop, sasrec, tiger = summary["rows"]
     test = tiger["significance"]["ndcg@10"]
     means = {row["name"]: row["measures"]["ndcg@10"]["mean"] for row in (pop, sasrec)}
@@ -134,7 +168,7 @@ def test_rankings_by_interaction_and_by_user_are_compared_apart(folder):
             hit_ranks["ranking"] = np.arange(len(hit_ranks), dtype="int32")
         written[cell.row.name] = hit_ranks
         write_cell(folder, cell, hit_ranks)
-    summary = summarise(board, str(folder))
+    summary = json_summary(board, folder)
     rows = {row["name"]: row for row in summary["rows"]}
     assert [row["errors"] for row in rows.values()] == [[]] * 4
     sasrec, gru = ((written[name]["rank"] <= 10).fillna(False).astype(float) for name in ("SASRec", "GRU4Rec"))
@@ -142,9 +176,7 @@ def test_rankings_by_interaction_and_by_user_are_compared_apart(folder):
     against = {name: {test["against"] for test in row["significance"].values()} for name, row in rows.items()}
     assert against["Pop"] | against["ItemKNN"] <= {"Pop", "ItemKNN"}
     assert against["SASRec"] | against["GRU4Rec"] <= {"SASRec", "GRU4Rec"}
-    (test,) = (
-        rows[name]["significance"].get("recall@10") for name in names[2:] if "recall@10" in rows[name]["significance"]
-    )
+    (test,) = (rows[name]["significance"].get("recall@10") for name in names[2:] if "recall@10" in rows[name]["significance"])
     by_user = (sasrec - gru).groupby(written["SASRec"]["user_id"]).mean().mean()
     assert abs(test["difference"]) == pytest.approx(abs(by_user)) and test["users"] == 60
     assert [sum("recall@10" in row["best"] for row in list(rows.values())[part]) for part in (slice(2), slice(2, 4))] == [
@@ -162,7 +194,7 @@ def test_users_that_one_row_lacks_are_not_compared(folder):
     for cell in board.cells():
         users = 60 if cell.row.name == "Pop" else 50 - cell.seed
         write_cell(folder, cell, make_hit_ranks(cell.seed, users=users))
-    assert summarise(board, str(folder))["rows"][1]["significance"]["ndcg@10"]["users"] == 48
+    assert json_summary(board, folder)["rows"][1]["significance"]["ndcg@10"]["users"] == 48
 
 
 def test_states(folder):
@@ -174,7 +206,7 @@ def test_states(folder):
             write_cell(folder, cell, make_hit_ranks(cell.seed))
         elif cell.row.name in ("incomplete", "failed") and cell.seed == 1:
             (folder / f"{cell.key}.failed.json").write_text(json.dumps({"error": "out of memory", "log": "x.log"}))
-    found = {row["name"]: row for row in summarise(board, str(folder))["rows"]}
+    found = {row["name"]: row for row in json_summary(board, folder)["rows"]}
     assert all(row["state"] == name for name, row in found.items())
     assert found["incomplete"]["errors"] == found["failed"]["errors"] == ["seed 1: out of memory"]
     assert found["incomplete"]["seeds_done"] == [2] and found["incomplete"]["seeds"] == [1, 2]
@@ -186,7 +218,7 @@ def test_states(folder):
 
 
 def test_nothing_measured(folder):
-    summary = summarise(three_rows(), str(folder / "not made yet"))
+    summary = json_summary(three_rows(), folder / "not made yet")
     assert tuple(summary) == KEYS and {row["state"] for row in summary["rows"]} == {"missing"}
     assert summary["statistics"] == summary["protocol"] == {} and summary["significance_note"] == NOTHING_TESTED
 
@@ -195,20 +227,18 @@ def test_a_record_that_the_hit_ranks_contradict_is_told(folder):
     board = make_board([make_row("A", seeds=(1,))])
     [cell] = board.cells()
     record = write_cell(folder, cell, make_hit_ranks(1))
-    assert summarise(board, str(folder))["rows"][0]["errors"] == []
+    assert json_summary(board, folder)["rows"][0]["errors"] == []
     told = {**record["test"], "recall@5": record["test"]["recall@5"] + 0.0001}
     write_cell(folder, cell, make_hit_ranks(1), test=told)
-    [error] = summarise(board, str(folder))["rows"][0]["errors"]
+    [error] = json_summary(board, folder)["rows"][0]["errors"]
     assert error.startswith("seed 1: recall@5 is 0.") and f"{told['recall@5']:.4f} by RecBole's evaluator" in error
 
 
 def test_variants_stand_by_themselves(folder):
     variants = [{"tie_order": "file"}, {"tie_order": "shuffled"}]
-    board = make_board(
-        [make_row(name, model, variant=v) for v in variants for name, model in (("P", "Pop"), ("T", "TIGER"))]
-    )
+    board = make_board([make_row(name, model, variant=v) for v in variants for name, model in (("P", "Pop"), ("T", "TIGER"))])
     written = write_all(folder, board, targets=3)
-    summary = summarise(board, str(folder))
+    summary = json_summary(board, folder)
     assert summary["protocol"]["tie order"] == "as in the file or shuffled"
     for number, row in enumerate(summary["rows"]):
         assert row["variant"] == variants[number // 2]
@@ -224,7 +254,7 @@ def test_variants_stand_by_themselves(folder):
 def test_protocol_cost_curves_and_environment(folder):
     board = three_rows()
     write_all(folder, board)
-    summary = summarise(board, str(folder))
+    summary = json_summary(board, folder)
     assert summary["protocol"] == {
         "split": "leave one out: a user's last interaction is for test, the one before for validation",
         "order": "by time",
@@ -257,7 +287,7 @@ def test_a_gpu_is_named_and_its_memory_told(folder):
     for cell in board.cells():
         gpu = {"peak_gpu_memory_mb": 1000.0 * cell.seed, "machine": machine, "git_revision": None}
         write_cell(folder, cell, make_hit_ranks(cell.seed), **gpu)
-    summary = summarise(board, str(folder))
+    summary = json_summary(board, folder)
     assert summary["rows"][0]["cost"]["peak_gpu_memory_mb"] == 1500.0
     assert summary["environment"]["device"] == ["NVIDIA H100"] and summary["environment"]["git_revision"] == []
 
@@ -270,7 +300,7 @@ def test_protocols_that_differ_are_all_told(folder):
         config = make_record(cell, make_hit_ranks(1))["config"]
         config = {**config, "MAX_ITEM_LIST_LENGTH": lengths[cell.row.name], "MODEL_TYPE": f"ModelType.{kind}"}
         write_cell(folder, cell, make_hit_ranks(1), config={**config, "mask_seen": "recbole"})
-    protocol = summarise(board, str(folder))["protocol"]
+    protocol = json_summary(board, folder)["protocol"]
     assert protocol["history length"] == "20 or 50"
     assert protocol["seen items"] == "masked for general models only, as in RecBole"
 
@@ -310,7 +340,7 @@ def test_filters_and_ties_are_told_where_they_are_set(folder, per_cell, told):
     for cell, settings in zip(board.cells(), per_cell, strict=True):
         config = make_record(cell, make_hit_ranks(1))["config"]
         write_cell(folder, cell, make_hit_ranks(1), config={**config, **settings})
-    protocol = summarise(board, str(folder))["protocol"]
+    protocol = json_summary(board, folder)["protocol"]
     always = {"split", "order", "ranking", "history length", "seen items", "timestamps", "tie order"}
     assert {name: protocol[name] for name in protocol if name not in always} == told
 
@@ -319,18 +349,18 @@ def test_a_split_in_files_is_told(folder):
     (cell,) = (board := make_board([make_row("A", seeds=(1,))])).cells()
     config = {**make_record(cell, make_hit_ranks(1))["config"], "benchmark_filename": ["train", "valid", "test"]}
     write_cell(folder, cell, make_hit_ranks(1), config=config)
-    assert summarise(board, str(folder))["protocol"]["split"] == "as the data's files give it: train, valid, test"
+    assert json_summary(board, folder)["protocol"]["split"] == "as the data's files give it: train, valid, test"
 
 
 def test_what_a_search_found(folder):
     space = {"choice": {"learning_rate": [0.01, 0.1]}}
     board = make_board([make_row("A", search=space)])
-    row = summarise(board, str(folder))["rows"][0]
+    row = json_summary(board, folder)["rows"][0]
     assert row["search"] == {"trials": 3, "algorithm": "random", "seed": 2020, "space": space} and row["chosen"] == {}
     write_all(folder, board)
     found = {"found": {"learning_rate": 0.1}, "trials": []}
     (folder / f"{board.cells()[0].key}.search.json").write_text(json.dumps(found))
-    row = summarise(board, str(folder))["rows"][0]
+    row = json_summary(board, folder)["rows"][0]
     assert row["chosen"] == {"learning_rate": 0.1} and "--learning_rate=0.1 " in row["reproduce"]
 
 

@@ -7,11 +7,24 @@ import re
 
 import pandas as pd
 import pytest
-from support.board_files import make_board, make_hit_ranks, make_row, write_cell
+from support.board_files import json_summary, make_board, make_hit_ranks, make_row, write_cell
 
-from recbole_gr.leaderboard.summary import summarise
-from recbole_gr.leaderboard.table import NOTHING, as_markdown, metric_title
-from recbole_gr.leaderboard.table_export import as_csv, as_latex
+from recbole_gr.leaderboard.columns import metric_title
+from recbole_gr.leaderboard.render import csv, latex, markdown
+from recbole_gr.leaderboard.render.words import NOTHING
+from recbole_gr.leaderboard.summary import Summary
+
+
+def as_markdown(summary):
+    return markdown.as_markdown(Summary.from_json(summary))
+
+
+def as_csv(summary):
+    return csv.as_csv(Summary.from_json(summary))
+
+
+def as_latex(summary):
+    return latex.as_latex(Summary.from_json(summary))
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +40,7 @@ def summary(tmp_path_factory):
         elif (cell.row.name, cell.seed) != ("SASRec (CE)", 2):
             hit_ranks = make_hit_ranks(cell.seed + place, users=120, places=place, semantic_ids=cell.row.model == "TIGER")
             write_cell(folder, cell, hit_ranks)
-    return summarise(board, str(folder))
+    return json_summary(board, folder)
 
 
 def section(page, title):
@@ -136,9 +149,7 @@ def test_lists_slices_and_cost_are_those_of_the_summary(summary):
     for slicing, table in zip(("item popularity", "history length"), tables(section(page, "Slices")), strict=True):
         groups = measured[0]["slices"][slicing]
         assert table[0][2:] == [f"{group['label']} ({group['users']})" for group in groups]
-        values = [
-            [f"{g[name]:.4f}" for g in row["slices"][slicing]] for name in ("recall@10", "ndcg@10") for row in measured
-        ]
+        values = [[f"{g[name]:.4f}" for g in row["slices"][slicing]] for name in ("recall@10", "ndcg@10") for row in measured]
         assert [line[2:] for line in table[1:]] == values
     [cost] = tables(section(page, "Cost"))
     assert cost[1] == ["Pop", "1,000", "15.0", "60.0", "502"]
@@ -331,7 +342,7 @@ def test_latex_takes_names_of_any_letters(summary):
 
 
 def test_nothing_measured_is_said(tmp_path):
-    summary = summarise(make_board([make_row("A")], id_level=False), str(tmp_path))
+    summary = json_summary(make_board([make_row("A")], id_level=False), tmp_path)
     page = as_markdown(summary)
     assert section(page, "Accuracy").strip() == NOTHING and not tables(page) and "## Slices" not in page
     assert "A (not run yet)" in section(page, "Settings")

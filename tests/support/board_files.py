@@ -9,7 +9,8 @@ from recbole.evaluator import DataStruct
 from recbole.evaluator.register import metrics_dict
 
 from recbole_gr.experiment.target_ranks import write_hit_ranks
-from recbole_gr.leaderboard.board import Board, Row
+from recbole_gr.leaderboard.board import Board, Row, Search
+from recbole_gr.leaderboard.summarise import summarise
 
 DEPTH = 20
 METRICS = ("Recall", "NDCG", "MRR", "Hit", "ItemCoverage", "GiniIndex")
@@ -27,7 +28,7 @@ def make_board(rows, **changes):
     values = {
         **{"name": "small", "dataset": "ml-100k", "description": "A board for tests.", "protocol": {"mask_seen": True}},
         **{"metrics": METRICS, "topk": TOPK, "main_metric": "ndcg@10", "published": (), "id_level": True},
-        **{"effort": {"trials": 3, "algorithm": "random", "seed": 2020}, "file": "small.yaml", "given": {}},
+        **{"effort": Search(trials=3), "file": "small.yaml", "given": {}},
     }
     return Board(rows=tuple(rows), **{**values, **changes})
 
@@ -77,14 +78,14 @@ def recbole_metrics(hit_ranks, metrics, topk, digits=15, rank="rank"):
 def make_record(cell, hit_ranks, **changes):
     """A record with what summaries read of it; the metrics of lists are drawn by the seed."""
     accuracy = [metric for metric in cell.board.metrics if metric not in ("ItemCoverage", "GiniIndex")]
-    told = recbole_metrics(hit_ranks, accuracy, cell.board.topk, digits=4)
-    told.update({f"itemcoverage@{k}": 0.01 * k + 0.1 * cell.seed for k in cell.board.topk})
-    told.update({f"giniindex@{k}": 0.9 - 0.01 * cell.seed for k in cell.board.topk})
+    measured = recbole_metrics(hit_ranks, accuracy, cell.board.topk, digits=4)
+    measured.update({f"itemcoverage@{k}": 0.01 * k + 0.1 * cell.seed for k in cell.board.topk})
+    measured.update({f"giniindex@{k}": 0.9 - 0.01 * cell.seed for k in cell.board.topk})
     return {
         "model": cell.row.model,
         "dataset": cell.board.dataset,
         "seed": cell.seed,
-        "test": told,
+        "test": measured,
         "parameters": 1000,
         "peak_memory_mb": 500.0 + cell.seed,
         "stages": {"training": {"seconds": 10.0 * cell.seed}, "test": {"seconds": 1.0, "users_per_second": 60.0}},
@@ -137,3 +138,8 @@ def write_all(folder, board, **shape):
                 write_cell(folder, cell, hit_ranks)
                 written[number, cell.seed] = hit_ranks
     return written
+
+
+def json_summary(board, folder):
+    """The summary of a board as it is kept in the html page."""
+    return summarise(board, str(folder)).as_json()

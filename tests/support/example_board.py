@@ -5,7 +5,8 @@ import re
 
 import numpy as np
 
-from recbole_gr.leaderboard.page import write_page
+from recbole_gr.leaderboard.render.html import write_page
+from recbole_gr.leaderboard.summary import Summary
 
 ACCURACY = [f"{kind}@{k}" for kind in ("recall", "ndcg", "mrr", "hit") for k in (5, 10)]
 LISTS = ["itemcoverage@10", "giniindex@10", "averagepopularity@10", "tailpercentage@10"]
@@ -64,7 +65,7 @@ def example_summary():
             "git_revision": ["ae4ffdd"],
             "created": ["2026-11-24T20:11:05", "2026-11-25T02:40:59"],
         },
-        "metrics": [*ACCURACY, *LISTS],
+        "metrics": [*ACCURACY, ID_LEVEL],
         "main_metric": "ndcg@10",
         "smaller_is_better": ["giniindex@10", "averagepopularity@10"],
         "list_metrics": list(LISTS),
@@ -140,7 +141,7 @@ def example_test(row, baseline, metric):
     difference = row["measures"][metric]["mean"] - baseline["measures"][metric]["mean"]
     p = 0.003 if abs(difference) > 0.004 else 0.2
     interval = {"low": difference - 0.004, "high": difference + 0.005}
-    return {"against": baseline["name"], "difference": difference, **interval, "p": p, "p_holm": 2 * p}
+    return {"against": baseline["name"], "difference": difference, **interval, "p": p, "p_holm": 2 * p, "users": 943}
 
 
 def hostile_summary():
@@ -165,7 +166,7 @@ def hostile_summary():
 
 
 def written(summary, folder):
-    write_page(str(folder / "board.html"), summary)
+    write_page(str(folder / "board.html"), Summary.from_json(summary))
     return folder / "board.html"
 
 

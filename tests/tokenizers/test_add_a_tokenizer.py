@@ -5,10 +5,10 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 
 import numpy as np
 import pytest
+import tomllib
 
 import recbole_gr
 from recbole_gr.experiment.tokenize_dataset import tokenize_dataset

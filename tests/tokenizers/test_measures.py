@@ -353,11 +353,11 @@ def test_the_page_is_whole_and_needs_no_network(tmp_path):
         "Semantic IDs of books: rkmeans",
         "Level by level",
         "Items per code, the most common first",
-        "What a prefix tells",
+        "What a prefix has in common",
         "How many items have the same codes, an appended digit left out",
         "Loss of the tokenizer's training",
         "Items that share a prefix of 2 codes",
-        "Items that no code tells apart",
+        "Items with equal codes",
         "Where the codes come from",
     ]
     assert page.scripts >= 5  # the library and four plots
@@ -411,7 +411,7 @@ def test_one_level_from_a_file():
     ids = ids_of([[0], [0], [0], [2]])
     text, page = page_of(ids, diagnose(ids), names_of(4), name="dänisch")
     assert page.headings[0] == "Semantic IDs of dänisch: from a file"
-    assert "Items that share a prefix of 1 codes" in page.headings and "What a prefix tells" not in page.headings
+    assert "Items that share a prefix of 1 codes" in page.headings and "What a prefix has in common" not in page.headings
     assert "Loss of the tokenizer's training" not in page.headings
     assert page.rows[0] == ["level", "codes", "used", "perplexity"] and page.rows[1][:3] == ["0", "3", "2"]
     assert [row for row in page.rows if row[0].startswith("(")] == 2 * [["(0)", "3", "", "title 1", "title 2", "title 3"]]

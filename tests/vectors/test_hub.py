@@ -1,4 +1,4 @@
-"""An encoder's name leads to the bundled one, a local folder or the hub; a hub that fails is one line that says the way out."""
+"""An encoder's name leads to the bundled one, a local folder or the hub; a hub that fails is one line with advice."""
 
 import hashlib
 import json
@@ -132,9 +132,9 @@ class Hub(BaseHTTPRequestHandler):
     def tag(self, name):
         return hashlib.sha1(name.encode()).hexdigest()
 
-    def answer(self, body, headers={}, status=200):
+    def answer(self, body, headers=None, status=200):
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+        for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":

@@ -18,7 +18,7 @@ from recbole_gr.data.item_vectors import make_item_vectors
 from recbole_gr.experiment.run import run
 from recbole_gr.integration.config import make_config
 from recbole_gr.utils.cache import digest
-from recbole_gr.utils.errors import SettingError
+from recbole_gr.utils.errors import SettingError, SettingErrors
 from recbole_gr.vectors.preparation import join_vectors, reduce_vectors
 from recbole_gr.vectors.trained_model import read_checkpoint_vectors
 
@@ -353,7 +353,7 @@ def test_tiger_on_text_and_item_embeddings(small_part, tiny_settings):
     ],
 )
 def test_settings_that_cannot_work(small_part, tiny_settings, settings, words):
-    with pytest.raises(SettingError, match=rf"{words} \(set in config_dict\)$|{words} \(set by default\)$"):
+    with pytest.raises((SettingError, SettingErrors), match=rf"(?m){words} \(set in config_dict\)$|{words} \(set by default\)$"):
         run("TIGER", "small", config_dict={**tiny_settings, **settings})
 
 

@@ -28,7 +28,7 @@ PROMPT_TOKENS = 1 << 16
 
 
 class LLMasRS(BeamSearchRecommender):
-    r"""A causal language model reads the titles of a history and writes the title of the next item.
+    r"""A causal language model reads the titles of a history and generates the title of the next item.
 
     The ranking comes from a beam search over the trie of all titles. The state holds what is trained, an adapter for
     example, and digests of the base model and of the titles, so that it is not put on others.
@@ -125,7 +125,7 @@ class LLMasRS(BeamSearchRecommender):
         self.prompts = {"users": 0, "tokens": 0}
 
     def state_dict(self, *args, prefix="", **kwargs):
-        """What is trained, and what tells to what it belongs; not the base model."""
+        """What is trained, and digests of what it belongs to; not the base model."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         own = {prefix + name for name in trained | {"base_digest", "titles_digest", "leaf_ranks", "cf_injection.vectors"}}
         whole = super().state_dict(*args, prefix=prefix, **kwargs)

@@ -124,7 +124,7 @@ class LLMasRSSettings(SemanticIDSettings, TrainingSettings, DecodingSettings):
         False, "Compute activations anew in the backward pass: less memory, more time.", "training"
     )
     learning_rate: float | None = setting(
-        None, "The highest learning rate; ~: 0.0002 for tuning: lora, 0.002 for full.", "training", gt=0
+        None, "The highest learning rate; ~: 0.0002 for tuning: lora, 0.002 for full.", "training", ge=0
     )
     warmup_steps: int = setting(100, "Steps of linear warm-up.", "training", ge=0)
 

@@ -16,7 +16,7 @@ class SASRecBCE(SASRec):
     """RecBole's SASRec, trained by binary cross-entropy; ``loss_type: BPR`` in its yaml makes RecBole draw the items."""
 
     def calculate_loss(self, interaction):
-        """Mean over the two of each row: ``-log sigmoid(score of the target)``, ``-log sigmoid(-score of the sampled item)``."""
+        """Mean of ``-log sigmoid(score of the target)`` and ``-log sigmoid(-score of the sampled item)`` over the batch."""
         history, length = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         items = torch.stack([interaction[self.POS_ITEM_ID], interaction[self.NEG_ITEM_ID]], dim=1)
         scores = (self.forward(history, length).unsqueeze(1) * self.item_embedding(items)).sum(dim=-1)

@@ -146,11 +146,11 @@ class DecoderLayer(nn.Module):
         """One layer.
 
         Args:
-            hidden (torch.Tensor): ``[b, r, l, d]``.
-            self_bias (torch.Tensor): ``[1, h, l, past + l]``, causal.
-            history (tuple): keys and values of the history, ``[b, h, t, e]``.
-            history_bias (torch.Tensor): ``[b, 1, 1, t]``, -inf at padding.
-            past (tuple): keys and values of the candidate's earlier codes, ``[b * r, h, past, e]``.
+            hidden: ``[b, r, l, d]``.
+            self_bias: ``[1, h, l, past + l]``, causal.
+            history: keys and values of the history, ``[b, h, t, e]``.
+            history_bias: ``[b, 1, 1, t]``, -inf at padding.
+            past: keys and values of the candidate's earlier codes, ``[b * r, h, past, e]``.
 
         Returns:
             tuple: ``[b, r, l, d]``; the candidate's keys and values, this call's included.

@@ -18,14 +18,14 @@ class SequenceModel(nn.Module):
     one separator, and the hashed users. Each level has its own output head, so a code's probability is over its level.
 
     Args:
-        codebook_sizes (sequence of int): codes per level.
-        size (ModelSize): layers, widths, heads.
-        feed_forward (str): ``relu`` or ``gated``.
-        dropout (float): rate after embeddings and in every sub-layer.
-        history_position (str): ``code``, one encoder position per code as in the paper; or ``item``, one per item,
+        codebook_sizes: codes per level.
+        size: layers, widths, heads.
+        feed_forward: ``relu`` or ``gated``.
+        dropout: rate after embeddings and in every sub-layer.
+        history_position: ``code``, one encoder position per code as in the paper; or ``item``, one per item,
             the sum of its codes' embeddings, which makes the encoder's input L times shorter.
-        separator (bool): a learned token after each item of the history (GRID); for ``code`` only.
-        user_buckets (int): 0, or the number of hashed user tokens put before the history (TIGER: 2,000).
+        separator: a learned token after each item of the history (GRID); for ``code`` only.
+        user_buckets: 0, or the number of hashed user tokens put before the history (TIGER: 2,000).
     """
 
     level_offset: torch.Tensor
@@ -75,9 +75,9 @@ class SequenceModel(nn.Module):
         """Encode histories.
 
         Args:
-            codes (torch.Tensor): int64 ``[b, t, L]``, oldest first; anything beyond ``lengths``.
-            lengths (torch.Tensor): int64 ``[b]``, items in each history.
-            users (torch.Tensor): int64 ``[b]``, user ids, needed where there are user tokens.
+            codes: int64 ``[b, t, L]``, oldest first; anything beyond ``lengths``.
+            lengths: int64 ``[b]``, items in each history.
+            users: int64 ``[b]``, user ids, needed where there are user tokens.
 
         Returns:
             tuple: ``[b, positions, d]``; padding bias ``[b, 1, 1, positions]``, 0 or -inf.
@@ -104,7 +104,7 @@ class SequenceModel(nn.Module):
         """Logits of every level of given items, each level seeing the codes before it (teacher forcing).
 
         Args:
-            codes (torch.Tensor): int64 ``[b, r, L]``, r items per user.
+            codes: int64 ``[b, r, L]``, r items per user.
 
         Returns:
             list: per level ``[b, r, codes of the level]``.
@@ -119,7 +119,7 @@ class SequenceModel(nn.Module):
 
         Args:
             codes, lengths, users: as in :meth:`encode`.
-            target (torch.Tensor): int64 ``[b, L]``.
+            target: int64 ``[b, L]``.
 
         Returns:
             torch.Tensor: the loss, a scalar.

@@ -1,5 +1,5 @@
 "use strict";
-// The table: sorting, filtering, groups of columns, a row's setting; the other script, of the plots, follows it.
+// The table: sorting, filtering, groups of columns, a row's setting; the script of the plots follows it.
 // Text from the board goes into the page by textContent only.
 
 const board = JSON.parse(document.getElementById("board").textContent);
@@ -19,7 +19,7 @@ function hasResult(row) {
 function sortValue(row, key) {
   if (!hasResult(row)) return null;
   if (key === "name") return row.name.toLowerCase();
-  const value = key in board.cost_names ? row.cost[key] : row.measures[key]?.mean;
+  const value = row.cost[key] ?? row.measures[key]?.mean;
   return value ?? null;
 }
 
