@@ -55,6 +55,9 @@ def test_a_help_is_quick_and_imports_no_torch(arguments):
         (["tokenize", "--sid_format=xml"], "error: sid_format='xml': must be one of json, tokens, pt, parquet, npz"),
         (["tokenize", "--codebook_num=0"], "error: codebook_num=0: must be a whole number of at least 1"),
         (["prepare", "yelp", "--core=few"], "error: core='few': must be a whole number of at least 0"),
+        (["leaderboard"], "error: the following arguments are required: board"),
+        (["leaderboard", "ml-100k", "--jobs", "two"], "error: argument --jobs: invalid int value: 'two'"),
+        (["leaderboard", "ml-10k"], "error: board='ml-10k': no such file; boards with a short name: "),
         (["prepare"], "error: source=None: must be one of amazon-2014"),
     ],
 )
