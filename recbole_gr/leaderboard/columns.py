@@ -1,4 +1,4 @@
-"""The columns of a leaderboard, each in one place: its name, how it is read, its format, its direction, which outputs show it.
+"""The columns of a leaderboard, each in one place: name, how it is read, format, direction, and the outputs that show it.
 
 Markdown, csv, LaTeX and HTML read them here. Metrics become columns by the board's file; further columns, read from the run
 records, are entered by :func:`register`.

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 from recbole_gr.settings.field import Fault, RunValues, Settings, setting
-from recbole_gr.settings.protocol import LIST_METRICS
 
 
 class TrainingSettings(Settings):
@@ -73,8 +72,3 @@ class DecodingSettings(Settings):
         mode = run["eval_args"].get("mode", "full")
         if "full" in (mode.values() if isinstance(mode, dict) else [mode]) and "gauc" in metrics:
             yield Fault("metrics", "GAUC", "needs a score for every item; use it with eval_args mode uni100 or the like")
-        if run["decoding"] == "free" and run["beam_certify"]:
-            yield Fault("beam_certify", True, "needs decoding=constrained; the free-form search space has no end")
-        if run["decoding"] == "free" and metrics & LIST_METRICS:
-            listed = ", ".join(sorted(metrics & LIST_METRICS))
-            yield Fault("metrics", listed, "needs k items for every user, which decoding=free cannot promise")

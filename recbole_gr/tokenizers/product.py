@@ -64,8 +64,10 @@ def opq(
     parts = faiss.ProductQuantizer(points.shape[1], codebook_num, _bits(codebook_size))
     parts.cp.seed, parts.cp.min_points_per_centroid = seed % (1 << 31), 1  # training the rotation sets the others
     rotation.pq = parts
-    rotation.max_train_points = len(points)
-    rotation.train(points)
+    # with fewer points than dimensions faiss writes beyond a buffer and the process dies; repeated, they mean the same
+    training_points = np.tile(points, (-(-points.shape[1] // len(points)), 1)) if len(points) < points.shape[1] else points
+    rotation.max_train_points = len(training_points)
+    rotation.train(training_points)
     return _product_codes(rotation.apply(points), codebook_num, codebook_size, seed=seed, iterations=kmeans_iterations)
 
 

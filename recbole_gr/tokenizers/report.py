@@ -108,8 +108,8 @@ def _level_table(measures: dict[str, Any]) -> str:
 
 def _explanation() -> str:
     return (
-        "<p class=\"small\">Reconstruction error: the share of the vectors' variance that is left when each code stands for the "
-        "mean residual of its items after the levels before it. Neighbours: of an item's "
+        '<p class="small">Reconstruction error: the share of the vectors\' variance that is left when each code stands for '
+        "the mean residual of its items after the levels before it. Neighbours: of an item's "
         f"{NEIGHBOURS} nearest by cosine, those whose IDs begin with the same codes. Category: of the pairs of items with "
         "the same prefix, those of one category. Perplexity: the number of codes that would be as varied if all were used "
         "alike.</p>"

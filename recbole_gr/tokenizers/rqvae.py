@@ -139,8 +139,8 @@ def rqvae(
     """The residual-quantised variational autoencoder of TIGER (arXiv 2305.05065, section 3.1; Lee et al., CVPR 2022).
 
     Args:
-        vectors, ..., dead_code_steps: as in :func:`rvq`. Encoder and decoder learn in all steps: trained layer by layer, they
-            move on while the codes of earlier levels are frozen, some of which may lose their points.
+        vectors, ..., dead_code_steps: as in :func:`rvq`. Encoder and decoder learn in all steps: trained layer by
+            layer, they move on while the codes of earlier levels are frozen, some of which may lose their points.
         rqvae_hidden: widths of the encoder's layers; the decoder has them in reverse.
         rqvae_latent: width of what is quantised.
         quantiser_gradient: ``straight_through``, or ``rotation`` for the rotation trick (arXiv 2410.06424).

@@ -1,20 +1,22 @@
 """What depends on the kind of device a model lies on."""
 
+from typing import Any
+
 import torch
 
 
-class PerDevice(dict):
+class PerDevice(dict[str, int]):
     """Numbers by device type, ``cpu`` and ``cuda``; every other accelerator (``xpu``, ``mps``, ...) has that of ``cuda``."""
 
-    def __missing__(self, kind):
+    def __missing__(self, kind: str) -> int:
         return self["cuda"]
 
 
-def device_name(device):
+def device_name(device: torch.device) -> str:
     """What a run record calls a device: the name of a GPU's model, else its type.
 
     Args:
-        device (torch.device): where a model lies.
+        device: where a model lies.
     """
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
@@ -27,16 +29,16 @@ class LossOnDevice:
     are done before the next ones are launched. So the sum is kept on the device, in float64 as python's would be.
 
     Args:
-        loss (torch.Tensor): a scalar.
+        loss: a scalar.
     """
 
-    def __init__(self, loss):
+    def __init__(self, loss: torch.Tensor) -> None:
         self.loss = loss
 
-    def item(self):
+    def item(self) -> torch.Tensor:
         """The loss, without its gradient, as a scalar on the device."""
         detached = self.loss.detach()
         return detached if detached.device.type == "mps" else detached.double()  # which has no float64
 
-    def __add__(self, other):
+    def __add__(self, other: Any) -> torch.Tensor:
         return self.loss + other

@@ -1,7 +1,7 @@
 """The errors a user meets: one line each, with what was set, what it was and what is allowed."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -30,14 +30,14 @@ class SettingErrors(RecBoleGRError):
     """Several settings cannot work; the message is one line for each.
 
     Args:
-        errors (list of SettingError): what was found.
+        errors: what was found.
     """
 
-    def __init__(self, errors):
+    def __init__(self, errors: Iterable[SettingError]) -> None:
         self.errors = list(errors)
         super().__init__("\n".join(map(str, self.errors)))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.errors,)
 
 

@@ -1,4 +1,4 @@
-"""RecBole's own SequentialDataset is the referee."""
+"""RecBole's own SequentialDataset is the reference."""
 
 import numpy as np
 import pytest

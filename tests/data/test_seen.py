@@ -38,7 +38,7 @@ def masked_by(loader, dataset):
 
 
 def expected(small_part, left_out):
-    """Referee: all items of a user but the last ``left_out``, one number or one by user, from the file."""
+    """Reference: all items of a user but the last ``left_out``, one number or one by user, from the file."""
     table = read_atomic(os.path.join(small_part[1], "small", "small.inter"))
     table = table.iloc[table["timestamp:float"].astype(float).argsort(kind="stable")]
     left_out = Counter(dict.fromkeys(table["user_id:token"], left_out)) if isinstance(left_out, int) else left_out

@@ -1,4 +1,4 @@
-"""Items that share a semantic ID: their stated order, in the ranking that RecBole evaluates. Referee: a plain sort."""
+"""Items that share a semantic ID: their stated order, in the ranking that RecBole evaluates. Reference: a plain sort."""
 
 import json
 

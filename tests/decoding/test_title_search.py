@@ -1,4 +1,4 @@
-"""The referees are teacher forcing of every title, and ``generate`` of transformers."""
+"""The references are teacher forcing of every title, and ``generate`` of transformers."""
 
 from functools import lru_cache, partial
 

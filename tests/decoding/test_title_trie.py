@@ -1,4 +1,4 @@
-"""The referee is the list of titles itself."""
+"""The reference is the list of titles itself."""
 
 import numpy as np
 import pytest

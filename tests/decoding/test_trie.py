@@ -12,7 +12,7 @@ def random_codes(seed, n_items, sizes):
 
 
 def children_of(codes, prefix):
-    """Referee: the codes that follow a prefix, from the list of items."""
+    """Reference: the codes that follow a prefix, from the list of items."""
     length = len(prefix)
     return sorted({int(row[length]) for row in codes[1:] if tuple(row[:length]) == tuple(prefix)})
 

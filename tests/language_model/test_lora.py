@@ -154,7 +154,7 @@ def test_settings_that_cannot_work():
     for share in (0, 1.5):
         with pytest.raises(SettingError, match="^lora_share="):
             add_lora(new_llama(), None, alpha=4, dropout=0.0, targets="all-linear", share=share)
-    with pytest.raises(SettingError, match="^lora_targets=.*rows of lm_head are trained whole"):
+    with pytest.raises(SettingError, match="^lora_targets=.*rows of lm_head are trained in full"):
         add_lora(new_llama(tied=False), 2, alpha=4, dropout=0.0, targets=["q_proj", "lm_head"], trained_tokens=NEW)
 
 

@@ -1,4 +1,4 @@
-"""The referee is a plain pass of the language model over a prompt and all that a branch has written."""
+"""The reference is a plain pass of the language model over a prompt and all that a branch has written."""
 
 import numpy as np
 import pytest
@@ -137,7 +137,7 @@ class Branches:
         self.written = [[list(beams[p]) for p in parents] for beams, parents in zip(self.written, parent)]
 
     def read(self, beam, count, seed):
-        """Every beam reads some random tokens on; returns what the reader and what the referee say follows."""
+        """Every beam reads some random tokens on; returns what the reader and what the reference say follows."""
         tokens = random_tokens(seed, USERS, len(beam[0]), max(map(max, count)))
         begin = [[len(self.written[user][b]) for b in beams] for user, beams in enumerate(beam)]
         found = self.reader.read(torch.tensor(beam), tokens, torch.tensor(begin), torch.tensor(count))

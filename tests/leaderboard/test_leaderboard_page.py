@@ -1,5 +1,6 @@
 """The page of a board: what stands in it without a script."""
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -9,6 +10,7 @@ from support.example_board import ACCURACY, HOSTILE, ID_LEVEL, data_of, example_
 from recbole_gr.leaderboard.columns import metric_title
 from recbole_gr.leaderboard.render.figures import COLOURS
 from recbole_gr.leaderboard.render.html import PLOTLY_FILE
+from recbole_gr.leaderboard.summary import Summary
 
 
 class Tables(HTMLParser):
@@ -51,6 +53,7 @@ def html(board_page):
 def test_all_of_the_summary_is_in_the_page(html, summary):
     data = data_of(html)
     assert {key: data[key] for key in summary} == summary
+    assert json.dumps({key: data[key] for key in summary}) == json.dumps(Summary.from_json(summary).as_json())  # in order
     assert data["metric_names"] == {
         **{"recall@5": "Recall@5", "recall@10": "Recall@10", "ndcg@5": "NDCG@5", "ndcg@10": "NDCG@10", "mrr@5": "MRR@5"},
         **{"mrr@10": "MRR@10", "hit@5": "Hit@5", "hit@10": "Hit@10", ID_LEVEL: "Recall@10 (ID-level)"},

@@ -1,4 +1,4 @@
-"""LLMasRS: its loss and its rankings, against the referee's plain passes of the language model."""
+"""LLMasRS: its loss and its rankings, against the reference's plain passes of the language model."""
 
 import os
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import read_atomic
-from support.llm_reference import ALL_ITEMS, Referee, filled, first_batch, histories, prepared
+from support.llm_reference import ALL_ITEMS, Reference, filled, first_batch, histories, prepared
 
 from recbole_gr.models.llmasrs import model as llmasrs
 
@@ -15,12 +15,12 @@ from recbole_gr.models.llmasrs import model as llmasrs
 
 def test_loss_is_the_mean_over_target_tokens(llm_settings):
     here = prepared(llm_settings, epoch_samples=13)
-    referee, llm = Referee(llm_settings, here.dataset), filled(here.model).llm
+    reference, llm = Reference(llm_settings, here.dataset), filled(here.model).llm
     interaction = first_batch(here.train)
     total, tokens = 0, 0
     for history, target in zip(histories(interaction), interaction["item_id"].tolist()):
-        total -= referee.log_probs(llm, history, [target])[0]
-        tokens += len(referee.titles[target])
+        total -= reference.log_probs(llm, history, [target])[0]
+        tokens += len(reference.titles[target])
     assert len(interaction) == 13
     torch.testing.assert_close(here.model.calculate_loss(interaction).detach(), total / tokens)
 
@@ -52,7 +52,7 @@ def test_gradient_checkpointing_changes_no_gradient(llm_settings, tuning):
         here = prepared(llm_settings, epoch_samples=13, tuning=tuning, gradient_checkpointing=switch)
         model, recomputed = filled(here.model).train(), []
         layer = next(module for name, module in model.named_modules() if name.endswith("layers.0"))
-        layer.self_attn.register_forward_hook(lambda *_: recomputed.append(1))
+        layer.self_attn.register_forward_hook(lambda *_, calls=recomputed: calls.append(1))
         loss = model.calculate_loss(first_batch(here.train))
         loss.backward()
         assert len(recomputed) == 1 + switch
@@ -87,10 +87,10 @@ def test_processes_average_the_gradients_of_a_whole_batch(llm_settings, tmp_path
 
 def test_length_grouping_counts_the_tokens_of_the_items(llm_settings):
     here = prepared(llm_settings, MAX_ITEM_LIST_LENGTH=3)
-    referee = Referee(llm_settings, here.dataset)
+    reference = Reference(llm_settings, here.dataset)
     for loader in (here.train, here.test):
         every_sample = loader._dataset[torch.arange(len(loader._dataset))]
-        expected = [sum(len(referee.titles[item]) for item in history) for history in histories(every_sample)]
+        expected = [sum(len(reference.titles[item]) for item in history) for history in histories(every_sample)]
         assert loader._dataset.sample_lengths.tolist() == expected and max(map(len, histories(every_sample))) == 3
 
 
@@ -99,12 +99,12 @@ def test_length_grouping_counts_the_tokens_of_the_items(llm_settings):
 
 def test_full_ranking_equals_teacher_forcing_of_every_title(llm_settings):
     here = prepared(llm_settings, **ALL_ITEMS)
-    referee = Referee(llm_settings, here.dataset)
+    reference = Reference(llm_settings, here.dataset)
     interaction = first_batch(here.test)[0][:4]
     scores = filled(here.model).full_sort_predict(interaction)
     assert (scores[:, 0] == -torch.inf).all()
     for row, history in enumerate(histories(interaction)):
-        expected = referee.log_probs(here.model.llm, history, range(1, here.dataset.item_num))
+        expected = reference.log_probs(here.model.llm, history, range(1, here.dataset.item_num))
         torch.testing.assert_close(scores[row, 1:], expected, atol=1e-4, rtol=1e-5)
 
 
@@ -112,14 +112,14 @@ def test_metrics_are_those_of_teacher_forcing(llm_settings, lora_run):
     """What a run reports of its test, from the checkpoint, the files and plain passes alone."""
     here = prepared(llm_settings)
     here.model.load_state_dict(torch.load(lora_run.checkpoint, weights_only=False)["state_dict"])
-    referee = Referee(llm_settings, here.dataset)
+    reference = Reference(llm_settings, here.dataset)
     rows = read_atomic(os.path.join(llm_settings["data_path"], "small", "small.inter"))
     rows = rows.iloc[rows["timestamp:float"].astype(float).argsort(kind="stable")]
     ranks = []
     for _, of_user in rows.groupby("user_id:token"):
         items = [here.dataset.token2id("item_id", token) for token in of_user["item_id:token"]]
         scores = torch.full((here.dataset.item_num,), -torch.inf)
-        scores[1:] = referee.log_probs(here.model.llm, items[-6:-1], range(1, here.dataset.item_num))
+        scores[1:] = reference.log_probs(here.model.llm, items[-6:-1], range(1, here.dataset.item_num))
         scores[items[:-1]] = -torch.inf
         ranks.append(int((scores > scores[items[-1]]).sum()) + 1)
     ranks = np.array(ranks)
@@ -152,7 +152,7 @@ def test_validation_in_training_needs_no_certificate(llm_settings):
 def test_sampled_ranking_equals_teacher_forcing(llm_settings):
     sampled = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni100"}}
     here = prepared(llm_settings, **sampled, eval_batch_size=16 * 101)  # one batch
-    referee, llm = Referee(llm_settings, here.dataset), filled(here.model).llm
+    reference, llm = Reference(llm_settings, here.dataset), filled(here.model).llm
     interaction, row_of, *_ = first_batch(here.test)
     scores = here.model.predict(interaction)
     shuffled = torch.randperm(len(interaction), generator=torch.Generator().manual_seed(0))
@@ -161,7 +161,7 @@ def test_sampled_ranking_equals_teacher_forcing(llm_settings):
     for user in range(4):
         rows = torch.nonzero(row_of == user).flatten()
         assert len(rows) == 101
-        expected = referee.log_probs(llm, lists[rows[0]], interaction["item_id"][rows].tolist())
+        expected = reference.log_probs(llm, lists[rows[0]], interaction["item_id"][rows].tolist())
         torch.testing.assert_close(scores[rows], expected, atol=1e-4, rtol=1e-5)
     result = here.trainer.evaluate(here.test, load_best_model=False)
     by_user = [scores[row_of == user] for user in range(16)]  # the target is the first of each

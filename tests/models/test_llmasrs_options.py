@@ -11,7 +11,17 @@ from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.quick_start import load_data_and_model
 from recbole.utils import get_trainer
-from support.llm_reference import ALL_ITEMS, SMALL, Referee, changed_items, filled, first_batch, histories, outcome, prepared
+from support.llm_reference import (
+    ALL_ITEMS,
+    SMALL,
+    Reference,
+    changed_items,
+    filled,
+    first_batch,
+    histories,
+    outcome,
+    prepared,
+)
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recbole_gr.experiment.run import run
@@ -40,8 +50,8 @@ def sid_settings(llm_settings, tmp_path_factory):
 
 def test_the_record(lora_run, llm_settings):
     here = prepared(llm_settings, epoch_samples=None)
-    referee, facts, stages = Referee(llm_settings, here.dataset), lora_run.facts, lora_run.record["stages"]
-    vocabulary = len(referee.tokenizer) + 8  # of the fixture
+    reference, facts, stages = Reference(llm_settings, here.dataset), lora_run.facts, lora_run.record["stages"]
+    vocabulary = len(reference.tokenizer) + 8  # of the fixture
     layer = 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48 + 2 * 32  # q and o, k and v for 2 of 4 heads, the mlp, two norms
     assert facts["N_LLM"] == 2 * vocabulary * 32 + 2 * layer + 32
     sizes = [(32, 32), (32, 16), (32, 16), (32, 32), (32, 48), (32, 48), (48, 32)]
@@ -51,17 +61,17 @@ def test_the_record(lora_run, llm_settings):
 
     def prompts(loader):
         every_sample = loader._dataset[torch.arange(len(loader._dataset))]
-        return [len(referee.prompt(history)) for history in histories(every_sample)], every_sample["item_id"].tolist()
+        return [len(reference.prompt(history)) for history in histories(every_sample)], every_sample["item_id"].tolist()
 
     lengths, _ = prompts(here.test)
     assert facts["mean_prompt_tokens"] == round(np.mean(lengths), 2)
     lengths, targets = prompts(here.train)
-    read = 2 * (sum(lengths) + sum(len(referee.titles[target]) for target in targets))  # two epochs
+    read = 2 * (sum(lengths) + sum(len(reference.titles[target]) for target in targets))  # two epochs
     assert len(lengths) == 144
     assert facts["training_tokens_per_second"] == round(read / stages["training"]["seconds"], 1)
     assert facts["test_tokens_per_second"] > sum(prompts(here.test)[0]) / stages["test"]["seconds"]
 
-    titles = referee.titles[1:]
+    titles = reference.titles[1:]
     assert facts["distinct_titles"] == len(titles) == 172
     assert facts["mean_title_tokens"] == round(np.mean([len(title) for title in titles]), 2)
     assert facts["longest_title_tokens"] == max(map(len, titles))
@@ -191,7 +201,7 @@ def test_semantic_ids_are_scored_by_plain_passes(sid_settings):
 def test_cf_injection_by_hand(llm_settings, sasrec, kind):
     """The loss from a list of embeddings that is put together position by position."""
     here = prepared(llm_settings, cf_injection=kind, cf_checkpoint=sasrec, epoch_samples=5)
-    model, referee = filled(here.model), Referee(llm_settings, here.dataset)
+    model, reference = filled(here.model), Reference(llm_settings, here.dataset)
     vectors = torch.load(sasrec, weights_only=False)["state_dict"]["item_embedding.weight"]
     embed, adapter = model.llm.get_input_embeddings(), model.cf_injection.adapter
     interaction, total, tokens = first_batch(here.train), 0, 0
@@ -199,10 +209,10 @@ def test_cf_injection_by_hand(llm_settings, sasrec, kind):
         for history, target in zip(histories(interaction), interaction["item_id"].tolist()):
             prompt = []
             for item in history:
-                title, adapted = embed(torch.tensor(referee.titles[item][:-1])), adapter(vectors[item]).unsqueeze(0)
+                title, adapted = embed(torch.tensor(reference.titles[item][:-1])), adapter(vectors[item]).unsqueeze(0)
                 prompt += [title + adapted] if kind == "add" else [title, adapted]
-                prompt.append(embed(torch.tensor(referee.line)))
-            title = torch.tensor(referee.titles[target])
+                prompt.append(embed(torch.tensor(reference.line)))
+            title = torch.tensor(reference.titles[target])
             embedded = torch.cat([*prompt, embed(title)]).unsqueeze(0)
             of_next = model.llm(inputs_embeds=embedded).logits[0, -len(title) - 1 : -1].log_softmax(dim=-1)
             total -= of_next.gather(1, title.unsqueeze(1)).sum()

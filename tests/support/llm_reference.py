@@ -1,6 +1,6 @@
-"""For the tests of LLMasRS: models ready to be asked, what a run left behind, and the referee.
+"""For the tests of LLMasRS: models ready to be asked, what a run left behind, and the reference.
 
-The referee writes prompts by plain lists and scores titles by plain passes of the language model.
+The reference writes prompts by plain lists and scores titles by plain passes of the language model.
 """
 
 import json
@@ -43,7 +43,7 @@ def filled(model, std=0.1):
     return model
 
 
-class Referee:
+class Reference:
     """Prompts and titles by plain lists of tokens, from the files of the dataset and of the language model."""
 
     def __init__(self, settings, dataset):

@@ -1,4 +1,4 @@
-"""Points, quantisers with codes among them, and referees that quantise by a plain loop; for the tests of trained tokenizers."""
+"""Points, quantisers with codes among them, and a reference that quantises by a plain loop."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Referees: hand-worked examples, plain loops, scipy's optimal assignment."""
+"""References: hand-worked examples, plain loops, scipy's optimal assignment."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,6 @@
 """Every tokenizer of the package is what :class:`support.tokenizer_tests.TokenizerTests` asks of one; their settings."""
 
+import re
 import subprocess
 import sys
 
@@ -56,6 +57,17 @@ class TestRandom(TokenizerTests):
     tokenizer = staticmethod(random)
 
 
+def test_the_suite_of_the_page():
+    """docs/add_a_tokenizer.md inherits the suite for the tokenizer that it writes."""
+    with open(f"{REPOSITORY}/docs/add_a_tokenizer.md", encoding="utf-8") as file:
+        function, suite = re.findall(r"```python\n(.*?)```", file.read(), re.DOTALL)
+    names = {}
+    exec(function, names)
+    exec(re.sub("^(from|import) .*\n", "", suite, flags=re.MULTILINE), names | {"TokenizerTests": object}, names)
+    assert names["TestQuantiles"].tokenizer is names["quantiles"]
+    assert names["TestQuantiles"].settings.keys() <= setting_fields(names["quantiles"]).keys()
+
+
 class TestLSH(TokenizerTests):
     tokenizer = staticmethod(lsh)
     order_free = True
@@ -103,7 +115,9 @@ def test_values_that_are_not_allowed(key, value, words):
 
 
 def test_values_that_are_allowed():
-    check_tokenizer_settings({"rqvae_hidden": [], "ema_decay": 0, "tokenizer_learning_rate": 1, "dead_code_steps": 0, "other": None})
+    check_tokenizer_settings(
+        {"rqvae_hidden": [], "ema_decay": 0, "tokenizer_learning_rate": 1, "dead_code_steps": 0, "other": None}
+    )
 
 
 def test_a_tokenizer_without_annotations_has_its_bare_defaults():

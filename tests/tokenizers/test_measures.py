@@ -1,4 +1,4 @@
-"""Measures of the codes, and the page. Referees: plain loops, pandas, scipy, scikit-learn, hand-worked examples."""
+"""Measures of the codes, and the page. References: plain loops, pandas, scipy, scikit-learn, hand-worked examples."""
 
 import html.parser
 import itertools

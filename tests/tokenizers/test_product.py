@@ -1,4 +1,4 @@
-"""Product quantisation and the controls. Referees: faiss used directly, numpy, plain loops, scipy, scikit-learn."""
+"""Product quantisation and the controls. References: faiss used directly, numpy, plain loops, scipy, scikit-learn."""
 
 import itertools
 
@@ -203,3 +203,10 @@ def test_near_vectors_share_more_codes():
     codes = lsh(np.concatenate([rows, near, far]), 8, 16, seed=0).codes
     shared = [(codes[:400] == codes[start : start + 400]).mean() for start in (400, 800)]
     assert shared[0] > 0.6 and shared[1] == pytest.approx(1 / 16, abs=0.02)
+
+
+def test_opq_of_fewer_items_than_dimensions():
+    """faiss alone writes beyond a buffer here, and the process dies of it sooner or later."""
+    rows = np.random.default_rng(0).normal(size=(9, 64)).astype(np.float32)
+    made = opq(rows, 2, 8, seed=0)
+    assert made.codes.shape == (9, 2) and made.last_residual.shape == (9, 32)

@@ -1,4 +1,4 @@
-"""Referees: round trips through every format, and files made by hand as MiniOneRec, LC-Rec and GRID write them."""
+"""References: round trips through every format, and files made by hand as MiniOneRec, LC-Rec and GRID write them."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""From vectors to semantic IDs, and RK-Means. Referees: hand-worked examples, plain loops, numpy, scipy, scikit-learn."""
+"""From vectors to semantic IDs, and RK-Means. References: hand-worked examples, plain loops, numpy, scipy, scikit-learn."""
 
 import inspect
 

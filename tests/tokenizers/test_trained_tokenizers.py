@@ -1,4 +1,4 @@
-"""R-VQ and RQ-VAE, and how they are trained. Referees: numpy in float64, hand computation, scikit-learn."""
+"""R-VQ and RQ-VAE, and how they are trained. References: numpy in float64, hand computation, scikit-learn."""
 
 import numpy as np
 import pytest

@@ -243,7 +243,7 @@ def make_often(folder, barrier, number, answers):
     for entry in range(20):
         barrier.wait(timeout=60)
         arrays, metadata = cached(
-            folder, "vectors", f"key{entry}", lambda: ({"vectors": np.full((500, 100), entry)}, {"by": number})
+            folder, "vectors", f"key{entry}", lambda value=entry: ({"vectors": np.full((500, 100), value)}, {"by": number})
         )
         wrong += not (arrays["vectors"] == entry).all() or metadata["by"] not in (0, 1)
     answers.put(wrong)

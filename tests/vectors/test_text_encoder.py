@@ -1,4 +1,4 @@
-"""Vectors of texts are those of the encoder, row by row; encoders that cannot work are one line; what identifies an encoder."""
+"""Vectors of texts are those of the encoder, row by row; encoders that cannot work are one line; their identity."""
 
 import hashlib
 import logging
@@ -26,7 +26,7 @@ TEXTS = [
 
 
 def masked_mean(model, folder, texts, max_tokens):
-    """The referee: one text at a time, no padding at all, mean over its tokens."""
+    """The reference: one text at a time, no padding at all, mean over its tokens."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -47,7 +47,7 @@ def rows_with_text(vectors):
     return vectors[filled]
 
 
-def referee_texts():
+def reference_texts():
     return [text for text in TEXTS if text]
 
 
@@ -58,12 +58,12 @@ def test_bundled_encoder_is_all_minilm():
     from sentence_transformers import SentenceTransformer
     from transformers import AutoModel
 
-    expected = masked_mean(AutoModel.from_pretrained(BUNDLED).eval(), BUNDLED, referee_texts(), 128)
+    expected = masked_mean(AutoModel.from_pretrained(BUNDLED).eval(), BUNDLED, reference_texts(), 128)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     vectors = encode_texts(TEXTS, show_progress=False)
     assert vectors.shape == (6, 384)
     np.testing.assert_allclose(rows_with_text(vectors), expected, atol=1e-5)
-    direct = SentenceTransformer(BUNDLED, device="cpu").encode(referee_texts(), show_progress_bar=False)
+    direct = SentenceTransformer(BUNDLED, device="cpu").encode(reference_texts(), show_progress_bar=False)
     np.testing.assert_allclose(rows_with_text(vectors), direct, atol=1e-5)
 
 
@@ -71,7 +71,7 @@ def test_t5_is_the_masked_mean_of_its_encoder(t5):
     from sentence_transformers import SentenceTransformer
     from transformers import T5EncoderModel
 
-    expected = masked_mean(T5EncoderModel.from_pretrained(t5).eval(), t5, referee_texts(), 128)
+    expected = masked_mean(T5EncoderModel.from_pretrained(t5).eval(), t5, reference_texts(), 128)
     vectors = encode_texts(TEXTS, t5, show_progress=False)
     np.testing.assert_allclose(rows_with_text(vectors), expected, atol=1e-5)
     # A mean over the padding of the batch would be far from it.
@@ -114,7 +114,7 @@ def test_t5_with_a_tokenizer_of_its_own_in_one_padded_batch(tmp_path):
 def test_bert_is_the_masked_mean_although_its_pooler_is_missing(bert):
     from transformers import BertModel
 
-    expected = masked_mean(BertModel.from_pretrained(bert).eval(), bert, referee_texts(), 128)
+    expected = masked_mean(BertModel.from_pretrained(bert).eval(), bert, reference_texts(), 128)
     np.testing.assert_allclose(rows_with_text(encode_texts(TEXTS, bert, show_progress=False)), expected, atol=1e-5)
 
 
@@ -122,7 +122,7 @@ def test_half_precision_checkpoints_are_computed_in_float32_on_the_cpu(tmp_path)
     from transformers import BertModel
 
     folder = save_with_tokenizer(new_bert().to(torch.bfloat16), tmp_path)
-    expected = masked_mean(BertModel.from_pretrained(folder).float().eval(), folder, referee_texts(), 128)
+    expected = masked_mean(BertModel.from_pretrained(folder).float().eval(), folder, reference_texts(), 128)
     np.testing.assert_allclose(rows_with_text(encode_texts(TEXTS, folder, show_progress=False)), expected, atol=1e-5)
     assert encoder_precision("cpu") == "float32"
 
@@ -149,7 +149,7 @@ def test_max_tokens_cuts_texts(bert, caplog):
     model = BertModel.from_pretrained(bert).eval()
     for max_tokens in (3, 8, None, 10_000):
         vectors = encode_texts(TEXTS, bert, max_tokens=max_tokens, show_progress=False)
-        expected = masked_mean(model, bert, referee_texts(), min(max_tokens or 256, 256))
+        expected = masked_mean(model, bert, reference_texts(), min(max_tokens or 256, 256))
         np.testing.assert_allclose(rows_with_text(vectors), expected, atol=1e-5)
     assert caplog.text.count("is above the limit") == 1
     with pytest.raises(SettingError, match="^text_max_tokens=2: at least 3"):

@@ -1,4 +1,4 @@
-"""Vectors joined by weight, cut to their principal axes and whitened; numpy and scikit-learn are the referees."""
+"""Vectors joined by weight, cut to their principal axes and whitened; numpy and scikit-learn are the references."""
 
 import numpy as np
 import pytest
@@ -68,9 +68,9 @@ def test_pca_is_scikit_learns(piece, dimension, whiten):
     vectors = correlated()
     reduced = reduce_vectors(vectors, dimension, whiten)
     assert reduced.shape == (201, dimension) and reduced.dtype == np.float32 and not reduced[0].any()
-    referee = PCA(dimension, whiten=whiten, svd_solver="full").fit_transform(vectors[1:].astype(np.float64))
-    signs = np.sign((reduced[1:] * referee).sum(axis=0))  # an axis has no direction
-    np.testing.assert_allclose(reduced[1:], referee * signs, atol=2e-4)
+    reference = PCA(dimension, whiten=whiten, svd_solver="full").fit_transform(vectors[1:].astype(np.float64))
+    signs = np.sign((reduced[1:] * reference).sum(axis=0))  # an axis has no direction
+    np.testing.assert_allclose(reduced[1:], reference * signs, atol=2e-4)
 
 
 def test_all_axes_keep_all_distances(piece):

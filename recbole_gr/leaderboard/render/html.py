@@ -119,6 +119,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # the order of settings and metrics says something
     environment.filters.update(
         **{"words": words, "number": number, "variant": variant_text, "yaml": _yaml, "metric_title": metric_title},
         **{"tags": _tags, "searched_text": _searched_text, "cell": _cell, "minus": lambda text: text.replace("-", "−")},

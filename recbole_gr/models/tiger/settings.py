@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from recbole_gr.data.settings import SemanticIDSettings
+from recbole_gr.models.semantic_id_settings import SemanticIDModelSettings
 from recbole_gr.settings.field import Fault, RunValues, setting
-from recbole_gr.settings.training import DecodingSettings, TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ MODEL_SIZES = {
 }
 
 
-class TIGERSettings(SemanticIDSettings, TrainingSettings, DecodingSettings):
-    """The network of TIGER, and how its beams walk."""
+class TIGERSettings(SemanticIDModelSettings):
+    """The network of TIGER."""
 
     title: ClassVar[str] = "TIGER"
 
@@ -61,10 +60,6 @@ class TIGERSettings(SemanticIDSettings, TrainingSettings, DecodingSettings):
         False, "A learned token after each item of the history; with history_position: code.", "model"
     )
     user_buckets: int = setting(0, "Hashed user tokens; 0: none.", "model", ge=0)
-    torch_compile: bool = setting(False, "Compile the network for training and scoring.", "training")
-    decoding: Literal["constrained", "free"] = setting(
-        "constrained", "constrained: only IDs of items can be generated; free: any codes.", "decoding"
-    )
 
     @classmethod
     def conflicts(cls, run: RunValues) -> Iterator[Fault]:
