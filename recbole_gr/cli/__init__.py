@@ -63,7 +63,7 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
 
 def _launch(command: str, arguments: Sequence[str], words: list[str]) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
-        make_parser()[1][command].print_help()
+        _print(make_parser()[1][command].format_help().rstrip("\n"))
         return 0
     launch, flags, most = COMMANDS[command]
     try:
@@ -90,6 +90,14 @@ def resuming_command(checkpoint: str) -> str:
     start = ["python", program] if program.endswith(".py") else [os.path.basename(program)]
     settings = [argument for argument in sys.argv[1:] if not argument.startswith("--resume=")]
     return shlex.join([*start, *settings, f"--resume={checkpoint}"])
+
+
+def _print(text: str) -> None:
+    """Print what may be long; a reader that has seen enough, as ``head`` has, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
 
 
 def launch_run(arguments: Arguments) -> None:
@@ -172,7 +180,7 @@ def launch_list(arguments: Arguments) -> None:
         raise RecBoleGRError(f"argument {model!r}: only recbole-gr list settings takes a model")
     from recbole_gr.cli.listing import lines_of
 
-    print("\n".join(lines_of(kind, model, arguments.given.get("data_path", "dataset"))))
+    _print("\n".join(lines_of(kind, model, arguments.given.get("data_path", "dataset"))))
 
 
 def _check(model: str, dataset: str, config_files: list[str], arguments: Arguments) -> None:

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from recbole_gr.data.settings import SemanticIDSettings
 from recbole_gr.integration.check_run import downloadable, settings_of_model
 from recbole_gr.integration.settings_pages import groups_of, tokenizer_groups
-from recbole_gr.models.registry import find_spec, model_names
+from recbole_gr.models.registry import find_spec, model_names, model_settings
 from recbole_gr.settings.field import Settings, allowed_values
 from recbole_gr.settings.properties import PROPERTIES
 from recbole_gr.settings.recbole_keys import recbole_folder, recbole_model_names
@@ -74,6 +74,8 @@ def models() -> dict[str, str]:
     for name in model_names():
         spec = find_spec(name)
         documented: Any = spec.model if spec else None
+        if getattr(documented, "__module__", "").startswith("recbole."):  # registered by its class; listed below
+            continue
         if isinstance(documented, str):  # its module would import torch; the folder's docstring says the same
             documented = importlib.import_module(documented.partition(":")[0].rpartition(".")[0])
         sentence = first_line(documented)
@@ -116,7 +118,7 @@ def settings_by_concern(model: str) -> list[tuple[str, list[Row]]]:
     groups: list[tuple[str, list[Row]]] = []
     for settings in reversed(settings_of_model(model)):
         groups += _concerns(settings, model)
-    if find_spec(model) is None:
+    if model_settings(model) is None:
         groups.insert(0, (f"RecBole's {model}", _property_rows(f"model/{model}")))
     known = {row.key for _, rows in groups for row in rows}
     general = [row for row in _property_rows("overall") if row.key not in known]

@@ -154,17 +154,13 @@ def _fill_prepare(parser: Parser) -> None:
 
 
 def _fill_leaderboard(parser: Parser) -> None:
-    board = parser.add_argument(
-        "board", metavar="BOARD", nargs="?", help="the name of a board of this package, or a yaml file"
-    )
-    board.completer = _names("boards")  # type: ignore[attr-defined]
-    _option(parser, "jobs", "cells that run at once, spread over the GPUs there are (1)")
-    parser.add_argument("--dry-run", action="store_true", help="only list what would run, and how long similar cells took")
-    _option(
-        parser, "format", "csv or latex, beside the pages results/BOARD.md and results/BOARD.html", choices=("csv", "latex")
-    )
-    _option(parser, "results_dir", "where the pages go; the records lie in BOARD/cells below it (results)")
+    from recbole_gr.leaderboard.command import add_options
+
+    add_options(parser)
     parser.add_argument("--key=value", dest="key", help="a setting of every cell, for example --data_path=DIR")
+    for action in parser._actions:
+        if action.dest == "board":
+            action.completer = _names("boards")  # type: ignore[attr-defined]
 
 
 def _fill_list(parser: Parser) -> None:

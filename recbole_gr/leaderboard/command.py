@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from recbole_gr.leaderboard.board import Board
 from recbole_gr.leaderboard.board_file import read_board
@@ -47,14 +47,15 @@ def launch_leaderboard(arguments: Sequence[str]) -> None:
         raise RecBoleGRError(f"{len(failed)} of {len(board.cells())} cells failed; the pages show their errors")
 
 
-def leaderboard_parser() -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """Errors are one line, as those of settings are."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RecBoleGRError(message)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command; what it does not know is a setting of every cell."""
-    parser = argparse.ArgumentParser(
-        prog="recbole-gr leaderboard",
-        description="Run the cells of a board that have no record yet, and write its pages.",
-        epilog="Further --key=value are settings of every cell, for example --data_path=DIR. See docs/leaderboards.md.",
-        allow_abbrev=False,
-    )
     parser.add_argument("board", help="a yaml file, or the name of a board that comes with the package: ml-100k")
     parser.add_argument("--jobs", type=int, default=1, help="cells that run at once, on as many GPUs as there are (1)")
     parser.add_argument(
@@ -64,7 +65,6 @@ def leaderboard_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--results_dir", "--results-dir", default="results", help="folder of the pages (results); records are below it"
     )
-    return parser
 
 
 def read_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
@@ -73,14 +73,16 @@ def read_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str
     Raises:
         RecBoleGRError: an option cannot work, or an argument is no setting.
     """
-    options, others = leaderboard_parser().parse_known_args(list(arguments))
+    parser = _Parser(prog="recbole-gr leaderboard", allow_abbrev=False)
+    add_options(parser)
+    options, others = parser.parse_known_args(list(arguments))
     if options.jobs < 1:
         raise SettingError("jobs", options.jobs, "must be a whole number of at least 1")
     settings: dict[str, Any] = {}
     for argument in others:
         key, equals, value = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--") or not equals or "=" in value:
-            raise RecBoleGRError(f"argument {argument!r}: settings are written --key=value, without a further '='")
+        if not argument.startswith("--") or not equals:
+            raise RecBoleGRError(f"argument {argument!r}: settings are written --key=value or --key value")
         if key in settings:
             raise RecBoleGRError(f"argument {argument!r}: {key} is set twice")
         settings[key] = parse_text(value)

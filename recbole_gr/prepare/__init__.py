@@ -1,4 +1,4 @@
-"""From the raw files that data sets are published in to RecBole's atomic files.
+"""From the raw files that datasets are published in to RecBole's atomic files.
 
 Each source is a module that says which files there are and what a line of them means; the rest (reading damaged files,
 the k-core, writing, downloads) is common to all.

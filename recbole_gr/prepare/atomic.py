@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from logging import getLogger
 from typing import IO, Any
 
-from recbole_gr.prepare.cells import CELL_CHARACTERS, cut
+from recbole_gr.prepare.cells import CELL_CHARACTERS, truncate
 from recbole_gr.prepare.interactions import Interactions
 from recbole_gr.prepare.lines import parsed_lines
 from recbole_gr.prepare.place import Place
@@ -38,14 +38,14 @@ def write_atomic_files(
         files: pairs of a RawFile and its Place; read one after another.
         metadata: such a pair; None: no ``.item`` file is written.
         folder: where they go; it is there.
-        name: of the data set.
+        name: of the dataset.
         core: users and items with fewer interactions are left out, again and again; 0 keeps all.
         columns: of the ``.item`` file, beside the item.
 
     Returns:
         A dict of ``tallies`` (list of Tally, of interactions), ``metadata_tally`` (None without metadata), ``users``,
         ``items``, ``interactions``, ``titled``, the number of items with a title, None without titles, and
-        ``cut_cells``, the number of cells of text that were too long and are cut, None without metadata.
+        ``truncated_cells``, the number of cells of text that were too long and are truncated, None without metadata.
 
     Raises:
         DataError: a file is the wrong one, or nothing is left.
@@ -66,7 +66,7 @@ def write_atomic_files(
             "items": n_items,
             "titled": None,
             "metadata_tally": None,
-            "cut_cells": None,
+            "truncated_cells": None,
         }
         inter = whole.enter_context(atomic_write(os.path.join(folder, f"{name}.inter")))
         wanted, counts["interactions"] = _write_interactions(inter, interactions, source.value)
@@ -77,10 +77,12 @@ def write_atomic_files(
                 place.path, lambda first: of_items.begin(first, wanted), of_items.encoding, place.member
             )
             types = {column: source.columns[column] for column in columns}
-            titled, cut_cells = _write_items(item, rows, wanted, types)
-            counts.update(titled=titled if "title" in columns else None, metadata_tally=tally, cut_cells=cut_cells)
+            titled, truncated_cells = _write_items(item, rows, wanted, types)
+            counts.update(
+                titled=titled if "title" in columns else None, metadata_tally=tally, truncated_cells=truncated_cells
+            )
             tally.warn()
-            _warn_of_cut_cells(tally.path, cut_cells)
+            _warn_of_truncated_cells(tally.path, truncated_cells)
     return {"tallies": tallies, **counts}
 
 
@@ -97,22 +99,24 @@ def _write_interactions(file: IO[str], interactions: Interactions, value: str) -
 
 
 def _write_items(file: IO[str], rows: Iterable[Any], wanted: Collection[str], columns: Mapping[str, str]) -> tuple[int, int]:
-    """Returns how many items have a title, and how many cells are cut."""
+    """Returns how many items have a title, and how many cells are truncated."""
     file.write("\t".join(["item_id:token", *(f"{name}:{kind}" for name, kind in columns.items())]) + "\n")
-    missing, titled, cut_cells = dict.fromkeys(wanted), 0, 0
+    missing, titled, truncated_cells = dict.fromkeys(wanted), 0, 0
     for item, cells in rows:
         if item in missing:
             del missing[item]
             titled += bool(cells.get("title"))
             whole = [cells[name] for name in columns]
-            fitting = [cut(cell) for cell in whole]
-            cut_cells += sum(map(operator.ne, whole, fitting))
+            fitting = [truncate(cell) for cell in whole]
+            truncated_cells += sum(map(operator.ne, whole, fitting))
             file.write("\t".join([item, *fitting]) + "\n")
     for item in missing:
         file.write(item + "\t" * len(columns) + "\n")
-    return titled, cut_cells
+    return titled, truncated_cells
 
 
-def _warn_of_cut_cells(path: str, n: int) -> None:
+def _warn_of_truncated_cells(path: str, n: int) -> None:
     if n:
-        getLogger().warning(f"[{path}] has {n:,} texts that are too long for RecBole; cut to {CELL_CHARACTERS:,} characters")
+        getLogger().warning(
+            f"[{path}] has {n:,} texts that are too long for RecBole; truncated to {CELL_CHARACTERS:,} characters"
+        )

@@ -29,7 +29,7 @@ def token(value: Any) -> str:
     double quotation marks become single ones.
 
     Raises:
-        ValueError: it is empty, or longer than a cell; cut it could be another's.
+        ValueError: it is empty, or longer than a cell; truncated it could be another's.
         TypeError: it is no text and no whole number.
     """
     if type(value) is int:
@@ -61,7 +61,7 @@ def _parts(value: Any) -> Iterator[str]:
         yield " ".join(_writable(str(value)).replace("\0", " ").split())
 
 
-def cut(cell: str) -> str:
+def truncate(cell: str) -> str:
     """As much of a text as a cell holds, :data:`CELL_CHARACTERS`; it ends before a blank, unless the last word is long."""
     if len(cell) <= CELL_CHARACTERS:
         return cell

@@ -24,7 +24,7 @@ from recbole_gr.utils.errors import SettingError
 #: Names that differ from the category's.
 _SHORT = {"Sports_and_Outdoors": "sports", "Toys_and_Games": "toys"}
 
-#: Users, items and interactions by data set and core; None where the publishers do not tell.
+#: Users, items and interactions by dataset and core; None where the publishers do not tell.
 #: Amazon 2014: the tables of S3-Rec (CIKM 2020) and TIGER (NeurIPS 2023); MovieLens: the README files of GroupLens.
 PUBLISHED = {
     ("amazon-beauty-2014", 5): (22_363, 12_101, 198_502),
@@ -64,7 +64,7 @@ def prepare_dataset(source: str, category: str | None = None, **options: Any) ->
 
     Returns:
         A dict of ``name``, ``folder``, ``users``, ``items``, ``interactions``, ``titled`` (items with a title, or None),
-        ``cut_cells`` (texts that were too long for RecBole's reader and are cut, or None),
+        ``truncated_cells`` (texts that were too long for RecBole's reader and are truncated, or None),
         ``tallies`` (list of :class:`~recbole_gr.prepare.lines.Tally`, one a file of interactions),
         ``metadata_tally`` (another, or None), ``published`` (how the size compares, in words), ``settings`` (path of a
         yaml file to run with, or None), ``core``, ``data_path``.
@@ -140,7 +140,7 @@ def write_settings(folder: str, name: str, source: Source, columns: Sequence[str
 
     Args:
         folder: where to.
-        name: of the data set.
+        name: of the dataset.
         source: with the template for item text.
         columns: of the ``.item`` file, beside the item.
 
@@ -186,8 +186,8 @@ def report(result: Mapping[str, Any]) -> str:
         lines.append(f"  metadata           {of_items.lines:,} rows from {of_items.path}, {of_items.broken:,} broken")
     if result["titled"] is not None:
         lines.append(f"  items with title   {result['titled']:,} ({result['titled'] / result['items']:.1%})")
-    if result["cut_cells"] is not None:
-        lines.append(f"  texts cut          {result['cut_cells']:,} (to {CELL_CHARACTERS:,} characters)")
+    if result["truncated_cells"] is not None:
+        lines.append(f"  texts truncated    {result['truncated_cells']:,} (to {CELL_CHARACTERS:,} characters)")
     cut_off = [tally.path for tally in (*of_interactions, of_items) if tally is not None and tally.damage]
     if cut_off:
         lines.append(f"  cut off            {', '.join(cut_off)}")

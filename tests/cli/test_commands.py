@@ -8,7 +8,8 @@ import pytest
 
 import recbole_gr
 from recbole_gr import cli
-from recbole_gr.models.registry import model_names
+from recbole_gr.integration.check_run import check_run
+from recbole_gr.models.registry import find_spec
 
 COMMANDS = ("run", "tokenize", "prepare", "leaderboard", "list")
 
@@ -54,6 +55,9 @@ def test_a_help_is_quick_and_imports_no_torch(arguments):
         (["tokenize", "--sid_format=xml"], "error: sid_format='xml': must be one of json, tokens, pt, parquet, npz"),
         (["tokenize", "--codebook_num=0"], "error: codebook_num=0: must be a whole number of at least 1"),
         (["prepare", "yelp", "--core=few"], "error: core='few': must be a whole number of at least 0"),
+        (["leaderboard"], "error: the following arguments are required: board"),
+        (["leaderboard", "ml-100k", "--jobs", "two"], "error: argument --jobs: invalid int value: 'two'"),
+        (["leaderboard", "ml-10k"], "error: board='ml-10k': no such file; boards with a short name: "),
         (["prepare"], "error: source=None: must be one of amazon-2014"),
     ],
 )
@@ -102,6 +106,13 @@ def test_the_help_of_run_has_the_defaults_of_the_settings(capsys):
         assert words in printed
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    code = "import sys; from recbole_gr.cli import main; sys.exit(main(['list', 'datasets']))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 0
+
+
 def listed(capsys, *arguments):
     assert cli.main(["list", *arguments]) == 0
     return capsys.readouterr().out.splitlines()
@@ -116,10 +127,17 @@ def test_lists_have_a_line_each(capsys):
     assert set(boards) == {"amazon-beauty-2014", "ml-100k"} and "Every kind of model side by side" in boards["ml-100k"]
     tokenizers = [line.split()[0] for line in listed(capsys, "tokenizers")]
     assert tokenizers == ["rkmeans", "rvq", "rqvae", "opq", "pq", "random", "lsh"]
+    from recbole.model.sequential_recommender import SASRec
+
+    find_spec(SASRec)  # a run by its class registers it; it stays RecBole's
     models = listed(capsys, "models")
-    assert [line.split()[0] for line in models][: len(model_names())] == model_names()
+    assert [line.split()[0] for line in models][:3] == ["LLMasRS", "SASRecBCE", "TIGER"]
     assert any(line.split() == ["SASRec", "RecBole,", "sequential"] for line in models)
     assert len({line.split()[0] for line in models}) == len(models) > 90
+
+
+def test_recboles_key_with_a_hyphen_is_known():
+    assert check_run("DiffRec", "ml-100k", arguments=["--time-aware=True"]).given.values == {"time-aware": True}
 
 
 def test_datasets_that_are_there_come_first(small_part, capsys):

@@ -43,8 +43,10 @@ def record_of(result):
 
 
 def test_the_folder_holds_codes_measures_and_a_report(tokenize, small_part, tiny_settings):
-    status, *_ = tokenize("--tokenizer=rkmeans")
+    status, printed, _ = tokenize("--tokenizer=rkmeans")
     folder = os.path.join("results", "tokenizers", "small-rkmeans")
+    paths = [os.path.join(folder, name) for name in ("semantic_ids.json", "measures.json", "report.html")]
+    assert [line.split() for line in printed.splitlines()] == [list(pair) for pair in zip(("codes", "measures", "report"), paths)]
     assert status == 0 and sorted(os.listdir(folder)) == ["measures.json", "report.html", "semantic_ids.json"]
     written, measures = read_json(folder, "semantic_ids.json"), read_json(folder, "measures.json")
     record = record_of(run("TIGER", "small", config_dict=tiny_settings))["semantic_ids"]

@@ -333,7 +333,7 @@ def test_the_published_split_of_amazon_2023_comes_back():
 
 def test_the_command(capsys):
     raw.write_yelp("raw")
-    assert cli.main(["prepare", "yelp", "--core=0", "--raw_dir=raw", "--output_dir=out"]) == 0
+    assert cli.main(["prepare", "yelp", "--core", "0", "--raw-dir=raw", "--output-dir", "out"]) == 0
     assert "next: recbole-gr run --dataset=yelp --data_path=out\n" in capsys.readouterr().out
     assert sorted(os.listdir("out/yelp")) == ["yelp.inter", "yelp.item"]
     assert cli.main(["prepare", "yelp", "--raw_dir=nowhere"]) == 2

@@ -24,7 +24,10 @@ CONTENT = np.random.default_rng(0).bytes(300_000)
 
 
 class Server(ThreadingHTTPServer):
-    """Serves ``files``; keeps the Range of each request; breaks off after ``bytes_until_break``; tells ``length``, or the true one."""
+    """Serves ``files`` and keeps the Range of each request.
+
+    It breaks off after ``bytes_until_break`` and tells ``length``, or the true one.
+    """
 
     daemon_threads = True
 

@@ -9,7 +9,7 @@ import pandas as pd
 import support.raw_sources as raw
 from support.raw_sources import prepare_dataset
 
-from recbole_gr.prepare.cells import CELL_CHARACTERS, cut, text, token
+from recbole_gr.prepare.cells import CELL_CHARACTERS, text, token, truncate
 from recbole_gr.prepare.command import report
 
 LIMIT = 131_072
@@ -36,7 +36,7 @@ def test_a_cell_holds_what_the_csv_module_takes():
     assert CELL_CHARACTERS == LIMIT == csv.field_size_limit()
 
 
-def test_texts_are_cut_to_what_is_read(caplog):
+def test_texts_are_truncated_to_what_is_read(caplog):
     whole, hard, one_more = "x" * LIMIT, "\u00e9" * (LIMIT + 1), "x" * LIMIT + " y"
     words = "word " * 30_000  # blanks stand at 4, 9, ... of 149,999 characters; the last of the first 131,073 at 131,069
     titles = [whole, hard, one_more, words, "\U0001f600 " + "z" * LIMIT]
@@ -47,23 +47,24 @@ def test_texts_are_cut_to_what_is_read(caplog):
     items = read_as_recbole(result, "item").set_index("item_id:token")
     assert items["title:token_seq"].to_dict() == {**{f"i{n}": title for n, title in enumerate(expected)}, "i5": np.nan}
     assert items.loc["i0", "description:token_seq"] == "a b " + "c" * (LIMIT - 4)
-    assert result["cut_cells"] == 5
-    assert "  texts cut          5 (to 131,072 characters)\n" in report(result)
-    assert "[raw/meta_Beauty.json.gz] has 5 texts that are too long for RecBole; cut to 131,072 characters" in caplog.text
+    assert result["truncated_cells"] == 5
+    assert "  texts truncated    5 (to 131,072 characters)\n" in report(result)
+    warning = "[raw/meta_Beauty.json.gz] has 5 texts that are too long for RecBole; truncated to 131,072 characters"
+    assert warning in caplog.text
 
 
-def test_nothing_is_cut_that_fits(caplog):
+def test_nothing_is_truncated_that_fits(caplog):
     result = prepared([("u", "i0")], [{"asin": "i0", "title": "x" * LIMIT}, {"asin": "unwanted", "title": "x" * 2 * LIMIT}])
-    assert result["cut_cells"] == 0 and "  texts cut          0 (" in report(result) and "too long" not in caplog.text
-    assert prepare_dataset("amazon-2018", "Beauty", core=0, text_columns=[])["cut_cells"] is None
+    assert result["truncated_cells"] == 0 and "  texts truncated    0 (" in report(result) and "too long" not in caplog.text
+    assert prepare_dataset("amazon-2018", "Beauty", core=0, text_columns=[])["truncated_cells"] is None
 
 
-def test_a_user_an_item_or_a_price_is_never_cut():
+def test_a_user_an_item_or_a_price_is_never_truncated():
     """Two of them could have the same beginning."""
     pairs = [("u" * LIMIT, "i0"), ("u" * LIMIT + "1", "i0"), ("u", "i" * (LIMIT + 1)), ("u", "- " * LIMIT), ("u", "i1")]
     metadata = [{"asin": "i0", "price": "9" * (LIMIT + 1)}, {"asin": "i" * (LIMIT + 1)}, {"asin": "i1", "price": "$9"}]
     result = prepared(pairs, metadata)
-    assert (result["tallies"][0].broken, result["metadata_tally"].broken, result["cut_cells"]) == (3, 1, 0)
+    assert (result["tallies"][0].broken, result["metadata_tally"].broken, result["truncated_cells"]) == (3, 1, 0)
     inter, items = (read_as_recbole(result, kind) for kind in ("inter", "item"))
     assert inter["user_id:token"].tolist() == ["u" * LIMIT, "u"] and inter["item_id:token"].tolist() == ["i0", "i1"]
     np.testing.assert_array_equal(items["price:float"], [np.nan, 9.0])
@@ -118,7 +119,8 @@ def test_no_content_of_a_cell_breaks_the_reading():
         assert {cell for cell, left_out in zip(cells, missing) if left_out} <= {"", "NA", "#NA", "nan", "None"}
 
 
-def test_cut_at_a_blank_only_where_one_is_near():
-    assert cut("a " + "b" * LIMIT) == "a " + "b" * (LIMIT - 2)
+def test_truncated_at_a_blank_only_where_one_is_near():
+    assert truncate("a " + "b" * LIMIT) == "a " + "b" * (LIMIT - 2)
     near = "b" * (LIMIT - 100) + " "
-    assert cut(near + "c" * 200) == near[:-1] and cut("b" + near[1:-2] + " " + "c" * 200) == near[:-2] + " " + "c" * 100
+    assert truncate(near + "c" * 200) == near[:-1]
+    assert truncate("b" + near[1:-2] + " " + "c" * 200) == near[:-2] + " " + "c" * 100
