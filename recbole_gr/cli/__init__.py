@@ -118,7 +118,7 @@ def launch_run(arguments: Arguments) -> None:
 
         result: dict[str, Any] | None = run(*what)
     else:
-        from recbole_gr.experiment.processes import spawn_runs
+        from recbole_gr.experiment.run import spawn_runs
 
         group = {"nproc": nproc, "world_size": nproc if world_size == -1 else world_size, "offset": offset}
         result = spawn_runs(*what, {**group, "ip": given.get("ip", "localhost"), "port": given.get("port", "5678")})

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from recbole_gr.data.item_text import read_item_file_tokens, read_item_text
+from recbole_gr.data.trained_model import read_checkpoint_vectors
 from recbole_gr.utils.cache import cached, digest
 from recbole_gr.vectors.preparation import join_vectors, reduce_vectors
 from recbole_gr.vectors.text_encoder import (
@@ -17,7 +18,6 @@ from recbole_gr.vectors.text_encoder import (
     fetch_text_encoder,
     resolve_text_encoder,
 )
-from recbole_gr.vectors.trained_model import read_checkpoint_vectors
 from recbole_gr.vectors.vector_file import read_vector_file
 
 
@@ -35,7 +35,7 @@ def make_item_vectors(config, item_tokens):
     Returns:
         tuple: float32 array ``[n_items, d]`` with row 0 zeros, and the provenance, a dict that JSON can hold: what
         each part says of itself (:func:`item_vectors`,
-        :func:`recbole_gr.vectors.trained_model.read_checkpoint_vectors`), ``item_vectors``, the weights where
+        :func:`recbole_gr.data.trained_model.read_checkpoint_vectors`), ``item_vectors``, the weights where
         both parts are used, ``pca_dimension``, ``whiten``, and ``dimension`` and ``vector_digest`` of the result.
 
     Raises:

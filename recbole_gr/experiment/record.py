@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -14,9 +14,9 @@ import torch
 from recbole_gr.experiment.monitor import peak_memory
 from recbole_gr.experiment.target_ranks import write_hit_ranks
 from recbole_gr.models.registry import path_keys
+from recbole_gr.settings.values import plain
 from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.devices import device_name
-from recbole_gr.utils.plain import plain
 from recbole_gr.version import __version__
 
 VERSIONS = (
@@ -77,7 +77,7 @@ def build_record(config, dataset, loaders, model, result, stages):
         "dataset_statistics": dataset_statistics(dataset, loaders),
         "config": settings_told(config.final_config_dict),
         "command": command_told(sys.argv),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
         "versions": {
             # an editable install keeps the version of the day it was made

@@ -1,15 +1,18 @@
 """Run a model, ours or RecBole's, and record what came out."""
 
 import os
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from logging import getLogger
 from time import perf_counter
+from typing import Any
 
 import recbole.quick_start.quick_start
 import torch.distributed as dist
 from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
 from recbole.utils import dict2str, get_environment, get_trainer, init_seed, set_color
+from torch import multiprocessing
 
 from recbole_gr.experiment.console import interrupt_tells_checkpoint, start_log
 from recbole_gr.experiment.monitor import monitor_epochs
@@ -49,6 +52,27 @@ def run(model="TIGER", dataset="ml-100k", config_file_list=None, config_dict=Non
     if queue is not None and config["local_rank"] == 0:
         queue.put(result)
     return result
+
+
+def spawn_runs(
+    model: str, dataset: str, config_file_list: Sequence[str] | None, group: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Run one training on several processes.
+
+    Args:
+        model, dataset, config_file_list: as for :func:`run`.
+        group: ``nproc``, ``world_size``, ``ip``, ``port``, ``offset``, as RecBole's Config takes them.
+
+    Returns:
+        dict: what :func:`run` returned on rank 0, or None on a host without it.
+    """
+    queue = multiprocessing.get_context("spawn").SimpleQueue()
+    multiprocessing.spawn(_run_rank, (model, dataset, config_file_list, group, queue), nprocs=group["nproc"])
+    return None if queue.empty() else queue.get()
+
+
+def _run_rank(rank: int, model: str, dataset: str, config_file_list: Any, group: Mapping[str, Any], queue: Any) -> None:
+    run(model, dataset, config_file_list, {**group, "local_rank": rank}, queue=queue)
 
 
 def _run(config, state, saved):

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from recbole_gr.data.settings import SemanticIDSettings
-from recbole_gr.models.registry import check_model_name, find_spec, load, model_keys
+from recbole_gr.models.registry import check_model_name, find_spec, keys_of_model, load, model_keys
 from recbole_gr.settings.check import faults_of, idle_settings, raise_faults, unknown_keys
 from recbole_gr.settings.field import Fault, RunValues, Settings
 from recbole_gr.settings.properties import named_file, properties_file, read_properties
 from recbole_gr.settings.protocol import ProtocolSettings
 from recbole_gr.settings.recbole_keys import (
     RecBoleSettings,
+    keys_of_every_model,
     keys_read_by_recbole,
     read_recbole_properties,
     recbole_folder,
@@ -80,7 +81,8 @@ def check_run(
     faults += [*_file_faults(dataset, run), *faults_of(settings, run)]
     raise_faults(faults, run)
     notices += [f"{key}={given.values[key]!r} is not a setting of any model or dataset{near}" for key, near in allowed]
-    notices += [f"{key}={run[key]!r} is not used: {reason}" for key, reason in idle_settings(settings, run).items()]
+    idle = {**_of_other_models(model, given.values.keys() - {key for key, _ in unknown}), **idle_settings(settings, run)}
+    notices += [f"{key}={run[key]!r} is not used: {reason}" for key, reason in sorted(idle.items())]
     return CheckedRun(settings, given, notices)
 
 
@@ -109,6 +111,14 @@ def known_keys(given: Mapping[str, Any]) -> set[str]:
     if not given.keys() <= known:
         known |= keys_read_by_recbole()
     return known
+
+
+def _of_other_models(model: str | type, given: Collection[str]) -> dict[str, str]:
+    """Keys that are known and that this model has no use for, and why."""
+    shared = {*RecBoleSettings.model_fields, *ProtocolSettings.model_fields, *COMMAND_OPTIONS}
+    rest = {*given} - shared - keys_of_model(model)
+    name = model if isinstance(model, str) else model.__name__
+    return dict.fromkeys(rest - keys_of_every_model(), f"{name} has no such setting") if rest else {}
 
 
 def adapted(run: RunValues) -> tuple[RunValues, list[str]]:

@@ -230,12 +230,16 @@ def _with_equal_exclusion(original: Callable) -> Callable:
 
 
 def _start_as_we_do(quick_start: ModuleType) -> None:
-    from recbole_gr.integration import workers
-
     _wrap(quick_start, "get_flops", _without_a_copy)
-    # a spawned process imports what it is told to run; RecBole's own function would not import us
     quick_start.recboles_run_recboles = quick_start.run_recboles
-    quick_start.run_recboles = workers.run_recboles
+    quick_start.run_recboles = run_recboles
+
+
+def run_recboles(rank: int, *args: Any) -> None:
+    """RecBole's ``run_recboles`` in a spawned process, which imports what it is told to run, and by that makes us known there."""
+    from recbole.quick_start import quick_start
+
+    quick_start.recboles_run_recboles(rank, *args)
 
 
 def _without_a_copy(original: Callable) -> Callable:

@@ -16,9 +16,9 @@ from recbole_gr.models.registry import model_settings
 from recbole_gr.settings.field import keys_of
 from recbole_gr.settings.protocol import ProtocolSettings
 from recbole_gr.settings.recbole_keys import RecBoleSettings
+from recbole_gr.settings.values import plain
 from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.errors import SettingError
-from recbole_gr.utils.plain import plain
 
 SUFFIX = ".last.pth"
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_gr.language_model.source import SCRATCH
-from recbole_gr.settings.checks import check_number
+from recbole_gr.settings.field import check_value
 from recbole_gr.utils.errors import SettingError
 
 ALL_LINEAR = "all-linear"
@@ -72,7 +72,7 @@ def rank_for_share(model: Any, targets: str | Sequence[str], share: float) -> in
     import torch
     from peft import get_peft_model
 
-    check_number("lora_share", share, above=0, most=1)
+    check_value("lora_share", share, float, gt=0, le=1)
     check_targets(model, targets)
     with torch.device("meta"):  # the shapes alone: no memory, no random numbers
         shapes = type(model)(copy.deepcopy(model.config))

@@ -5,9 +5,9 @@ It needs no download and knows nothing but the interactions: the yardstick for w
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from recbole_gr.settings.checks import check_choice, check_whole_number
+from recbole_gr.settings.field import check_value
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>")  # ids 0, 1, 2
 MAX_POSITIONS = 4096
@@ -56,7 +56,7 @@ def train_title_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    check_whole_number("scratch_vocabulary", vocabulary, MIN_VOCABULARY)
+    check_value("scratch_vocabulary", vocabulary, int, ge=MIN_VOCABULARY)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(content=" ", left=1, right=0)])
@@ -95,7 +95,7 @@ def scratch_model(size: str, vocabulary_size: int, seed: int) -> Any:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    check_choice("scratch_size", size, SCRATCH_SIZES)
+    check_value("scratch_size", size, Literal[tuple(SCRATCH_SIZES)])
     shape = SCRATCH_SIZES[size]
     config = LlamaConfig(
         vocab_size=vocabulary_size,

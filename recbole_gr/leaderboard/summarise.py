@@ -19,7 +19,7 @@ from recbole_gr.leaderboard.conditions import environment_words, protocol_words
 from recbole_gr.leaderboard.measures import Bounds, measure_rankings, slice_bounds, slice_measures
 from recbole_gr.leaderboard.significance import NOTE, NOTHING_TESTED, compare_with_best_baseline
 from recbole_gr.leaderboard.summary import Comparison, LearningCurve, Measure, RowSummary, Summary
-from recbole_gr.utils.plain import plain
+from recbole_gr.settings.values import plain
 
 #: Metrics of slices and of semantic IDs, at the k of the main metric.
 SHOWN_BY = ("recall", "ndcg")

@@ -21,6 +21,7 @@ from recbole_gr.settings.field import Settings, keys_of
 from recbole_gr.settings.protocol import ProtocolSettings
 from recbole_gr.settings.recbole_keys import (
     RecBoleSettings,
+    keys_of_recbole_model,
     keys_read_in,
     read_recbole_properties,
     recbole_model_names,
@@ -201,6 +202,21 @@ def model_keys() -> set[str]:
             found |= settings.defaults().keys()
         if not isinstance(spec.model, str):
             found |= keys_read_by(spec.model)
+    return found
+
+
+def keys_of_model(model: str | type) -> set[str]:
+    """Keys that one model has: of its settings, of RecBole's models that it inherits, and those that its source reads."""
+    spec = find_spec(model)
+    if spec is None:
+        return keys_of_recbole_model(str(model))
+    settings = load(spec.settings)
+    found = set(settings.defaults()) if settings is not None else set()
+    if not isinstance(spec.model, str):
+        found |= keys_read_by(spec.model)
+        for base in spec.model.__mro__:
+            if base.__module__.startswith("recbole.model."):
+                found |= keys_of_recbole_model(base.__name__)
     return found
 
 

@@ -6,14 +6,17 @@ A concern (the protocol, training, one model, ...) is a pydantic model that inhe
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 import annotated_types
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
+
+from recbole_gr.utils.errors import SettingError
 
 #: What a setting decides on. ``protocol``: on which data, and how, models are measured; rows of a board share it.
 #: ``dataset``: what the dataset, its semantic IDs and titles are. ``model``, ``training``, ``decoding``: as the words say.
@@ -175,6 +178,38 @@ def _bounds(metadata: list[Any]) -> str:
     ):
         words += [f"{word} {getattr(bound, name)}" for bound in metadata if isinstance(bound, kind)]
     return " and ".join(words)
+
+
+def fits(info: FieldInfo, value: Any) -> bool:
+    """Whether a value is of the type of a field, and within its bounds."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if isinstance(value, list) and get_origin(info.annotation) is tuple:  # as yaml has it
+        value = tuple(value)
+    annotated: Any = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+    adapter: TypeAdapter[Any] = TypeAdapter(annotated, config=ConfigDict(arbitrary_types_allowed=True))
+    try:
+        adapter.validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return _is_choice(info.annotation, value)
+
+
+def check_value(key: str, value: Any, kind: Any, **bounds: Any) -> None:
+    """Check an argument that is no setting of a run: ``check_value("k", 0, int, ge=1)``.
+
+    Args:
+        key: what it is called, for the error.
+        value: the argument.
+        kind: its type, ``Literal[...]`` for choices.
+        **bounds: as :func:`setting` takes them.
+
+    Raises:
+        SettingError: names the key, the value and what is allowed.
+    """
+    info = FieldInfo.from_annotation(Annotated[kind, Field(**bounds)])
+    if not fits(info, value):
+        raise SettingError(key, value, allowed_values(info))
 
 
 def keys_of(settings: type[Settings], *, scope: Scope | None = None, **flags: bool) -> set[str]:

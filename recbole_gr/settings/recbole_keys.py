@@ -119,6 +119,34 @@ def keys_read_by_recbole() -> frozenset[str]:
     return frozenset(found | set(re.findall(r"'(\w+)'", arguments)))
 
 
+@cache
+def keys_of_every_model() -> frozenset[str]:
+    """Keys that RecBole has or reads outside of its models, so that every model has them."""
+    found = set(RecBoleSettings.model_fields) | {"model", "dataset"}
+    folder = recbole_folder()
+    for path in (folder / "properties" / "overall.yaml", *(folder / "properties" / "dataset").glob("*.yaml")):
+        found |= set(re.findall(r"^([\w-]+)\s*:", path.read_text(encoding="utf-8"), re.M))
+    for path in folder.rglob("*.py"):
+        if "model" not in path.relative_to(folder).parts[:1] or path.parent.name == "model":
+            found |= keys_read_in(path.read_text(encoding="utf-8", errors="replace"))
+    arguments = (folder / "utils" / "argument_list.py").read_text(encoding="utf-8")
+    return frozenset(found | set(re.findall(r"'(\w+)'", arguments)))
+
+
+def keys_of_recbole_model(name: str) -> set[str]:
+    """Keys of a model of RecBole: those of its property file, and those that its source and that of its base classes read."""
+    folder = recbole_model_names().get(name)
+    found = set(read_recbole_properties(f"model/{name}"))
+    if folder is None:
+        return found
+    source = (recbole_folder() / "model" / folder / f"{name.lower()}.py").read_text(encoding="utf-8")
+    for base in re.findall(rf"^class {name}\(([\w, ]*)\)", source, re.M):
+        for parent in base.replace(" ", "").split(","):
+            if parent != name and parent in recbole_model_names():
+                found |= keys_of_recbole_model(parent)
+    return found | keys_read_in(source)
+
+
 def keys_read_in(source: str) -> set[str]:
     """Keys that a piece of source reads as ``config["key"]``."""
     return set(re.findall(r"""config(?:\.get\(|\[)\s*["'](\w+)["']""", source))

@@ -117,3 +117,12 @@ def parse_text(text: Any) -> Any:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return {"true": True, "false": False}.get(text.lower(), text)
     return value if value is None or isinstance(value, (str, int, float, list, tuple, dict, bool)) else text
+
+
+def plain(value: Any) -> Any:
+    """A setting as a json value; what json does not know becomes its text."""
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(inner) for inner in value]
+    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)

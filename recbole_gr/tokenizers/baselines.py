@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from recbole_gr.settings.checks import check_codes_of_bits
-from recbole_gr.tokenizers.semantic_ids import Quantised
+from recbole_gr.tokenizers.semantic_ids import Quantised, check_codes_of_bits
 
 
 def random(vectors: np.ndarray, codebook_num: int, codebook_size: int, *, seed: int = 2020) -> Quantised:

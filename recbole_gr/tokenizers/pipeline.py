@@ -1,14 +1,14 @@
 """One call from vectors to semantic IDs: check, quantise, resolve collisions."""
 
 from logging import getLogger
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from recbole_gr.settings.checks import check_choice, check_codes_of_bits, check_whole_number
+from recbole_gr.settings.field import check_value
 from recbole_gr.tokenizers.collision import COLLISION_RULES, resolve_collisions
 from recbole_gr.tokenizers.registry import check_tokenizer_settings, find_tokenizer, given_by_the_run, settings_of
-from recbole_gr.tokenizers.semantic_ids import MAX_VOCABULARY, Quantised, SemanticIDs, number_groups
+from recbole_gr.tokenizers.semantic_ids import MAX_VOCABULARY, Quantised, SemanticIDs, check_codes_of_bits, number_groups
 from recbole_gr.utils.errors import DataError, SettingError
 from recbole_gr.vectors.vector_file import fault_of
 
@@ -63,7 +63,7 @@ def tokenize(
             key, settings[key], f"is not a setting of tokenizer={tokenizer}, which has {', '.join(known) or 'none'}"
         )
     settings = {**known, **settings}
-    check_choice("collision", collision, COLLISION_RULES)
+    check_value("collision", collision, Literal[tuple(COLLISION_RULES)])
     check_codebooks(tokenizer, codebook_num, codebook_size, len(vectors) - 1)
     check_tokenizer_settings(settings, function)
     names = np.arange(len(vectors)) if item_tokens is None else item_tokens
@@ -91,8 +91,8 @@ def check_codebooks(tokenizer: str, codebook_num: int, codebook_size: int, n_ite
     Raises:
         SettingError: too few or too many levels or codes.
     """
-    check_whole_number("codebook_num", codebook_num, 1)
-    check_whole_number("codebook_size", codebook_size, 1)
+    check_value("codebook_num", codebook_num, int, ge=1)
+    check_value("codebook_size", codebook_size, int, ge=1)
     if codebook_size > n_items:
         raise SettingError("codebook_size", codebook_size, f"must be at most the number of items, {n_items}")
     if codebook_num * codebook_size > MAX_VOCABULARY:

@@ -5,9 +5,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from recbole_gr.settings.checks import check_codes_of_bits
 from recbole_gr.tokenizers.rkmeans import faiss_library
-from recbole_gr.tokenizers.semantic_ids import Quantised
+from recbole_gr.tokenizers.semantic_ids import Quantised, check_codes_of_bits
 from recbole_gr.utils.arrays import copy_in_chunks
 from recbole_gr.utils.errors import SettingError
 

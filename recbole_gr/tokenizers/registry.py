@@ -7,15 +7,13 @@ before any work and stands in the documentation. Parameters named ``device`` and
 """
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
-from typing import Annotated, Any, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from recbole_gr.settings.field import allowed_values
+from recbole_gr.settings.field import allowed_values, fits
 from recbole_gr.tokenizers.baselines import lsh, random
 from recbole_gr.tokenizers.product import opq, pq
 from recbole_gr.tokenizers.rkmeans import rkmeans
@@ -149,22 +147,8 @@ def check_tokenizer_settings(settings: Mapping[str, Any], function: Tokenizer | 
     if function is not None:
         fields |= {key: field for key, field in setting_fields(function).items() if field.annotation is not Any}
     for key, value in settings.items():
-        if key in fields and not _fits(fields[key], value):
+        if key in fields and not fits(fields[key], value):
             raise SettingError(key, value, allowed_values(fields[key]))
-
-
-def _fits(field: FieldInfo, value: Any) -> bool:
-    if isinstance(value, float) and not math.isfinite(value):
-        return False
-    if isinstance(value, list) and get_origin(field.annotation) is tuple:  # as yaml has it
-        value = tuple(value)
-    annotated: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
-    adapter: TypeAdapter[Any] = TypeAdapter(annotated, config=ConfigDict(arbitrary_types_allowed=True))
-    try:
-        adapter.validate_python(value, strict=True)
-    except ValidationError:
-        return False
-    return True
 
 
 def is_ours(function: Tokenizer) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_gr.utils.atomic_files import atomic_write
-from recbole_gr.utils.errors import DataError
+from recbole_gr.utils.errors import DataError, SettingError
 
 if TYPE_CHECKING:
     import torch
@@ -194,3 +194,13 @@ def number_groups(codes: np.ndarray) -> np.ndarray:
         # both factors are below 2**31, since groups are no more than items: no depth overflows
         group = pd.factorize(group * (int(codes[:, level].max()) + 1) + codes[:, level])[0]
     return group
+
+
+def check_codes_of_bits(codebook_size: int) -> None:
+    """Codes of which each bit is found by itself, or that are kept in bits, are 2, 4, 8, ... up to 65536.
+
+    Raises:
+        SettingError
+    """
+    if type(codebook_size) is not int or not 2 <= codebook_size <= 1 << 16 or codebook_size & (codebook_size - 1):
+        raise SettingError("codebook_size", codebook_size, "must be a power of two from 2 to 65536")

@@ -10,13 +10,13 @@ import reprlib
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 
-from recbole_gr.settings.checks import check_choice
+from recbole_gr.settings.field import check_value
 from recbole_gr.tokenizers.semantic_ids import MAX_VOCABULARY, SemanticIDs
 from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.errors import DataError, SettingError
@@ -448,7 +448,7 @@ def write_sid_file(ids: SemanticIDs, path: str, item_tokens: np.ndarray, json_st
         DataError: the tokens are not those of the items, or one cannot be a line of ``.items.txt``.
     """
     ending = sid_file_ending(path)
-    check_choice("sid_format", json_style, JSON_STYLES)
+    check_value("sid_format", json_style, Literal[tuple(JSON_STYLES)])
     if json_style == "tokens":
         _check_tokens_can_be_written(ids, path, ending)
     if len(item_tokens) != ids.n_items:

@@ -79,7 +79,7 @@ def test_objective_function(small_part, tiny_settings):
     assert result["model"] == "TIGER" and result["best_valid_score"] == again["best_valid_score"]
 
 
-@pytest.mark.parametrize("where", ["recbole.quick_start.quick_start", "recbole_gr.integration.workers"])
+@pytest.mark.parametrize("where", ["recbole.quick_start.quick_start", "recbole_gr.integration.plugin"])
 def test_a_spawned_worker_finds_the_model(where):
     """The function that RecBole's ``run`` spawns, and ours, unpickled in a process that knows nothing yet."""
     line = in_new_process(

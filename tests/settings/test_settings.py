@@ -240,6 +240,21 @@ def test_switches_without_effect_are_named_only_if_the_user_set_them():
     assert idle("--tie_seed=3", "--tie_order=shuffled") == []
 
 
+@pytest.mark.parametrize(
+    "model, arguments, named",
+    [
+        ("TIGER", ["--hidden_size=3", "--dropout=0.2", "--epochs=1"], ["hidden_size"]),
+        ("SASRec", ["--dropout=2", "--hidden_size=32", "--loss_type=BPR", "--topk=[5]", "--seed=1"], ["dropout"]),
+        ("LightGCN", ["--n_layers=3", "--reg_weight=1", "--val_interval={'rating':'[3,inf)'}"], []),
+        ("BPR", ["--embedding_size=8", "--n_layers=3"], ["n_layers"]),
+        ("SASRecBCE", ["--hidden_size=2", "--llm=x"], ["llm"]),
+    ],
+)
+def test_settings_of_other_models_are_named(model, arguments, named):
+    notices = check_run(model, "ml-100k", arguments=arguments).notices
+    assert [notice.split("=")[0] for notice in notices if notice.endswith(f"is not used: {model} has no such setting")] == named
+
+
 def test_faults_of_several_settings_come_together_also_from_recboles_own_functions(small_part):
     wrong = {"data_path": small_part[1], "beam_size": 0, "dropout": 2, "schedule": "linear"}
     for start in (lambda: run("TIGER", "small", config_dict=wrong), lambda: run_recbole("TIGER", "small", config_dict=wrong)):

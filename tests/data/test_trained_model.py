@@ -15,12 +15,12 @@ from recbole.quick_start import load_data_and_model
 from recbole.utils import ModelType
 
 from recbole_gr.data.item_vectors import make_item_vectors
+from recbole_gr.data.trained_model import read_checkpoint_vectors
 from recbole_gr.experiment.run import run
 from recbole_gr.integration.config import make_config
 from recbole_gr.utils.cache import digest
 from recbole_gr.utils.errors import SettingError, SettingErrors
 from recbole_gr.vectors.preparation import join_vectors, reduce_vectors
-from recbole_gr.vectors.trained_model import read_checkpoint_vectors
 
 
 def train(model, small_part, **settings):
