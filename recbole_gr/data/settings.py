@@ -22,7 +22,9 @@ from recbole_gr.vectors.text_encoder import resolve_text_encoder
 
 def _sizes(value: Any) -> Any:
     sizes = [value] if type(value) is int else value
-    if value is not None and (not isinstance(sizes, (list, tuple)) or any(type(size) is not int or size < 1 for size in sizes)):
+    if value is not None and (
+        not isinstance(sizes, (list, tuple)) or any(type(size) is not int or size < 1 for size in sizes)
+    ):
         raise ValueError("must be a whole number of at least 1, or a list of them")
     return value
 
@@ -48,9 +50,7 @@ class SemanticIDSettings(Settings):
         None, 'Columns of the .item file in braces, e.g. "{title}, {brand}"; ~: all text columns.', "dataset"
     )
     text_max_tokens: int = setting(128, "Longer texts are truncated.", "dataset", ge=1)
-    item_vector_file: str | None = setting(
-        None, "Vectors instead of an encoder: .npy, .npz or .pt.", "dataset", path=True
-    )
+    item_vector_file: str | None = setting(None, "Vectors instead of an encoder: .npy, .npz or .pt.", "dataset", path=True)
     cf_checkpoint: str | None = setting(
         None,
         "Checkpoint of any trained model of RecBole that embeds items, e.g. SASRec; on the same dataset.",
@@ -60,9 +60,7 @@ class SemanticIDSettings(Settings):
     cf_parameter: str | None = setting(
         None, "Name of the embedding in the checkpoint; ~: item_embedding.weight, or the only one like it.", "dataset"
     )
-    text_weight: float = setting(
-        1.0, "With item_vectors: text_cf, the length of each item's text vector.", "dataset", gt=0
-    )
+    text_weight: float = setting(1.0, "With item_vectors: text_cf, the length of each item's text vector.", "dataset", gt=0)
     cf_weight: float = setting(1.0, "With item_vectors: text_cf, the length of each item's embedding.", "dataset", gt=0)
     pca_dimension: int | None = setting(None, "Principal components that are kept; ~: no PCA.", "dataset", ge=1)
     whiten: bool = setting(False, "Give every principal component the same variance.", "dataset")
@@ -187,4 +185,3 @@ def tokenizer_settings(values: Any, given: Any) -> dict[str, Any]:
         key: values[key] if key in given or (ours and key in values) else default
         for key, default in settings_of(function).items()
     }
-

@@ -107,7 +107,13 @@ def settings_of_model(model: str | type) -> list[type[Settings]]:
 
 def known_keys(given: Mapping[str, Any]) -> set[str]:
     """Keys that RecBole, its models, ours or a tokenizer have; RecBole's source is searched only where one is missing."""
-    known = {*recbole_keys(), *model_keys(), *ProtocolSettings.model_fields, *SemanticIDSettings.defaults(), *COMMAND_OPTIONS}
+    known = {
+        *recbole_keys(),
+        *model_keys(),
+        *ProtocolSettings.model_fields,
+        *SemanticIDSettings.defaults(),
+        *COMMAND_OPTIONS,
+    }
     if not given.keys() <= known:
         known |= keys_read_by_recbole()
     return known

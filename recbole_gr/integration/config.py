@@ -164,5 +164,3 @@ def errors_name_places(config: Config) -> Iterator[None]:
     except SettingError as error:
         where = places_of(config).get(error.key, "by default")
         raise SettingError(error.key, error.value, f"{error.allowed} (set {where})") from error
-
-

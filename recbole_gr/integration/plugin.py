@@ -103,6 +103,7 @@ def _find_parts(package: ModuleType, part: str) -> None:
 
 def _know_our_settings(configurator: ModuleType) -> None:
     """Config reads the property files beside its own source only; our defaults come after them."""
+
     def with_our_defaults(original: Callable) -> Callable:
         def load_internal(self: Any, model: str, model_class: type, dataset: str) -> None:
             from recbole_gr.integration.config import add_defaults

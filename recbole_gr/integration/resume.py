@@ -22,6 +22,7 @@ from recbole_gr.utils.errors import SettingError
 
 SUFFIX = ".last.pth"
 
+
 def state_file(checkpoint):
     """The training state beside a checkpoint ``X.pth`` is ``X.last.pth``; its own name is taken as it is."""
     return checkpoint if checkpoint.endswith(SUFFIX) else os.path.splitext(checkpoint)[0] + SUFFIX
@@ -105,7 +106,9 @@ def restore_training_state(state, trainer, train_data):
 def _settings(config):
     """Settings that a resumed run must share with the interrupted one: all but those that say where, or how far."""
     own = model_settings(config["model"])
-    free = set().union(*(keys_of(one, resumable=True) for one in (RecBoleSettings, ProtocolSettings, own) if one is not None))
+    free = set().union(
+        *(keys_of(one, resumable=True) for one in (RecBoleSettings, ProtocolSettings, own) if one is not None)
+    )
     return {key: plain(value) for key, value in config.final_config_dict.items() if key not in free}
 
 

@@ -44,7 +44,9 @@ def pages() -> dict[Path, str]:
     for name, (where, settings) in models.items():
         own = [group for group in groups_of(settings) if group[0] != SemanticIDSettings.title]
         written[PROPERTIES / "model" / f"{name}.yaml"] = _property_file(where, own)
-    written[PROPERTIES.parent / "docs" / "settings.md"] = _markdown({name: settings for name, (_, settings) in models.items()})
+    written[PROPERTIES.parent / "docs" / "settings.md"] = _markdown(
+        {name: settings for name, (_, settings) in models.items()}
+    )
     return written
 
 
@@ -136,7 +138,11 @@ def _as_yaml(value: Any) -> str:
         return str(value)
     if isinstance(value, str) and "\n" in value:
         return json.dumps(value)  # which yaml reads as it is meant, in one line
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).removesuffix("\n").removesuffix("\n...")
+    return (
+        yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+        .removesuffix("\n")
+        .removesuffix("\n...")
+    )
 
 
 def _markdown(models: Mapping[str, type[Settings]]) -> str:

@@ -112,7 +112,9 @@ def _rankings_words(board: Board, by_interaction: Sequence[bool]) -> dict[str, s
         return {}
     names = list(dict.fromkeys(row.name for row, several in zip(board.rows, by_interaction) if several))
     ranked = f"one per test interaction for {', '.join(names)}, paired by the user's mean"
-    return {"rankings": ranked if all(by_interaction) else f"{ranked}; one per user for the others, which are compared apart"}
+    return {
+        "rankings": ranked if all(by_interaction) else f"{ranked}; one per user for the others, which are compared apart"
+    }
 
 
 def _measure_cell(board: Board, cell: CellFiles) -> pd.DataFrame:

@@ -25,7 +25,14 @@ Scope = Literal["protocol", "dataset", "model", "training", "decoding", "runtime
 
 
 def setting(
-    default: Any, description: str, scope: Scope, *, path: bool = False, resumable: bool = False, allowed: str = "", **bounds: Any
+    default: Any,
+    description: str,
+    scope: Scope,
+    *,
+    path: bool = False,
+    resumable: bool = False,
+    allowed: str = "",
+    **bounds: Any,
 ) -> Any:
     """A field of a :class:`Settings` class.
 

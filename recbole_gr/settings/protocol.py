@@ -37,7 +37,9 @@ class ProtocolSettings(Settings):
         "protocol",
         allowed="must be a dict with split, group_by, order or mode",
     )
-    metrics: list[str] | str = setting(["Recall", "NDCG"], "Evaluation metrics.", "protocol", allowed="must be a list of names")
+    metrics: list[str] | str = setting(
+        ["Recall", "NDCG"], "Evaluation metrics.", "protocol", allowed="must be a list of names"
+    )
     topk: Annotated[Any, AfterValidator(_k)] = setting(
         [5, 10], "The values of k.", "protocol", allowed="must be a list of whole numbers of at least 1"
     )

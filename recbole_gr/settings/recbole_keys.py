@@ -29,7 +29,9 @@ class RecBoleSettings(Settings):
     data_path: str = setting("dataset/", "The path of input dataset.", "runtime", path=True)
     checkpoint_dir: str = setting("saved", "The path to save checkpoint file.", "runtime", path=True)
     show_progress: bool = setting(
-        True, "Whether or not to show the progress bar of every epoch; by default only where stderr is a terminal.", "runtime"
+        True,
+        "Whether or not to show the progress bar of every epoch; by default only where stderr is a terminal.",
+        "runtime",
     )
     state: str = setting("INFO", "Logging level.", "runtime")
     gpu_id: Any = setting("0", "The id of GPU device(s).", "runtime")

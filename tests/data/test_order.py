@@ -157,6 +157,12 @@ def test_begin_of_interval():
 
 def test_ties_of_a_numerical_time(shop):
     """RecBole holds the values of ``numerical_features`` in lists."""
-    settings = {**shop(TIES), "numerical_features": ["timestamp"], "tie_order": "shuffled", "tie_seed": 7, "tie_interval": 10}
+    settings = {
+        **shop(TIES),
+        "numerical_features": ["timestamp"],
+        "tie_order": "shuffled",
+        "tie_seed": 7,
+        "tie_interval": 10,
+    }
     expected = [TIES[row][1] for row in np.random.default_rng(7).permutation(41) if row < 40]
     assert last_items("BPR", settings) == {"u": expected[-1]}

@@ -353,7 +353,9 @@ def test_tiger_on_text_and_item_embeddings(small_part, tiny_settings):
     ],
 )
 def test_settings_that_cannot_work(small_part, tiny_settings, settings, words):
-    with pytest.raises((SettingError, SettingErrors), match=rf"(?m){words} \(set in config_dict\)$|{words} \(set by default\)$"):
+    with pytest.raises(
+        (SettingError, SettingErrors), match=rf"(?m){words} \(set in config_dict\)$|{words} \(set by default\)$"
+    ):
         run("TIGER", "small", config_dict={**tiny_settings, **settings})
 
 

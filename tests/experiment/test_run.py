@@ -170,7 +170,10 @@ def test_beam_metrics_equal_those_of_scoring_every_item(small_part, tiny_setting
     wide = {"beam_size": 2000, "beam_certify": False, "mask_seen": mask_seen}
     every_item = run("TIGER", "small", config_dict={**tiny_settings, **wide})
     assert narrow["test_result"] == every_item["test_result"]
-    assert record_of(every_item)["test_rankings"]["certified_by_first_search"] == record_of(every_item)["test_rankings"]["users"]
+    assert (
+        record_of(every_item)["test_rankings"]["certified_by_first_search"]
+        == record_of(every_item)["test_rankings"]["users"]
+    )
 
 
 def test_free_form_decoding_counts_no_hit_that_was_not_written(small_part, tiny_settings):

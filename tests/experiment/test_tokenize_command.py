@@ -46,11 +46,15 @@ def test_the_folder_holds_codes_measures_and_a_report(tokenize, small_part, tiny
     status, printed, _ = tokenize("--tokenizer=rkmeans")
     folder = os.path.join("results", "tokenizers", "small-rkmeans")
     paths = [os.path.join(folder, name) for name in ("semantic_ids.json", "measures.json", "report.html")]
-    assert [line.split() for line in printed.splitlines()] == [list(pair) for pair in zip(("codes", "measures", "report"), paths)]
+    assert [line.split() for line in printed.splitlines()] == [
+        list(pair) for pair in zip(("codes", "measures", "report"), paths)
+    ]
     assert status == 0 and sorted(os.listdir(folder)) == ["measures.json", "report.html", "semantic_ids.json"]
     written, measures = read_json(folder, "semantic_ids.json"), read_json(folder, "measures.json")
     record = record_of(run("TIGER", "small", config_dict=tiny_settings))["semantic_ids"]
-    assert {key: measures[key] for key in record if key != "source"} == {key: record[key] for key in record if key != "source"}
+    assert {key: measures[key] for key in record if key != "source"} == {
+        key: record[key] for key in record if key != "source"
+    }
     assert measures["source"]["vector_digest"] == record["source"]["vector_digest"]
 
     items = read_atomic(os.path.join(small_part[1], "small", "small.item"))
@@ -63,9 +67,7 @@ def test_the_folder_holds_codes_measures_and_a_report(tokenize, small_part, tiny
     assert {key: measures[key] for key in expected} == expected
     assert measures["items"] == len(written) and measures["codes_used"][:3] == [16, 16, 16]
     genre = dict(zip(items["item_id:token"], items["class:token_seq"]))
-    same = [
-        [genre[a] == genre[b] for b in written if b > a and written[a][0] == written[b][0]] for a in written
-    ]
+    same = [[genre[a] == genre[b] for b in written if b > a and written[a][0] == written[b][0]] for a in written]
     assert measures["category_agreement"][0] == pytest.approx(np.mean(np.concatenate(same)), abs=1e-4)
     with open(os.path.join(folder, "report.html"), encoding="utf-8") as file:
         page = file.read()
@@ -148,7 +150,11 @@ def test_items_without_text_columns_are_called_by_their_tokens(tokenize, small_p
     with open(os.path.join("made", "report.html"), encoding="utf-8") as file:
         page = file.read()
     listed = re.findall("<li>(.*?)</li>", page)
-    assert status == 0 and listed and set(listed) <= {*items["item_id:token"]} | {line for line in listed if line.startswith("and ")}
+    assert (
+        status == 0
+        and listed
+        and set(listed) <= {*items["item_id:token"]} | {line for line in listed if line.startswith("and ")}
+    )
 
 
 def test_measures_of_a_part_of_a_file_are_not_those_of_the_whole(tokenize):
@@ -169,16 +175,25 @@ def test_measures_of_a_part_of_a_file_are_not_those_of_the_whole(tokenize):
         (["--compare_vectors=perhaps"], ["compare_vectors='perhaps'", "True or False"]),
         (["--codebook_size=100000"], ["codebook_size=100000", "at most the number of items", "on the command line"]),
         (["--codebook_num=2000000"], ["codebook_size=16: with codebook_num=2000000 there are more than 16777216 codes"]),
-        (["--tokenizer=pq", "--codebook_num=5"], ["codebook_num=5", "must divide the vectors' dimension 12", "on the command line"]),
+        (
+            ["--tokenizer=pq", "--codebook_num=5"],
+            ["codebook_num=5", "must divide the vectors' dimension 12", "on the command line"],
+        ),
         (["--tokenizer=opq", "--codebook_size=12"], ["codebook_size=12", "power of two"]),
         (["--tokenizer=rqvae", "--commitment=-1"], ["commitment=-1", "at least 0"]),
         (["--leaf_order=age"], ["leaf_order='age'", "popularity, random"]),
         (["--category_column=colour"], ["small.item", "'colour'", "category_column"]),
         (["--sid_codebook_sizes=8"], ["sid_codebook_sizes=8", "no use without sid_file"]),
-        (["--sid_file=codes.json", "--sid_codebook_sizes=2"], ["sid_codebook_sizes=2", "has code 5 at level 0, allowed is 0 to 1"]),
+        (
+            ["--sid_file=codes.json", "--sid_codebook_sizes=2"],
+            ["sid_codebook_sizes=2", "has code 5 at level 0, allowed is 0 to 1"],
+        ),
         (["--sid_file=foreign.json"], ["sid_file='foreign.json'", "looks like a file of another dataset", "B0001"]),
         (["--sid_file=missing.json"], ["sid_file='missing.json'", "no such file"]),
-        (["--collision=nearest", "--tokenizer=random", "--codebook_num=1"], ["collision='nearest'", "the last level has 16 codes"]),
+        (
+            ["--collision=nearest", "--tokenizer=random", "--codebook_num=1"],
+            ["collision='nearest'", "the last level has 16 codes"],
+        ),
     ],
 )
 def test_bad_input_is_one_line(tokenize, small_part, arguments, words):

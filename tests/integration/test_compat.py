@@ -442,7 +442,12 @@ def test_list_metrics_by_hand():
         # recommended 0, 0, 1, 1, 2, 4 times: sum of (2 i - 6 - 1) times the i-th, over 6 * 8
         gini = (-1 * 1 + 1 * 1 + 3 * 2 + 5 * 4) / (6 * 8)
         popularity = (9 + 4 + 9 + 4 + 9 + 1 + 9 + 0) / 8
-        expected = {"itemcoverage@2": 4 / 6, "giniindex@2": gini, "averagepopularity@2": popularity, "tailpercentage@2": 1 / 8}
+        expected = {
+            "itemcoverage@2": 4 / 6,
+            "giniindex@2": gini,
+            "averagepopularity@2": popularity,
+            "tailpercentage@2": 1 / 8,
+        }
         assert dict(result) == pytest.approx(expected, abs=5.1e-5)
 
 
@@ -474,5 +479,7 @@ def test_pop_counts_every_interaction():
 def test_recboles_models_do_not_turn_on_anomaly_detection(folder, first, wanted):
     """Nor off, where somebody wants it; but what RecBole turned on before us cannot be told from that."""
     lines = ["import torch", f"torch.autograd.set_detect_anomaly({wanted})", "import recbole_gr", f"import {first}"]
-    said = run_python(folder, *lines, "import recbole.model.sequential_recommender.sine", "print(torch.is_anomaly_enabled())")
+    said = run_python(
+        folder, *lines, "import recbole.model.sequential_recommender.sine", "print(torch.is_anomaly_enabled())"
+    )
     assert said[-2] == str(wanted)

@@ -122,7 +122,9 @@ def test_a_click_sorts_and_a_second_one_reverses(page, summary, metric):
 
 
 def test_groups_of_columns_and_sorting_by_cost(page, summary):
-    heads = "return [...document.querySelectorAll('#measured thead th')].filter((h) => h.offsetWidth).map((h) => h.innerText)"
+    heads = (
+        "return [...document.querySelectorAll('#measured thead th')].filter((h) => h.offsetWidth).map((h) => h.innerText)"
+    )
     assert page.execute_script(heads)[1:] == [*(metric_title(metric) for metric in ACCURACY), metric_title(ID_LEVEL)]
     find(page, "input[value=lists]").click()
     assert [text.split("\n")[0] for text in page.execute_script(heads)[1:]] == [metric_title(metric) for metric in LISTS]

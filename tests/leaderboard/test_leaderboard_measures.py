@@ -154,7 +154,9 @@ def test_groups_hold_equal_numbers_of_targets():
 
 
 def test_groups_are_fewer_where_many_targets_have_one_value():
-    hit_ranks = targets(list("abcdefgh"), [1] * 8, item_count=[1, 1, 1, 1, 1, 2, 9, 9], history_length=[4] * 4 + [5, 6, 7, 8])
+    hit_ranks = targets(
+        list("abcdefgh"), [1] * 8, item_count=[1, 1, 1, 1, 1, 2, 9, 9], history_length=[4] * 4 + [5, 6, 7, 8]
+    )
     bounds = slice_bounds(hit_ranks)
     assert bounds == {"item popularity": [1, 2], "history length": [4, 6]}
     slices = slice_measures([hit_ranks], bounds, ["recall"], 10)

@@ -128,7 +128,9 @@ def test_a_board_killed_in_the_middle_of_a_cell(shelf):
 def work_log(name):
     folder = os.path.join(CELLS, "work")
     logs = (
-        [log for log in os.listdir(folder) if log.startswith(name) and log.endswith(".log")] if os.path.exists(folder) else []
+        [log for log in os.listdir(folder) if log.startswith(name) and log.endswith(".log")]
+        if os.path.exists(folder)
+        else []
     )
     return "".join(open(os.path.join(folder, log)).read() for log in logs)
 

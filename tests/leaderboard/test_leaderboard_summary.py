@@ -176,7 +176,9 @@ def test_rankings_by_interaction_and_by_user_are_compared_apart(folder):
     against = {name: {test["against"] for test in row["significance"].values()} for name, row in rows.items()}
     assert against["Pop"] | against["ItemKNN"] <= {"Pop", "ItemKNN"}
     assert against["SASRec"] | against["GRU4Rec"] <= {"SASRec", "GRU4Rec"}
-    (test,) = (rows[name]["significance"].get("recall@10") for name in names[2:] if "recall@10" in rows[name]["significance"])
+    (test,) = (
+        rows[name]["significance"].get("recall@10") for name in names[2:] if "recall@10" in rows[name]["significance"]
+    )
     by_user = (sasrec - gru).groupby(written["SASRec"]["user_id"]).mean().mean()
     assert abs(test["difference"]) == pytest.approx(abs(by_user)) and test["users"] == 60
     assert [sum("recall@10" in row["best"] for row in list(rows.values())[part]) for part in (slice(2), slice(2, 4))] == [
@@ -236,7 +238,9 @@ def test_a_record_that_the_hit_ranks_contradict_is_told(folder):
 
 def test_variants_stand_by_themselves(folder):
     variants = [{"tie_order": "file"}, {"tie_order": "shuffled"}]
-    board = make_board([make_row(name, model, variant=v) for v in variants for name, model in (("P", "Pop"), ("T", "TIGER"))])
+    board = make_board(
+        [make_row(name, model, variant=v) for v in variants for name, model in (("P", "Pop"), ("T", "TIGER"))]
+    )
     written = write_all(folder, board, targets=3)
     summary = json_summary(board, folder)
     assert summary["protocol"]["tie order"] == "as in the file or shuffled"

@@ -149,7 +149,9 @@ def test_lists_slices_and_cost_are_those_of_the_summary(summary):
     for slicing, table in zip(("item popularity", "history length"), tables(section(page, "Slices")), strict=True):
         groups = measured[0]["slices"][slicing]
         assert table[0][2:] == [f"{group['label']} ({group['users']})" for group in groups]
-        values = [[f"{g[name]:.4f}" for g in row["slices"][slicing]] for name in ("recall@10", "ndcg@10") for row in measured]
+        values = [
+            [f"{g[name]:.4f}" for g in row["slices"][slicing]] for name in ("recall@10", "ndcg@10") for row in measured
+        ]
         assert [line[2:] for line in table[1:]] == values
     [cost] = tables(section(page, "Cost"))
     assert cost[1] == ["Pop", "1,000", "15.0", "60.0", "502"]

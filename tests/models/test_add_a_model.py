@@ -67,7 +67,9 @@ def site(tmp_path):
     folder = tmp_path / "site"
     (folder / "shop_models-1.0.dist-info").mkdir(parents=True)
     (folder / "shop_models.py").write_text(blocks("python")[0])
-    (folder / "shop_models-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: shop_models\nVersion: 1.0\n")
+    (folder / "shop_models-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: shop_models\nVersion: 1.0\n"
+    )
     ((group, points),) = tomllib.loads(blocks("toml")[0])["project"]["entry-points"].items()
     assert group == registry.ENTRY_POINTS
     lines = "".join(f"{name} = {place}\n" for name, place in points.items())

@@ -37,7 +37,9 @@ def test_property_files_hold_the_defaults(name):
     for path in settings_pages.pages():
         if path.suffix == ".yaml" and path.stem in ("semantic_ids", name):
             read.update(yaml.load(path.read_text(encoding="utf-8"), Loader=SettingsLoader))
-    defaults = {key: list(value) if isinstance(value, tuple) else value for key, value in model_settings(name).defaults().items()}
+    defaults = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in model_settings(name).defaults().items()
+    }
     assert {key: read[key] for key in defaults} == defaults
 
 
@@ -218,13 +220,28 @@ def test_an_unknown_key_may_be_allowed(small_part, tiny_settings, caplog):
 
 def test_keys_that_are_known():
     """Of RecBole itself, also where it has no default; of its models, ours and the tokenizers."""
-    keys = ["epochs", "alias_of_user_id", "hidden_size", "mlp_hidden_size", "beam_size", "kmeans_iterations", "llm", "tie_seed"]
+    keys = [
+        "epochs",
+        "alias_of_user_id",
+        "hidden_size",
+        "mlp_hidden_size",
+        "beam_size",
+        "kmeans_iterations",
+        "llm",
+        "tie_seed",
+    ]
     assert {*keys} <= known_keys(dict.fromkeys(keys))
     assert {"embedding_size", "n_layers", "topk", "load_col"} <= recbole_keys()
 
 
 def test_what_a_dict_of_the_user_holds_is_not_changed(small_part):
-    given = {"data_path": small_part[1], "topk": "[20]", "eval_args": {"mode": "uni20"}, "metrics": "Recall", "valid_metric": "Recall@20"}
+    given = {
+        "data_path": small_part[1],
+        "topk": "[20]",
+        "eval_args": {"mode": "uni20"},
+        "metrics": "Recall",
+        "valid_metric": "Recall@20",
+    }
     before = json.dumps(given)
     make_config("SASRec", "small", config_dict=given)
     assert json.dumps(given) == before
@@ -252,19 +269,33 @@ def test_switches_without_effect_are_named_only_if_the_user_set_them():
 )
 def test_settings_of_other_models_are_named(model, arguments, named):
     notices = check_run(model, "ml-100k", arguments=arguments).notices
-    assert [notice.split("=")[0] for notice in notices if notice.endswith(f"is not used: {model} has no such setting")] == named
+    assert [
+        notice.split("=")[0] for notice in notices if notice.endswith(f"is not used: {model} has no such setting")
+    ] == named
 
 
 def test_faults_of_several_settings_come_together_also_from_recboles_own_functions(small_part):
     wrong = {"data_path": small_part[1], "beam_size": 0, "dropout": 2, "schedule": "linear"}
-    for start in (lambda: run("TIGER", "small", config_dict=wrong), lambda: run_recbole("TIGER", "small", config_dict=wrong)):
+    for start in (
+        lambda: run("TIGER", "small", config_dict=wrong),
+        lambda: run_recbole("TIGER", "small", config_dict=wrong),
+    ):
         with pytest.raises(SettingErrors) as caught:
             start()
         assert {error.key for error in caught.value.errors} == {"beam_size", "dropout", "schedule"}
 
 
 def test_paths_and_what_may_change():
-    assert {"data_path", "checkpoint_dir", "resume", "llm", "text_encoder", "cf_checkpoint", "sid_file", "record_dir"} <= path_keys()
+    assert {
+        "data_path",
+        "checkpoint_dir",
+        "resume",
+        "llm",
+        "text_encoder",
+        "cf_checkpoint",
+        "sid_file",
+        "record_dir",
+    } <= path_keys()
     assert {"data_path", "gpu_id", "use_gpu", "eval_batch_size", "cache_dir", "worker", "state"} <= runtime_keys()
     assert not {"epochs", "beam_size", "precision", "torch_compile", "mask_seen", "seed"} & runtime_keys()
 

@@ -107,7 +107,9 @@ class ModelTests:
 
     def test_a_checkpoint_gives_the_same_result(self, given):
         result = run(self.model, "small", config_dict=given)
-        (path,) = (os.path.join("saved", name) for name in os.listdir("saved") if name.endswith(".pth") and "last" not in name)
+        (path,) = (
+            os.path.join("saved", name) for name in os.listdir("saved") if name.endswith(".pth") and "last" not in name
+        )
         config, model, _, _, _, test = load_data_and_model(path)
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
         assert trainer.evaluate(test, load_best_model=False) == result["test_result"]

@@ -75,9 +75,7 @@ class Pretended(torch.Tensor):
     @staticmethod
     def __new__(cls, inner, requires_grad=False):
         layout = {"strides": inner.stride(), "storage_offset": inner.storage_offset(), "dtype": inner.dtype}
-        return torch.Tensor._make_wrapper_subclass(
-            cls, inner.shape, device=_BENEATH, requires_grad=requires_grad, **layout
-        )
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, device=_BENEATH, requires_grad=requires_grad, **layout)
 
     def __init__(self, inner, requires_grad=False):
         self.inner = inner

@@ -66,7 +66,9 @@ def _significance(summary: Summary, rows: Sequence[RowSummary]) -> str:
         return f"% {summary.significance_note}"
     caption = f"{summary.name}: significance in {metric_title(metric)}. {summary.significance_note}"
     columns = [column for column in COMPARISON_COLUMNS if "latex" in column.outputs]
-    lines = [[_tex(row_label(row)), *(_comparison(column, row.significance[metric]) for column in columns)] for row in tested]
+    lines = [
+        [_tex(row_label(row)), *(_comparison(column, row.significance[metric]) for column in columns)] for row in tested
+    ]
     return _table(caption, ["", *(column.title.replace(" %", "%") for column in columns)], lines, left=2)
 
 

@@ -82,9 +82,7 @@ class LLMasRSSettings(SemanticIDSettings, TrainingSettings, DecodingSettings):
         allowed=f"must be {ALL_LINEAR} or a list of names of layers",
     )
 
-    item_as: Literal["title", "sid"] = setting(
-        "title", "title; sid: semantic IDs, whose codes become new words.", "dataset"
-    )
+    item_as: Literal["title", "sid"] = setting("title", "title; sid: semantic IDs, whose codes become new words.", "dataset")
     title_template: str | None = setting(
         None, 'Columns of the .item file in braces, e.g. "{title}, {brand}"; ~: the title column.', "dataset"
     )
@@ -100,9 +98,7 @@ class LLMasRSSettings(SemanticIDSettings, TrainingSettings, DecodingSettings):
     )
     history_separator: str = setting("\n", "Between two items of the history.", "dataset")
     MAX_ITEM_LIST_LENGTH: int = setting(10, "Items of the history that are read.", "dataset", ge=1)
-    prompt_max_tokens: int = setting(
-        512, "Of longer prompts the oldest items are left out, each as a whole.", "model", ge=1
-    )
+    prompt_max_tokens: int = setting(512, "Of longer prompts the oldest items are left out, each as a whole.", "model", ge=1)
     cf_injection: Literal["none", "concat", "add"] = setting(
         "none",
         "Item embeddings of cf_checkpoint in the prompt: none; concat: each at a position behind its item's tokens; add: added "
@@ -117,9 +113,7 @@ class LLMasRSSettings(SemanticIDSettings, TrainingSettings, DecodingSettings):
         resumable=True,
         ge=0,
     )
-    gradient_accumulation: int = setting(
-        1, "Parts that a batch is divided into, one in memory at a time.", "training", ge=1
-    )
+    gradient_accumulation: int = setting(1, "Parts that a batch is divided into, one in memory at a time.", "training", ge=1)
     gradient_checkpointing: bool = setting(
         False, "Compute activations anew in the backward pass: less memory, more time.", "training"
     )

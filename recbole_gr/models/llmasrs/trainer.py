@@ -38,7 +38,9 @@ class LLMasRSTrainer(BeamSearchTrainer):
 
     def _train_epoch(self, *args, **kwargs):
         batch = self.config["train_batch_size"]
-        advice = "in training, raise gradient_accumulation, set gradient_checkpointing=True, or lower this or prompt_max_tokens"
+        advice = (
+            "in training, raise gradient_accumulation, set gradient_checkpointing=True, or lower this or prompt_max_tokens"
+        )
         with explain_out_of_memory("train_batch_size", batch, advice):
             return super()._train_epoch(*args, **kwargs)
 

@@ -6,8 +6,6 @@ Reference:
     Shashank Rajput et al. "Recommender Systems with Generative Retrieval." in NeurIPS 2023 (arXiv 2305.05065).
 """
 
-
-
 from recbole_gr.models.semantic_id import SemanticIDRecommender
 from recbole_gr.models.tiger.network import SequenceModel
 from recbole_gr.models.tiger.settings import model_size

@@ -56,17 +56,13 @@ class TIGERSettings(SemanticIDModelSettings):
     history_position: Literal["code", "item"] = setting(
         "item", "Encoder positions: one per item (the sum of its codes), or one per code.", "model"
     )
-    separator: bool = setting(
-        False, "A learned token after each item of the history; with history_position: code.", "model"
-    )
+    separator: bool = setting(False, "A learned token after each item of the history; with history_position: code.", "model")
     user_buckets: int = setting(0, "Hashed user tokens; 0: none.", "model", ge=0)
 
     @classmethod
     def conflicts(cls, run: RunValues) -> Iterator[Fault]:
         if run["separator"] and run["history_position"] == "item":
-            yield Fault(
-                "separator", True, "needs history_position=code; with one position per item nothing is to part"
-            )
+            yield Fault("separator", True, "needs history_position=code; with one position per item nothing is to part")
 
 
 def model_size(config: Any) -> ModelSize:
