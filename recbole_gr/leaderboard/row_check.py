@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from recbole_gr.integration.check_run import known_keys
-from recbole_gr.integration.config import make_config
+from recbole_gr.integration.check_run import check_run, known_keys
 from recbole_gr.leaderboard.board import Board, Cell, Row
 from recbole_gr.settings.check import unknown_keys
 from recbole_gr.settings.field import keys_of
 from recbole_gr.settings.protocol import ProtocolSettings
 from recbole_gr.settings.recbole_keys import RecBoleSettings
 from recbole_gr.utils.errors import RecBoleGRError, SettingError, SettingErrors
+
+
+#: What a fault of a row says of its place, which is not the user's.
+_SET_HERE = " (set in config_dict)"
 
 
 def check_rows(board: Board) -> None:
@@ -28,40 +31,50 @@ def check_rows(board: Board) -> None:
         RecBoleGRError: names the row.
         SettingErrors: several rows have faults, one line each.
     """
-    faults: list[SettingError] = []
-    configs = {}
-    for number, row in enumerate(board.rows):
-        try:
-            configs[number] = _check_row(board, row)
-        except SettingError as error:
-            faults.append(error)
-        except SettingErrors as errors:
-            faults += errors.errors
-    faults += _protocol_faults(board, configs)
-    if len(faults) == 1:
-        raise faults[0]
-    if faults:
-        raise SettingErrors(faults)
+    for check in (_check_settings, _config_of):  # what costs nothing comes first
+        faults: list[SettingError] = []
+        configs = {}
+        for number, row in enumerate(board.rows):
+            try:
+                configs[number] = check(board, row)
+            except SettingError as error:
+                faults.append(error)
+            except SettingErrors as errors:
+                faults += errors.errors
+        if check is _config_of:
+            faults += _protocol_faults(board, configs)
+        if len(faults) == 1:
+            raise faults[0]
+        if faults:
+            raise SettingErrors(faults)
 
 
-def _check_row(board: Board, row: Row) -> Any:
-    """RecBole's Config of the row's first cell."""
+def _check_settings(board: Board, row: Row) -> None:
+    """All faults of the row's settings, before RecBole is imported."""
     where = f"row {row.name!r} of {board.file}"
     try:
-        config = make_config(row.model, board.dataset, None, Cell(board, row, row.seeds[0]).settings)
+        check_run(row.model, board.dataset, None, Cell(board, row, row.seeds[0]).settings)
     except SettingError as error:
-        raise SettingError(error.key, error.value, f"{error.allowed} ({where})") from error
+        raise SettingError(error.key, error.value, f"{error.allowed.removesuffix(_SET_HERE)} ({where})") from error
     except SettingErrors as errors:
-        placed = [SettingError(one.key, one.value, f"{one.allowed} ({where})") for one in errors.errors]
+        placed = [SettingError(one.key, one.value, f"{one.allowed.removesuffix(_SET_HERE)} ({where})") for one in errors.errors]
         raise SettingErrors(placed) from errors
-    except RecBoleGRError:
-        raise
-    except Exception as error:  # RecBole's Config refuses settings in its own ways
-        raise RecBoleGRError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     searched = {key: None for settings in (row.search or {}).values() for key in settings}
     for key, near in unknown_keys(searched, known_keys(searched)):
         raise SettingError("search", key, f"is not a setting of any model or dataset{near} ({where})")
-    return config
+
+
+def _config_of(board: Board, row: Row) -> Any:
+    """RecBole's Config of the row's first cell; it refuses settings in its own ways."""
+    from recbole_gr.integration.config import make_config  # which imports RecBole
+
+    try:
+        return make_config(row.model, board.dataset, None, Cell(board, row, row.seeds[0]).settings)
+    except RecBoleGRError:
+        raise
+    except Exception as error:
+        where = f"row {row.name!r} of {board.file}"
+        raise RecBoleGRError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _protocol_faults(board: Board, configs: dict[int, Any]) -> list[SettingError]:
