@@ -130,8 +130,9 @@ def completed(spec: ModelSpec) -> ModelSpec:
 def model_names() -> list[str]:
     """Names of all registered models, ours first."""
     _register_ours()
-    others = [point.name for point in entry_points(group=ENTRY_POINTS) if point.name not in _SPECS]
-    return [*_SPECS, *others]
+    named = {name: _place(spec.model).startswith("recbole_gr.") for name, spec in _SPECS.items()}
+    named.update({point.name: False for point in entry_points(group=ENTRY_POINTS) if point.name not in _SPECS})
+    return sorted(named, key=lambda name: (not named[name], name))  # not in the order in which they happened to be imported
 
 
 def is_generative(model: str) -> bool:
