@@ -13,7 +13,7 @@ BATCHES_SORTED_TOGETHER = 50
 class LengthGroupedBatches:
     """Random batches, each of samples of like length.
 
-    The samples are shuffled, every ``BATCHES_SORTED_TOGETHER`` batches of them are sorted by length and cut into
+    The samples are shuffled, every ``BATCHES_SORTED_TOGETHER`` batches of them are sorted by length and divided into
     batches, and the batches are shuffled. In distributed training all ranks draw the same order (same seed) and take
     every ``world_size``-th batch of it, equally many: left-over batches are not used, too few are repeated.
 
@@ -91,7 +91,7 @@ class LengthGroupedTrainDataLoader(TrainDataLoader):
 
     @property
     def batches(self) -> LengthGroupedBatches:
-        """How the next epoch is cut; made on demand, for a loaded loader is given another generator and config."""
+        """The batches of the next epoch; made on demand, for a loaded loader is given another generator and config."""
         distributed = not self.config["single_spec"]
         return LengthGroupedBatches(
             self._dataset.sample_lengths,

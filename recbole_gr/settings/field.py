@@ -1,4 +1,4 @@
-"""One setting, written once: key, type, default, bounds or choices, a sentence and a scope; and what is allowed, in words.
+"""One setting, declared once: key, type, default, bounds or choices, a sentence and a scope; and what is allowed, in words.
 
 A concern (the protocol, training, one model, ...) is a pydantic model that inherits :class:`Settings`; its fields are made by
 :func:`setting`. Everything else that knows of settings is derived from these classes.

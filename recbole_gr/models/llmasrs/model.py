@@ -169,24 +169,24 @@ class LLMasRS(BeamSearchRecommender):
     def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
         """Mean cross-entropy over the tokens of the target titles.
 
-        With ``gradient_accumulation`` the batch is cut into that many parts; all but the last are differentiated here,
+        With ``gradient_accumulation`` the batch is divided into that many chunks; all but the last are differentiated here,
         one by one, and the last one by the trainer, who may have something to do before it: ``before_last_part``.
         """
         device = interaction[self.POS_ITEM_ID].device
         columns = (self.ITEM_SEQ, self.ITEM_SEQ_LEN, self.POS_ITEM_ID)
         batch = getattr(interaction, "on_cpu", interaction)
         history, lengths, target = (batch[name].cpu() for name in columns)  # where prompts are laid out, no GPU waits
-        cut_into = self.gradient_accumulation if torch.is_grad_enabled() else 1
-        parts = list(torch.arange(len(target)).chunk(cut_into))
+        n_chunks = self.gradient_accumulation if torch.is_grad_enabled() else 1
+        chunks = list(torch.arange(len(target)).chunk(n_chunks))
         tokens = self.layout.piece_length[self.layout.first_target + target].sum()
         before = torch.zeros((), device=device)
-        for rows in parts[:-1]:
+        for rows in chunks[:-1]:
             loss = self._summed_loss(history[rows], lengths[rows], target[rows], device) / tokens
             loss.backward()
             before += loss.detach()
         if self.before_last_part is not None:
             self.before_last_part()
-        rows = parts[-1]
+        rows = chunks[-1]
         return self._summed_loss(history[rows], lengths[rows], target[rows], device) / tokens + before
 
     def _summed_loss(
