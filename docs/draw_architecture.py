@@ -93,7 +93,10 @@ def drawn() -> str:
     lines += [f"  {folder}:::recbole" for folder in FOLDERS if folder in recbole]
     lines += ["  classDef recbole stroke-width:3px", "```", "", "| folder | what it holds | imports |", "|---|---|---|"]
     for folder, purpose in FOLDERS.items():
-        below = [*(["**recbole**"] if folder in recbole else []), *(f"`{name}`" for name in FOLDERS if name in arrows[folder])]
+        below = [
+            *(["**recbole**"] if folder in recbole else []),
+            *(f"`{name}`" for name in FOLDERS if name in arrows[folder]),
+        ]
         lines.append(f"| `{folder}/` | {purpose} | {', '.join(below) or '-'} |")
     return "\n".join(lines) + "\n"
 

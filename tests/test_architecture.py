@@ -63,7 +63,9 @@ def test_late_imports_of_our_modules_have_a_reason():
     assert {one.module for one in imports() if one.late and one.imported.startswith("recbole_gr")} == set(LATE)
 
 
-@pytest.mark.parametrize("line, folders", [("recbole_gr.utils.cache", "utils"), ("recbole.config", "recbole"), ("numpy", "numpy")])
+@pytest.mark.parametrize(
+    "line, folders", [("recbole_gr.utils.cache", "utils"), ("recbole.config", "recbole"), ("numpy", "numpy")]
+)
 def test_folder_of_an_import(line, folders):
     from draw_architecture import Import
 
