@@ -1,7 +1,7 @@
 """Our search over the title trie against ``generate`` of transformers, and how our cost grows with the catalogue.
 
 Both let one language model of random weights generate the titles of the bundled ml-100k, behind prompts of exactly
-``--prompt`` tokens of random titles; the tokenizer is trained on the titles, and equal titles are told apart by " (2)".
+``--prompt`` tokens of random titles; the tokenizer is trained on the titles, and equal titles are made distinct by " (2)".
 Timed is all from the prompts' tokens to the ranking, prompts read included, in one process, one after the other in each
 round; the ratio is the median over the rounds. The rival is what others use: ``num_beams`` and
 ``prefix_allowed_tokens_fn``, here one look-up of the prefix in a dict, with a cache and no length penalty. It gets
