@@ -1,6 +1,6 @@
 """Our beam search over the trie against ``generate`` of transformers, and how our cost grows with the catalogue.
 
-Both write semantic IDs with the same weights: a random encoder-decoder of size 336K and the T5ForConditionalGeneration
+Both generate semantic IDs with the same weights: a random encoder-decoder of size 336K and the T5ForConditionalGeneration
 that holds its weights, made by the function that the test of our logits uses. Random IDs, three levels of 256 codes and
 a digit; full histories; one position per code, so that both read the same tokens. Timed are encoder and search, from
 tokens to beams, in one process, one after the other in each round; the ratio is the median over the rounds. The rival
@@ -18,9 +18,6 @@ are users per second when the items of the history must not be found, as with ``
 ``[users, items]`` of scores that RecBole's metrics ask for is in neither table.
 """
 
-from machine import describe_machine  # isort: skip
-from timing import alternating  # isort: skip
-
 import argparse
 import sys
 from pathlib import Path
@@ -30,6 +27,8 @@ from time import perf_counter
 import numpy as np
 import torch
 import transformers
+from machine import describe_machine, print_json
+from timing import alternating
 from transformers.generation.logits_process import LogitsProcessor, PrefixConstrainedLogitsProcessor
 
 from recbole_gr.decoding.beam_search import beam_search
@@ -147,20 +146,28 @@ def compare(args):
     history = torch.as_tensor(codes)[random_histories(args.items, args.users, args.length)]
     print(f"\n{args.items:,} items, histories of {args.length} items, {args.users} users at once, {args.rounds} rounds")
     print("beams  users/s: ours  transformers  without constraint  ratio  (lowest - highest)")
+    figures = {}
     for beams in args.beams:
         contenders = {
-            "ours": lambda: our_search(model, trie, history, beams),
-            "theirs": lambda: rival.search(history, beams, prefix_allowed_tokens_fn=rival.allowed),
-            "free": lambda: rival.search(history, beams),
+            "ours": lambda beams=beams: our_search(model, trie, history, beams),
+            "transformers": lambda beams=beams: rival.search(history, beams, prefix_allowed_tokens_fn=rival.allowed),
+            "free": lambda beams=beams: rival.search(history, beams),
         }
         alternating(contenders, 1)  # the first does not count
         times = alternating(contenders, args.rounds)
-        ours, theirs, free = (args.users / median(times[name]) for name in ("ours", "theirs", "free"))
-        ratios = [slow / fast for slow, fast in zip(times["theirs"], times["ours"])]
+        ours, theirs, free = (args.users / median(times[name]) for name in ("ours", "transformers", "free"))
+        ratios = [slow / fast for slow, fast in zip(times["transformers"], times["ours"])]
         spread = f"({min(ratios):.1f} - {max(ratios):.1f})"
         print(f"{beams:5} {ours:14.1f} {theirs:13.1f} {free:19.1f} {median(ratios):6.1f}  {spread}")
+        figures[f"{beams} beams"] = {
+            "users_per_second": ours,
+            "transformers": theirs,
+            "unconstrained": free,
+            "ratio": median(ratios),
+        }
     for beams in args.beams:
         check(model, trie, rival, history, torch.as_tensor(codes), beams)
+    return figures
 
 
 def check(model, trie, rival, history, codes, beams):
@@ -234,6 +241,7 @@ def grow(args):
     setting = f"histories of {args.length} items, {args.users} users at once, {args.rounds} rounds"
     print(f"\n{args.grow_beams} beams, {setting}")
     print("    items  build s  trie MB  children ms  decode step ms  users/s  masked")
+    figures = {}
     for n_items, catalogue in catalogues.items():
         trie = catalogue.trie
         in_children = 1000 * median(catalogue.children_seconds[1:]) / trie.n_levels
@@ -241,6 +249,12 @@ def grow(args):
         rates = f"{args.users / taken[n_items, 'whole']:8.1f} {args.users / taken[n_items, 'masked']:7.1f}"
         size = f"{catalogue.build_seconds:8.2f} {trie.nbytes() / 1e6:8.1f}"
         print(f"{n_items:9,} {size} {in_children:12.2f} {step:15.2f} {rates}")
+        figures[f"{n_items} items"] = {
+            "users_per_second": args.users / taken[n_items, "whole"],
+            "users_per_second_masked": args.users / taken[n_items, "masked"],
+            "trie_mb": trie.nbytes() / 1e6,
+        }
+    return figures
 
 
 def parse_arguments():
@@ -262,8 +276,7 @@ def main():
     torch.set_num_threads(args.threads)
     transformers.logging.set_verbosity_error()
     print(f"{describe_machine()}, transformers {transformers.__version__}")
-    compare(args)
-    grow(args)
+    print_json("decoding", vars(args), compare(args) | grow(args))
 
 
 if __name__ == "__main__":

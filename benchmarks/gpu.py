@@ -18,8 +18,6 @@ Each check prints one line of json when it is done, and a table at the end shows
   process, in turns; the ratio is the median over rounds.
 """
 
-from machine import describe_machine  # isort: skip
-
 import argparse
 import json
 import logging
@@ -35,6 +33,7 @@ import numpy as np
 import pandas as pd
 import recbole
 import torch
+from machine import describe_machine, print_json
 
 LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO"}
 #: Settings of a case on top of its model's; "llm", "cf" and "vectors" stand for files that this script makes.
@@ -59,7 +58,7 @@ NOT_COMPARED = ("TIGER, uni20", "TIGER, bfloat16", "TIGER, unmasked", "TIGER, RQ
 
 
 class Checks:
-    """Runs checks and keeps what they told."""
+    """Runs checks and keeps what they reported."""
 
     def __init__(self):
         self.lines = []
@@ -68,20 +67,20 @@ class Checks:
         """Call ``function() -> dict``; a check fails if it raises, or says ``ok: False``."""
         start = perf_counter()
         try:
-            told = {"ok": True, **function()}
+            found = {"ok": True, **function()}
         except Exception as error:  # whatever it is, the other checks are still wanted
             traceback.print_exc()
-            told = {"ok": False, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
-        line = {"check": check, "case": case, "seconds": round(perf_counter() - start, 1), **told}
+            found = {"ok": False, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        line = {"check": check, "case": case, "seconds": round(perf_counter() - start, 1), **found}
         self.lines.append(line)
         print(json.dumps(line), flush=True)
-        return told["ok"]
+        return found["ok"]
 
     def table(self):
-        rows = [("check", "case", "ok", "seconds", "what it told")]
+        rows = [("check", "case", "ok", "seconds", "what it found")]
         for line in self.lines:
-            told = {key: value for key, value in line.items() if key not in ("check", "case", "ok", "seconds")}
-            text = ", ".join(f"{key} {value}" for key, value in told.items())
+            found = {key: value for key, value in line.items() if key not in ("check", "case", "ok", "seconds")}
+            text = ", ".join(f"{key} {value}" for key, value in found.items())
             rows.append((line["check"], line["case"], "yes" if line["ok"] else "NO", f"{line['seconds']:.1f}", text))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0])).rstrip() for row in rows)
@@ -172,7 +171,7 @@ class Bench:
         with open(result["record"]) as file:
             record = json.load(file)
         stages, rankings = record["stages"], record.get("test_rankings", {})
-        told = {
+        found = {
             "device": record["machine"]["device"],
             "train_loss": round(record["learning_curve"][0]["train_loss"], 3),
             **{key: float(value) for key, value in result["test_result"].items() if key.endswith("@10")},
@@ -181,11 +180,11 @@ class Bench:
             "peak_gpu_mb": record.get("peak_gpu_memory_mb"),
         }
         if rankings.get("users"):
-            told["certified"] = f"{rankings['certified']} of {rankings['users']}"
+            found["certified"] = f"{rankings['certified']} of {rankings['users']}"
         on_gpu = record["machine"]["device"] != "cpu"
-        told["ok"] = on_gpu == self.on_gpu and np.isfinite(told["train_loss"]).item()
+        found["ok"] = on_gpu == self.on_gpu and np.isfinite(found["train_loss"]).item()
         self.results = {**getattr(self, "results", {}), case: result["test_result"]}
-        return told
+        return found
 
     def loaded(self, case, device):
         """As RecBole's ``load_data_and_model``, on a device of choice."""
@@ -273,7 +272,12 @@ def t5_of(sizes, n_tokens):
     shape = {"d_model": sizes.d_model, "d_kv": sizes.d_kv, "d_ff": sizes.d_ff, "num_heads": sizes.n_heads}
     special = {"pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": None}
     config = T5Config(
-        vocab_size=n_tokens, num_layers=sizes.n_layers, num_decoder_layers=sizes.n_layers, dropout_rate=0.1, **shape, **special
+        vocab_size=n_tokens,
+        num_layers=sizes.n_layers,
+        num_decoder_layers=sizes.n_layers,
+        dropout_rate=0.1,
+        **shape,
+        **special,
     )
     return T5ForConditionalGeneration(config)
 
@@ -299,7 +303,8 @@ def against_t5(device, small):
     """Two checks: seconds of a training step, and users per second of a beam search over the valid IDs."""
     from recbole_gr.decoding.beam_search import beam_search
     from recbole_gr.decoding.trie import Trie
-    from recbole_gr.model.sequence_model import MODEL_SIZES, SequenceModel
+    from recbole_gr.models.tiger.network import SequenceModel
+    from recbole_gr.models.tiger.settings import MODEL_SIZES
 
     n_items, length, sizes, levels = (300 if small else 12000), 20, MODEL_SIZES["336K"], (32 if small else 256,) * 4
     batch, users, beams, rounds = (16, 4, 10, 2) if small else (256, 64, 50, 7)
@@ -384,7 +389,9 @@ def against_t5(device, small):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="cpu: tiny sizes, to see that it runs")
-    parser.add_argument("--vectors", help="item vectors of ml-100k as item_vector_file takes them; made from titles by default")
+    parser.add_argument(
+        "--vectors", help="item vectors of ml-100k as item_vector_file takes them; made from titles by default"
+    )
     arguments = parser.parse_args()
     sys.argv = sys.argv[:1]  # RecBole reads settings from there
     if arguments.device == "cuda" and not torch.cuda.is_available():
@@ -399,18 +406,19 @@ def main():
             bench = Bench(arguments.device, folder, vectors)
             logging.getLogger().setLevel(logging.ERROR)
             for case in CASES:
-                if checks.run("run", case, lambda: bench.run(case)) and case not in NOT_COMPARED:
-                    checks.run("same on the CPU", case, lambda: bench.same_on_the_cpu(case))
+                if checks.run("run", case, lambda case=case: bench.run(case)) and case not in NOT_COMPARED:
+                    checks.run("same on the CPU", case, lambda case=case: bench.same_on_the_cpu(case))
             checks.run("resume", "TIGER", bench.resume)
             for case in ("TIGER", "TIGER, per code"):
-                checks.run("no waiting", case, lambda: bench.no_waiting(case))
+                checks.run("no waiting", case, lambda case=case: bench.no_waiting(case))
             for case in ("TIGER", "LLMasRS, scratch"):
-                checks.run("case study", case, lambda: bench.case_study(case))
+                checks.run("case study", case, lambda case=case: bench.case_study(case))
             for name, check in against_t5(bench.device, small=not bench.on_gpu).items():
                 checks.run("T5", name, check)
         finally:
             os.chdir(before)
     print("\n" + checks.table())
+    print_json("gpu", {"device": arguments.device}, checks.lines)
     return int(not all(line["ok"] for line in checks.lines))
 
 

@@ -1,7 +1,7 @@
 """Our search over the title trie against ``generate`` of transformers, and how our cost grows with the catalogue.
 
-Both let one language model of random weights write the titles of the bundled ml-100k, behind prompts of exactly
-``--prompt`` tokens of random titles; the tokenizer is trained on the titles, and equal titles are told apart by " (2)".
+Both let one language model of random weights generate the titles of the bundled ml-100k, behind prompts of exactly
+``--prompt`` tokens of random titles; the tokenizer is trained on the titles, and equal titles are made distinct by " (2)".
 Timed is all from the prompts' tokens to the ranking, prompts read included, in one process, one after the other in each
 round; the ratio is the median over the rounds. The rival is what others use: ``num_beams`` and
 ``prefix_allowed_tokens_fn``, here one look-up of the prefix in a dict, with a cache and no length penalty. It gets
@@ -21,9 +21,6 @@ all of it but the language model: trie, log-probabilities looked up, choice of t
 when the items of a history must not be found, as with ``mask_seen``.
 """
 
-from machine import describe_machine  # isort: skip
-from timing import alternating, seconds  # isort: skip
-
 import argparse
 from functools import partial
 from pathlib import Path
@@ -34,6 +31,8 @@ import numpy as np
 import recbole
 import torch
 import transformers
+from machine import describe_machine, print_json
+from timing import alternating, seconds
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from recbole_gr.data.item_text import read_item_file_tokens, read_item_text
@@ -44,6 +43,7 @@ from recbole_gr.language_model.item_tokens import ItemTokens, tokenise_titles
 from recbole_gr.language_model.prompt_reader import PromptReader
 from recbole_gr.language_model.scratch import SCRATCH_SIZES, scratch_model, train_title_tokenizer
 
+RATES = {"users_per_second": "whole", "users_per_second_masked": "masked"}
 VOCABULARY, GROWN_VOCABULARY = 4096, 32768
 SMOLLM2 = "SmolLM2-135M"
 #: Fresh logits are near uniform; wider ones set scores as far apart as training does, so that there are no ties.
@@ -169,7 +169,7 @@ class Rival:
         )
 
     def search(self, beams, k, batch, **options):
-        """What ``generate`` returns, per batch; notes how many tokens were written in each."""
+        """What ``generate`` returns, per batch; keeps how many tokens were generated in each."""
         found, self.written = [], []
         for prompts in self.prompts.split(batch):
             self.most_tokens = 0
@@ -216,21 +216,22 @@ def compare(args):
     print(f"\n{args.model}: {describe_model(llm)}")
     print(f"{trie.n_items - 1:,} titles, mean {titles.lengths[1:].mean():.1f} tokens, longest {titles.lengths.max()}")
     print(f"prompts of {args.prompt} tokens, {args.rows} beams of all users at once, {args.rounds} rounds")
-    results, checks = [], []
+    results, checks, figures = [], [], {}
     for beams in args.beams:
         prompts = random_prompts(titles, max(1, args.rows // beams), args.prompt)
         rival = Rival(llm, titles, prompts)
         batch = rival.quickest_batch(beams, min(args.k, beams), args.batches)
-        results += race(args, llm, trie, rival, beams, batch)
+        results += race(args, llm, trie, rival, beams, batch, figures)
         checks += [partial(check, llm, trie, rival, beams, k, batch) for k in {min(args.k, beams), beams}]
     print("\nbeams   k  users  users/s: ours  transformers  without constraint  certified  ratio  (lowest - highest)")
     print("\n".join(results))
     for run_check in checks:
         run_check()
+    return figures
 
 
-def race(args, llm, trie, rival, beams, batch):
-    """One row of the table per length of the ranking."""
+def race(args, llm, trie, rival, beams, batch, figures):
+    """One row of the table per length of the ranking; its numbers go into ``figures`` too."""
     prompts, lengths = rival.prompts, sorted({min(args.k, beams), beams})
     certified = prompts[: args.certify_users]
     contenders = {k: partial(our_search, llm, trie, prompts, beams, k) for k in lengths}
@@ -247,6 +248,8 @@ def race(args, llm, trie, rival, beams, batch):
             taken = alternating({"certified": partial(our_search, llm, trie, certified, beams, k, certify=True)}, 2)
             sure = f"{len(certified) / median(taken['certified']):.2f}"
         ratios = [slow / fast for slow, fast in zip(times["theirs"], times[k])]
+        rates = {"users_per_second": len(prompts) / median(times[k]), "transformers": theirs, "unconstrained": free}
+        figures[f"{beams} beams, k {k}"] = {**rates, "ratio": median(ratios)}
         rows.append(
             f"{beams:5} {k:3} {len(prompts):6} {len(prompts) / median(times[k]):14.2f} {theirs:13.2f} {free:19.2f} {sure:>10}"
             f" {median(ratios):6.1f}  ({min(ratios):.1f} - {max(ratios):.1f})"
@@ -343,11 +346,14 @@ def grow(args):
         f"{args.grow_beams} beams, k {args.k}, {users} users at once, prompts of {args.prompt} tokens, {args.rounds} rounds"
     )
     print("    items  build s  trie MB  walk ms  step ms  users/s  masked")
+    figures = {}
     for n_items, catalogue in catalogues.items():
         size = f"{catalogue.build_seconds:8.2f} {catalogue.trie.nbytes() / 1e6:8.1f}"
         step = f"{1000 * median(catalogue.walk_seconds[1:]):8.2f} {1000 * median(catalogue.step_seconds[1:]):8.2f}"
         rates = f"{users / taken[n_items, 'whole']:8.1f} {users / taken[n_items, 'masked']:7.1f}"
         print(f"{n_items:9,} {size} {step} {rates}")
+        figures[f"{n_items} items"] = {name: users / taken[n_items, part] for name, part in RATES.items()}
+    return figures
 
 
 def parse_arguments():
@@ -372,10 +378,10 @@ def main():
     torch.set_num_threads(args.threads)
     transformers.logging.set_verbosity_error()
     print(f"{describe_machine()}, transformers {transformers.__version__}")
-    if args.beams:
-        compare(args)
+    figures = compare(args) if args.beams else {}
     if args.grow:
-        grow(args)
+        figures |= grow(args)
+    print_json("llm_decoding", vars(args), figures)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ Then ours trains on alone up to ``--steps`` steps. The validation loss is the me
 target titles of the first ``--valid_users`` users.
 """
 
-from machine import describe_machine  # isort: skip
-
 import argparse
 import itertools
 from statistics import median
 from time import perf_counter
 
 import torch
+from machine import describe_machine, print_json
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, init_logger, init_seed
@@ -136,6 +135,14 @@ def main():
     )
     last = validation_loss(model, valid_data, args.valid_users, args.batch)
     print(f"validation loss per token of {args.valid_users} users' titles: {first:.3f} before, {last:.3f} after")
+    figures = {
+        "seconds_per_step": own,
+        "transformers": plain,
+        "ratio": plain / own,
+        "loss_before": first,
+        "loss_after": last,
+    }
+    print_json("llm_training", vars(args), {**figures, "tokens_per_second": model.tokens_trained / seconds})
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ against RecBole's ``SequentialDataset``. Each build has a process of its own, in
 memory is the growth of the process's peak. Both read the files in the same way, which is part of both.
 """
 
-from machine import describe_machine  # isort: skip
-
 import argparse
 import os
 import resource
@@ -22,10 +20,11 @@ from multiprocessing import get_context
 from statistics import median
 from time import perf_counter
 
+from machine import describe_machine, print_json
 from recbole.data.dataloader import TrainDataLoader
 from recbole.data.dataset import SequentialDataset
 
-import recbole_gr  # noqa: F401  mends RecBole before it is imported
+import recbole_gr  # noqa: F401  patches RecBole before it is imported
 from recbole_gr.data.dataloader import LengthGroupedTrainDataLoader
 from recbole_gr.data.dataset import HistoryDataset
 from recbole_gr.integration.config import make_config
@@ -83,13 +82,17 @@ def print_build_costs(settings, rounds):
     for dataset_class, of_class in costs.items():
         taken, memory = map(median, zip(*of_class))
         print(f"{dataset_class.__name__:31} {taken:7.2f} {memory:8.0f}")
+        costs[dataset_class] = {"seconds": taken, "peak_mb": memory}
+    return {dataset_class.__name__: cost for dataset_class, cost in costs.items()}
 
 
 def print_padding_shares(settings):
     config = make_config(**settings)
     print(f"\n{settings['dataset']}, histories of at most {config['MAX_ITEM_LIST_LENGTH']} items")
-    for name, share in padding_shares(config).items():
+    shares = padding_shares(config)
+    for name, share in shares.items():
         print(f"{name:34} {share:6.1%} padding")
+    return shares
 
 
 def parse_arguments():
@@ -110,8 +113,8 @@ def main():
         given["data_path"] = os.path.abspath(args.data_path)
     settings = {"model": "TIGER", "dataset": args.dataset, "config_dict": given}
     print(describe_machine())
-    print_build_costs(settings, args.rounds)  # first: a process inherits the peak of the one that starts it
-    print_padding_shares(settings)
+    costs = print_build_costs(settings, args.rounds)  # first: a process inherits the peak of the one that starts it
+    print_json("padding", vars(args), {"build": costs, "padding": print_padding_shares(settings)})
 
 
 if __name__ == "__main__":

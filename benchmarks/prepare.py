@@ -8,10 +8,8 @@ items, whose activity follows a power law, and their metadata. Then, each in a p
 3. pandas, whole: ``read_json(lines=True)`` of the file, then the same.
 
 The rivals make the ``.inter`` file only. All must find the same number of users, items and interactions. Peak memory is that of
-the process; what it takes to import the libraries is told beside it.
+the process; what it takes to import the libraries is printed beside it.
 """
-
-from machine import describe_machine  # isort: skip
 
 import argparse
 import gzip
@@ -22,6 +20,7 @@ import sys
 import tempfile
 
 import numpy as np
+from machine import describe_machine, print_json
 
 REVIEWS_OF_A_USER, REVIEWS_OF_AN_ITEM = 6, 20
 WORDS = ("great", "product", "the", "colour", "and", "smell", "was", "not", "what", "I", "expected", "but", "works")
@@ -116,6 +115,7 @@ def main():
     arguments = parser.parse_args()
     print(describe_machine())
     print(f"\n{'':28} {'lines':>11} {'GB':>6} {'seconds':>8} {'CPU s':>7} {'lines/s':>9} {'peak MB':>8} {'imports MB':>10}")
+    figures = {}
     for n_lines in arguments.lines:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             size = write_raw(folder, n_lines)
@@ -130,6 +130,7 @@ def main():
                     continue
                 sizes.add(tuple(found["sizes"]))
                 speed = n_lines / found["seconds"]
+                figures.setdefault(f"{n_lines} lines", {})[name] = found
                 print(
                     f"{name:28} {n_lines:11,} {size / 1e9:6.2f} {found['seconds']:8.1f} {found['cpu']:7.1f} {speed:9,.0f} "
                     f"{found['peak']:8,.0f} {found['imports']:10,.0f}",
@@ -138,6 +139,7 @@ def main():
             if len(sizes) > 1:
                 sys.exit(f"they found different sizes: {sorted(sizes)}")
             print(f"  users, items, interactions left: {', '.join(f'{n:,}' for n in next(iter(sizes), ()))}", flush=True)
+    print_json("prepare", vars(arguments), figures)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@
 Without ``--data_path`` the vectors of 2. and 3. are made up: 12,101 of 384 dimensions around 2,000 centres.
 """
 
-from machine import describe_machine  # isort: skip
-
 import argparse
 import glob
 import os
@@ -27,9 +25,10 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from machine import describe_machine, print_json
 from recbole.data.dataset import Dataset
 
-import recbole_gr  # noqa: F401  mends RecBole before it is imported
+import recbole_gr  # noqa: F401  patches RecBole before it is imported
 from recbole_gr.data.item_vectors import make_item_vectors
 from recbole_gr.integration.config import make_config
 from recbole_gr.tokenizers import SemanticIDs, read_sid_file, resolve_collisions, tokenize
@@ -94,6 +93,8 @@ def print_speed(vectors, rounds):
             f"{name:18} {median(seconds[name]):8.2f}  {spread(seconds[name], '.2f'):20} {median(unique[name]):8.2%}  "
             f"{spread(unique[name], '.2%'):18} {median(error[name]):6.3f}"
         )
+    parts = {"seconds": seconds, "distinct": unique, "reconstruction_error": error}
+    return {name: {part: median(values[name]) for part, values in parts.items()} for name in ways}
 
 
 def distinct(codes):
@@ -106,7 +107,10 @@ def spread(values, form):
 
 def print_kinds(vectors):
     print(f"\nall kinds, {len(vectors) - 1:,} x {vectors.shape[1]}, {LEVELS} x {CODES}, before any digit")
-    print(f"{'':24} {'distinct':>8} {'most':>5}  {'codes used':16} {'perplexity':17} {'reconstruction error':22} {'seconds':>7}")
+    print(
+        f"{'':24} {'distinct':>8} {'most':>5}  {'codes used':16} {'perplexity':17} {'reconstruction error':22} {'seconds':>7}"
+    )
+    figures = {}
     for name, settings in KINDS.items():
         start = perf_counter()
         sizes = {"codebook_num": LEVELS, "codebook_size": CODES, "collision": "none"}
@@ -119,6 +123,9 @@ def print_kinds(vectors):
             f"{words(measures['perplexity'], '.0f'):17} {errors:22} {seconds:7.1f}",
             flush=True,
         )
+        kept = ("unique_share", "largest_collision", "perplexity", "reconstruction_error")
+        figures[name] = {"seconds": seconds, **{measure: measures[measure] for measure in kept}}
+    return figures
 
 
 def words(values, form):
@@ -128,7 +135,10 @@ def words(values, form):
 def print_growth(sizes, folder, threads):
     print(f"\ngrowth, {DIMENSION} dimensions in a memory-mapped file, {LEVELS} x {CODES}, {ITERATIONS} iterations")
     rules = "".join(f" {rule + ' s':>10}" for rule in COLLISION_RULES)
-    print(f"{'items':>9} {'file GB':>8} {'RK-Means s':>10} {'peak GB':>8} {'peak - file':>11} {'measures s':>10} {'distinct':>8}{rules}")
+    print(
+        f"{'items':>9} {'file GB':>8} {'RK-Means s':>10} {'peak GB':>8} {'peak - file':>11} {'measures s':>10} {'distinct':>8}{rules}"
+    )
+    figures = {}
     for n_items in sizes:
         path = os.path.join(folder, f"vectors-{n_items}.npy")
         in_own_process(write_vectors, path, n_items)
@@ -142,6 +152,8 @@ def print_growth(sizes, folder, threads):
             f"{cost['measures']:10.1f} {cost['distinct']:8.2%}{rules}",
             flush=True,
         )
+        figures[f"{n_items} items"] = {**cost, **dict(zip(COLLISION_RULES, rule_seconds))}
+    return figures
 
 
 def in_own_process(function, *arguments):
@@ -253,17 +265,19 @@ def main():
     print(describe_machine())
     # first: a process inherits the peak memory of the one that starts it
     sizes = [size for size in SIZES if size <= args.largest]
+    figures = {}
     if sizes:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            print_growth(sizes, folder, args.threads)
+            figures["growth"] = print_growth(sizes, folder, args.threads)
     config, vectors = None, make_up_vectors()
     if args.data_path:
         config = make_config("TIGER", args.dataset, config_dict={"data_path": os.path.abspath(args.data_path)})
         vectors = text_vectors(config)
-    print_speed(vectors[1:], args.rounds)
-    print_kinds(vectors)
+    figures["rkmeans"] = print_speed(vectors[1:], args.rounds)
+    figures["kinds"] = print_kinds(vectors)
     if args.sid_folder and config:
         print_published(args.sid_folder, config)
+    print_json("tokenizer_kinds", vars(args), figures)
 
 
 def text_vectors(config):
