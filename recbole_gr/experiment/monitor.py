@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 from typing import Any
 
+import psutil
 import torch
 
 from recbole_gr.utils.stopwatch import stopwatch
@@ -44,8 +44,18 @@ def monitor_epochs(trainer: Any, stages: dict[str, dict[str, float]]) -> list[di
 
 def peak_memory() -> dict[str, float]:
     """Megabytes of 10^6 bytes: ``peak_memory_mb`` in main memory, ``peak_gpu_memory_mb`` allocated on a GPU."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kilobytes on Linux
-    peaks = {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)}
+    peaks = {"peak_memory_mb": round(_peak_bytes() / 1e6, 1)}
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         peaks["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
     return peaks
+
+
+def _peak_bytes() -> int:
+    """psutil knows the peak on Windows only; elsewhere the system does."""
+    on_windows = getattr(psutil.Process().memory_info(), "peak_wset", None)
+    if on_windows is not None:
+        return int(on_windows)
+    import resource  # which Windows lacks
+
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kilobytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
