@@ -33,7 +33,7 @@ def print_json(benchmark, sizes, figures):
 
     Args:
         benchmark (str): its name.
-        sizes (dict): what it was called with.
+        sizes (dict): what it was called with; paths are left out.
         figures (dict or list): what it measured; floats are rounded to four digits.
     """
     print(
