@@ -6,6 +6,7 @@ Both wait until RecBole is imported, so that the import itself costs next to not
 """
 
 import importlib
+from typing import Any
 
 from recbole_gr.integration import compat, plugin
 from recbole_gr.version import __version__
@@ -23,7 +24,7 @@ _PUBLIC = {
 __all__ = ["ModelSpec", "__version__", "register", "run"]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)

@@ -187,7 +187,7 @@ def _check(model: str, dataset: str, config_files: list[str], arguments: Argumen
     """Say what is wrong before RecBole and torch are imported, which takes seconds."""
     from recbole_gr.integration.check_run import check_run
 
-    check_run(model, dataset, config_files, None, arguments.normalised())
+    check_run(model, dataset, config_files, arguments=arguments.normalised())
 
 
 def _refuse(given: dict[str, str], keys: Sequence[str], command: str) -> None:

@@ -1,5 +1,8 @@
 """Training batches of histories of like length, so that little of a batch is padding."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import torch
 from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
@@ -10,40 +13,51 @@ BATCHES_SORTED_TOGETHER = 50
 class LengthGroupedBatches:
     """Random batches, each of samples of like length.
 
-    The samples are shuffled, every ``BATCHES_SORTED_TOGETHER`` batches of them are sorted by length and cut into
+    The samples are shuffled, every ``BATCHES_SORTED_TOGETHER`` batches of them are sorted by length and divided into
     batches, and the batches are shuffled. In distributed training all ranks draw the same order (same seed) and take
     every ``world_size``-th batch of it, equally many: left-over batches are not used, too few are repeated.
 
     Args:
-        lengths (torch.Tensor): int64 ``[samples]``, what each history costs to read.
-        batch_size (int): samples per batch and process.
-        generator (torch.Generator): the source of chance.
-        epoch_samples (int): samples drawn per epoch, without replacement; None for all.
-        shuffle (bool): if False, samples keep their order and only neighbours share a batch.
-        rank, world_size (int): the process and the number of processes.
+        lengths: int64 ``[samples]``, what each history costs to read.
+        batch_size: samples per batch and process.
+        generator: the source of random numbers.
+        epoch_samples: samples drawn per epoch, without replacement; None for all.
+        shuffle: if False, samples keep their order and only neighbours share a batch.
+        rank: the process.
+        world_size: the number of processes.
     """
 
-    def __init__(self, lengths, batch_size, generator, epoch_samples=None, shuffle=True, rank=0, world_size=1):
+    def __init__(
+        self,
+        lengths: torch.Tensor,
+        batch_size: int,
+        generator: torch.Generator,
+        *,
+        epoch_samples: int | None = None,
+        shuffle: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
         self.lengths, self.batch_size, self.generator, self.shuffle = lengths, batch_size, generator, shuffle
         self.n_samples = min(epoch_samples or len(lengths), len(lengths))
         self.rank, self.world_size = rank, world_size
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-self.n_samples // self.batch_size) // self.world_size or 1
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[int]]:
         if self.shuffle:
             drawn = torch.randperm(len(self.lengths), generator=self.generator)[: self.n_samples]
         else:
             drawn = torch.arange(self.n_samples)
-        batches = []
+        batches: list[torch.Tensor] = []
         for group in drawn.split(self.batch_size * BATCHES_SORTED_TOGETHER):
             if self.shuffle:
                 group = group[self.lengths[group].argsort(stable=True)]
             batches += group.split(self.batch_size)
         order = torch.randperm(len(batches), generator=self.generator) if self.shuffle else range(len(batches))
         mine = (list(order) * self.world_size)[self.rank :: self.world_size][: len(self)]
-        # a generator, so that chance is drawn at the first batch: torch asks for iterators that it does not use
+        # a generator, so that random numbers are drawn at the first batch: torch asks for iterators that it does not use
         yield from (batches[index].tolist() for index in mine)
 
 
@@ -54,14 +68,16 @@ class TrainingBatch(Interaction):
     tensor on the GPU it would have to wait for it.
 
     Attributes:
-        on_cpu (recbole.data.interaction.Interaction): the same batch, its tensors on the CPU.
+        on_cpu: the same batch, its tensors on the CPU.
     """
 
-    def __init__(self, interaction):
+    on_cpu: Interaction
+
+    def __init__(self, interaction: dict[str, torch.Tensor]) -> None:
         super().__init__(interaction)
         self.on_cpu = self
 
-    def to(self, device, selected_field=None):
+    def to(self, device: torch.device | str, selected_field: Any = None) -> Interaction:
         """As RecBole's; but after a copy to a GPU that may not overlap the CPU waits until all before it is computed."""
         if selected_field is not None:
             return super().to(device, selected_field)
@@ -74,32 +90,32 @@ class LengthGroupedTrainDataLoader(TrainDataLoader):
     """RecBole's training loader with :class:`LengthGroupedBatches`; workers (``worker``) are started with spawn."""
 
     @property
-    def batches(self):
-        """How the next epoch is cut; made on demand, for a loaded loader is given another generator and config."""
+    def batches(self) -> LengthGroupedBatches:
+        """The batches of the next epoch; made on demand, for a loaded loader is given another generator and config."""
         distributed = not self.config["single_spec"]
         return LengthGroupedBatches(
             self._dataset.sample_lengths,
             self.step,
             self.generator,
-            self.config["epoch_samples"],
-            self.shuffle,
-            torch.distributed.get_rank() if distributed else 0,
-            torch.distributed.get_world_size() if distributed else 1,
+            epoch_samples=self.config["epoch_samples"],
+            shuffle=self.shuffle,
+            rank=torch.distributed.get_rank() if distributed else 0,
+            world_size=torch.distributed.get_world_size() if distributed else 1,
         )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[TrainingBatch]:
         workers = self.config["worker"]
         return iter(
             torch.utils.data.DataLoader(
-                range(self.sample_size),
+                range(self.sample_size),  # type: ignore[arg-type]
                 batch_sampler=self.batches,
                 collate_fn=_Samples(self._dataset, self.transform, self.config["LIST_SUFFIX"]),
                 num_workers=workers,
                 multiprocessing_context="spawn" if workers else None,
-                generator=torch.Generator(),  # seeds the workers, which use no chance; ours is for the batches
+                generator=torch.Generator(),  # seeds the workers, which use no random numbers; ours is for the batches
             )
         )
 
@@ -107,11 +123,11 @@ class LengthGroupedTrainDataLoader(TrainDataLoader):
 class _Samples:
     """What a worker needs to lay out a batch; the loader itself holds a generator, which cannot be sent to it."""
 
-    def __init__(self, dataset, transform, suffix):
+    def __init__(self, dataset: Any, transform: Callable[..., Interaction], suffix: str) -> None:
         self.dataset, self.transform = dataset, transform
         self.history, self.length = dataset.iid_field + suffix, dataset.item_list_length_field
 
-    def __call__(self, index):
+    def __call__(self, index: list[int]) -> TrainingBatch:
         batch = self.transform(self.dataset, self.dataset[index]).interaction
         batch[self.history] = batch[self.history][:, : int(batch[self.length].max())]
         return TrainingBatch(batch)

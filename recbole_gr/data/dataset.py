@@ -1,14 +1,18 @@
 """The RecBole datasets of the generative recommenders: histories made on demand, and the semantic IDs of the items."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.config import Config
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_gr.data.semantic_id_source import make_semantic_ids
+from recbole_gr.tokenizers import SemanticIDs
+from recbole_gr.utils.stopwatch import Stages
 
 
 class HistoryDataset(SequentialDataset):
@@ -20,7 +24,11 @@ class HistoryDataset(SequentialDataset):
     all items, and ``dataset[index]`` lays out the histories that are asked for.
     """
 
-    def data_augmentation(self):
+    inter_feat: Any
+    item_sequence: torch.Tensor
+
+    def data_augmentation(self) -> None:
+        """Keep where each history lies, in place of RecBole's padded rows."""
         self._aug_presets()
         self._check_field("uid_field", "time_field")
         self.sort(by=[self.uid_field, self.time_field], ascending=True)
@@ -38,16 +46,16 @@ class HistoryDataset(SequentialDataset):
         self.set_field_property(self.history_end_field, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
 
     @property
-    def sample_lengths(self):
+    def sample_lengths(self) -> torch.Tensor:
         """What a sample's history costs to read, int64 ``[samples]``: its items. Training batches are made by it."""
         return self.inter_feat[self.item_list_length_field]
 
     @property
-    def history_end_field(self):
+    def history_end_field(self) -> str:
         """Name of the column that says where in ``item_sequence`` a sample's history ends."""
         return self.iid_field + "_history_end"
 
-    def __getitem__(self, index, join=True):
+    def __getitem__(self, index: Any, join: bool = True) -> Any:
         sample = super().__getitem__(index, join)
         if self.history_end_field not in sample:  # the files of ``benchmark_filename`` bring their histories
             return sample
@@ -59,14 +67,14 @@ class HistoryDataset(SequentialDataset):
         sample.update(Interaction({self.iid_field + self.config["LIST_SUFFIX"]: history}))
         return sample
 
-    def inter_matrix(self, form="coo", value_field=None):
+    def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
         if value_field is not None:
             raise ValueError(
                 f"value_field={value_field!r}: must be None; the values of a user's first interaction are not kept"
             )
         laid_out = copy.copy(self)
         # RecBole takes the first items from the histories
-        laid_out.inter_feat = self.__getitem__(slice(None), join=False)
+        laid_out.inter_feat = self.__getitem__(slice(None), False)  # no join
         return super(HistoryDataset, laid_out).inter_matrix(form)
 
 
@@ -74,15 +82,19 @@ class SemanticIDDataset(HistoryDataset):
     """Histories, and the semantic IDs of the catalogue.
 
     Attributes:
-        semantic_ids (SemanticIDs): codes by item id.
-        semantic_id_measures (dict): how good they are, see :func:`recbole_gr.tokenizers.measures.diagnose`.
-        stages (dict): what making them cost, for the run record.
+        semantic_ids: codes by item id.
+        semantic_id_measures: how good they are, see :func:`recbole_gr.tokenizers.measures.diagnose`.
+        stages: what making them cost, for the run record.
 
     Raises:
         RecBoleGRError: a setting or the item file cannot work; raised before any long work.
     """
 
-    def __init__(self, config):
+    semantic_ids: SemanticIDs
+    semantic_id_measures: dict[str, Any]
+    stages: Stages
+
+    def __init__(self, config: Config) -> None:
         super().__init__(config)
         item_tokens = self.field2id_token[self.iid_field].astype(str)
         self.semantic_ids, self.semantic_id_measures, self.stages = make_semantic_ids(config, item_tokens)

@@ -8,7 +8,9 @@ import csv
 import logging
 import os
 import re
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from recbole_gr.utils.errors import DataError, SettingError
@@ -27,8 +29,15 @@ _SEPARATORS = " \t,;:.|/&+-–—"
 
 
 def read_item_text(
-    item_file, item_tokens, template=None, item_field="item_id", separator="\t", encoding=None, setting="text_template"
-):
+    item_file: str,
+    item_tokens: np.ndarray,
+    template: str | None = None,
+    *,
+    item_field: str = "item_id",
+    separator: str = "\t",
+    encoding: str | None = None,
+    setting: str = "text_template",
+) -> list[str]:
     """One text per item, from the columns of the ``.item`` file.
 
     A template is text with column names in braces, e.g. ``"{movie_title}, {release_year}, {class}"``. Each field takes
@@ -42,16 +51,16 @@ def read_item_text(
     Where the file has several rows for an item, the first counts, as in RecBole.
 
     Args:
-        item_file (str): path of the ``.item`` file.
-        item_tokens (numpy.ndarray): ``[n_items]`` of str, the item token per RecBole item id; entry 0 is padding.
-        template (str): how the columns make a text; None joins all text columns.
-        item_field (str): name of the item id column.
-        separator (str): between the columns of the file, RecBole's ``field_separator``.
-        encoding (str): of the file; UTF-8 when None.
-        setting (str): the key that the template was set by, for the errors.
+        item_file: path of the ``.item`` file.
+        item_tokens: str ``[n_items]``, the item token per RecBole item id; entry 0 is padding.
+        template: how the columns make a text; None joins all text columns.
+        item_field: name of the item id column.
+        separator: between the columns of the file, RecBole's ``field_separator``.
+        encoding: of the file; UTF-8 when None.
+        setting: the key that the template was set by, for the errors.
 
     Returns:
-        list of str: ``[n_items]``, entry 0 is ``""``. Items that the file lacks, or whose columns are empty, have
+        ``[n_items]`` texts, entry 0 is ``""``. Items that the file lacks, or whose columns are empty, have
         ``""`` and are counted in a logged warning.
 
     Raises:
@@ -83,11 +92,16 @@ def read_item_text(
     return [""] * min(len(item_tokens), 1) + texts
 
 
-def find_title_column(item_file, item_field="item_id", separator="\t", encoding=None):
+def find_title_column(
+    item_file: str, item_field: str = "item_id", separator: str = "\t", encoding: str | None = None
+) -> str:
     """The first of :data:`TITLE_COLUMNS` that the ``.item`` file has.
 
     Args:
-        item_file, item_field, separator, encoding: as in :func:`read_item_text`.
+        item_file: path of the ``.item`` file.
+        item_field: name of the item id column.
+        separator: between the columns of the file.
+        encoding: of the file; UTF-8 when None.
 
     Raises:
         DataError: the file is missing, or has none of them.
@@ -100,14 +114,19 @@ def find_title_column(item_file, item_field="item_id", separator="\t", encoding=
     return column
 
 
-def read_item_file_tokens(item_file, item_field="item_id", separator="\t", encoding=None):
+def read_item_file_tokens(
+    item_file: str, item_field: str = "item_id", separator: str = "\t", encoding: str | None = None
+) -> np.ndarray:
     """The item tokens in the order of the ``.item`` file's rows.
 
     Args:
-        item_file, item_field, separator, encoding: as in :func:`read_item_text`.
+        item_file: path of the ``.item`` file.
+        item_field: name of the item id column.
+        separator: between the columns of the file.
+        encoding: of the file; UTF-8 when None.
 
     Returns:
-        numpy.ndarray: ``[rows]`` of str (dtype object).
+        ``[rows]`` of str (dtype object).
 
     Raises:
         DataError: if the file or the item id column is missing, or the file cannot be read.
@@ -116,15 +135,27 @@ def read_item_file_tokens(item_file, item_field="item_id", separator="\t", encod
     return _read_columns(item_file, header, [item_field], separator, encoding)[item_field].to_numpy(dtype=object)
 
 
-def read_item_categories(item_file, item_tokens, column=None, item_field="item_id", separator="\t", encoding=None):
+def read_item_categories(
+    item_file: str,
+    item_tokens: np.ndarray,
+    column: str | None = None,
+    *,
+    item_field: str = "item_id",
+    separator: str = "\t",
+    encoding: str | None = None,
+) -> list[str] | None:
     """The category of every item, as it stands in one column of the ``.item`` file.
 
     Args:
-        item_file, item_tokens, item_field, separator, encoding: as in :func:`read_item_text`.
-        column (str): name of the column; None takes the first of :data:`CATEGORY_COLUMNS` that the file has.
+        item_file: path of the ``.item`` file.
+        item_tokens: str ``[n_items]``, the item token per RecBole item id; entry 0 is padding.
+        column: name of the column; None takes the first of :data:`CATEGORY_COLUMNS` that the file has.
+        item_field: name of the item id column.
+        separator: between the columns of the file.
+        encoding: of the file; UTF-8 when None.
 
     Returns:
-        list of str: ``[n_items]``, "" for padding and where it is unknown; None if no column is named and the file, if
+        ``[n_items]`` categories, "" for padding and where it is unknown; None if no column is named and the file, if
         there is one, has none of those.
 
     Raises:
@@ -144,7 +175,9 @@ def read_item_categories(item_file, item_tokens, column=None, item_field="item_i
     return [""] + rows.reindex(pd.Index(item_tokens[1:], dtype=object), fill_value="")[column].str.strip().tolist()
 
 
-def _read_header(item_file, item_field, separator, encoding, setting="text_template"):
+def _read_header(
+    item_file: str, item_field: str, separator: str, encoding: str | None, setting: str = "text_template"
+) -> dict[str, str]:
     """Types of the columns by name, in the order of the file."""
     if not os.path.isfile(item_file):
         if setting != "text_template":
@@ -169,7 +202,9 @@ def _read_header(item_file, item_field, separator, encoding, setting="text_templ
     return header
 
 
-def _read_columns(item_file, header, columns, separator, encoding):
+def _read_columns(
+    item_file: str, header: Mapping[str, str], columns: Iterable[str], separator: str, encoding: str | None
+) -> pd.DataFrame:
     """The named columns as a table of str."""
     try:
         rows = pd.read_csv(
@@ -189,7 +224,7 @@ def _read_columns(item_file, header, columns, separator, encoding):
     return rows.rename(columns=lambda column: column.partition(":")[0])
 
 
-def _template_columns(template, header, item_file, setting):
+def _template_columns(template: str, header: Mapping[str, str], item_file: str, setting: str) -> list[str]:
     columns = [piece["column"] for piece in _PIECE.finditer(template)]
     if re.search("[{}]", _PIECE.sub("", template)):
         raise SettingError(setting, template, "a brace lacks its partner; columns are written {name}")
@@ -201,7 +236,7 @@ def _template_columns(template, header, item_file, setting):
     return columns
 
 
-def _fill_template(template, fields):
+def _fill_template(template: str, fields: Sequence[Iterable[str]]) -> list[str]:
     pieces = list(_PIECE.finditer(template))
     before = [piece["before"] for piece in pieces]
     after = [piece["after"] for piece in pieces]
@@ -217,7 +252,9 @@ def _fill_template(template, fields):
     return texts
 
 
-def _report_items_without_text(texts, tokens, missing, columns, item_file):
+def _report_items_without_text(
+    texts: Sequence[str], tokens: Iterable[str], missing: np.ndarray, columns: Iterable[str], item_file: str
+) -> None:
     without = [token for token, text in zip(tokens, texts) if not text]
     if not without:
         return
@@ -229,9 +266,9 @@ def _report_items_without_text(texts, tokens, missing, columns, item_file):
     )
 
 
-def _undecodable(item_file, encoding, error):
+def _undecodable(item_file: str, encoding: str | None, error: UnicodeDecodeError) -> DataError:
     return DataError(f"[{item_file}] is not {encoding or 'UTF-8'} text ({error}); the setting is encoding")
 
 
-def _listed(names):
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(str, names))

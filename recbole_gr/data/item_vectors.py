@@ -5,6 +5,7 @@ from logging import getLogger
 from typing import Any
 
 import numpy as np
+from recbole.config import Config
 
 from recbole_gr.data.item_text import read_item_file_tokens, read_item_text
 from recbole_gr.data.trained_model import read_checkpoint_vectors
@@ -21,7 +22,7 @@ from recbole_gr.vectors.text_encoder import (
 from recbole_gr.vectors.vector_file import read_vector_file
 
 
-def make_item_vectors(config, item_tokens):
+def make_item_vectors(config: Config, item_tokens: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     """The item vectors that the settings ask for, and what they were made from.
 
     ``item_vectors: text`` encodes item text or reads ``item_vector_file``, ``cf`` takes the item embedding of
@@ -29,12 +30,12 @@ def make_item_vectors(config, item_tokens):
     ``whiten``.
 
     Args:
-        config (recbole.config.Config): the merged settings.
-        item_tokens (numpy.ndarray): str ``[n_items]``, RecBole's tokens by item id; entry 0 is the padding item.
+        config: the merged settings.
+        item_tokens: str ``[n_items]``, RecBole's tokens by item id; entry 0 is the padding item.
 
     Returns:
-        tuple: float32 array ``[n_items, d]`` with row 0 zeros, and the provenance, a dict that JSON can hold: what
-        each part says of itself (:func:`item_vectors`,
+        Vectors float32 ``[n_items, d]`` with row 0 zeros, and the provenance, a dict that JSON can hold: what each part
+        says of itself (:func:`item_vectors`,
         :func:`recbole_gr.data.trained_model.read_checkpoint_vectors`), ``item_vectors``, the weights where
         both parts are used, ``pca_dimension``, ``whiten``, and ``dimension`` and ``vector_digest`` of the result.
 
@@ -42,10 +43,15 @@ def make_item_vectors(config, item_tokens):
         RecBoleGRError: a file, column or value cannot work.
     """
     kind = config["item_vectors"]
-    provenance, parts = {"item_vectors": kind}, []
+    provenance: dict[str, Any] = {"item_vectors": kind}
+    parts: list[tuple[np.ndarray, float]] = []
     if kind in ("cf", "text_cf"):  # the quicker one to fail comes first
         vectors, made_from = read_checkpoint_vectors(
-            config["cf_checkpoint"], item_tokens, config["dataset"], config["data_path"], config["cf_parameter"]
+            config["cf_checkpoint"],
+            item_tokens,
+            config["dataset"],
+            config["data_path"],
+            parameter=config["cf_parameter"],
         )
         getLogger().info(f"Read item embeddings {list(vectors.shape)} from [{config['cf_checkpoint']}]")
         parts.append((vectors, config["cf_weight"]))
@@ -62,17 +68,17 @@ def make_item_vectors(config, item_tokens):
     return vectors, {**provenance, "dimension": vectors.shape[1], "vector_digest": digest(vectors)}
 
 
-def item_file(config):
+def item_file(config: Config) -> str:
     """Path of the ``.item`` file."""
     return os.path.join(config["data_path"], f"{config['dataset']}.item")
 
 
-def reading(config):
+def reading(config: Config) -> dict[str, Any]:
     """How the ``.item`` file is to be read, as the functions of ``item_text`` take it."""
     return {"item_field": config["ITEM_ID_FIELD"], "separator": config["field_separator"], "encoding": config["encoding"]}
 
 
-def _text_vectors(config, item_tokens):
+def _text_vectors(config: Config, item_tokens: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     return item_vectors(
         item_tokens,
         item_file(config),
@@ -109,20 +115,22 @@ def item_vectors(
     file names, the template and the batch size do not change them. Vectors from a file are read every time.
 
     Args:
-        item_tokens (numpy.ndarray): ``[n_items]`` of str, the item token per RecBole item id; entry 0 is padding.
-        item_file (str): path of the ``.item`` file; need not exist with an ``item_vector_file`` that has item ids.
-        item_vector_file (str): read the vectors from here, see :func:`~recbole_gr.vectors.read_vector_file`; None encodes item text.
-        text_template (str): how the columns make a text, see :func:`recbole_gr.data.item_text.read_item_text`.
-        text_encoder (str): see :func:`~recbole_gr.vectors.resolve_text_encoder`.
-        max_tokens (int): tokens of a text that are read; None is the encoder's own limit.
-        batch_size (int): texts encoded at once.
-        device (str): where to encode, e.g. ``"cpu"`` or ``"cuda:0"``.
-        cache_dir (str): where encoded vectors are kept; None keeps nothing.
-        item_field, separator, encoding (str): of the ``.item`` file, see ``read_item_text``.
-        show_progress (bool): show a progress bar while encoding.
+        item_tokens: str ``[n_items]``, the item token per RecBole item id; entry 0 is padding.
+        item_file: path of the ``.item`` file; need not exist with an ``item_vector_file`` that has item ids.
+        item_vector_file: read the vectors from here, see :func:`~recbole_gr.vectors.read_vector_file`; None encodes item text.
+        text_template: how the columns make a text, see :func:`recbole_gr.data.item_text.read_item_text`.
+        text_encoder: see :func:`~recbole_gr.vectors.resolve_text_encoder`.
+        max_tokens: tokens of a text that are read; None is the encoder's own limit.
+        batch_size: texts encoded at once.
+        device: where to encode, e.g. ``"cpu"`` or ``"cuda:0"``.
+        cache_dir: where encoded vectors are kept; None keeps nothing.
+        item_field: name of the item id column of the ``.item`` file.
+        separator: between the columns of the ``.item`` file.
+        encoding: of the ``.item`` file; UTF-8 when None.
+        show_progress: show a progress bar while encoding.
 
     Returns:
-        tuple: float32 array ``[n_items, d]`` with row 0 zeros, and the provenance, a dict that JSON can hold. For
+        Vectors float32 ``[n_items, d]`` with row 0 zeros, and the provenance, a dict that JSON can hold. For
         text: ``source``, ``text_encoder``, ``encoder_digest``, ``text_template``, ``text_digest``, ``max_tokens``,
         ``precision``. For a file: ``source``, ``item_vector_file``. Both: ``dimension``, ``vector_digest``.
 
@@ -138,7 +146,9 @@ def item_vectors(
         provenance: dict[str, Any] = {"source": "file", "item_vector_file": item_vector_file}
     else:
         encoder = resolve_text_encoder(text_encoder)
-        texts = read_item_text(item_file, item_tokens, text_template, item_field, separator, encoding)
+        texts = read_item_text(
+            item_file, item_tokens, text_template, item_field=item_field, separator=separator, encoding=encoding
+        )
         folder = fetch_text_encoder(encoder)
         provenance = {
             "source": "text",

@@ -1,11 +1,13 @@
 """The order of interactions in time, by the full precision of the file, and the order of those that share a timestamp."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 
-def settle_order(dataset):
-    """Settle the order of a dataset's interactions before RecBole sorts them by rounded times.
+def sort_interactions(dataset: Any) -> None:
+    """Sort a dataset's interactions by their exact times before RecBole sorts them by rounded ones.
 
     RecBole keeps times as float32: at 8.8e8 seconds neighbouring values are 64 seconds apart, and its sort leaves
     interactions closer than that in the order of the file. Its sorts are stable, and rounding never swaps two times; so
@@ -19,7 +21,7 @@ def settle_order(dataset):
     (``benchmark_filename``).
 
     Args:
-        dataset (recbole.data.dataset.Dataset): before its conversion, with ``inter_feat`` a pandas.DataFrame.
+        dataset: a RecBole ``Dataset`` before its conversion, with ``inter_feat`` a pandas.DataFrame.
     """
     config = dataset.config
     by_time = config["eval_args"]["order"] == "TO" and dataset.benchmark_filename_list is None
@@ -40,6 +42,6 @@ def settle_order(dataset):
     dataset.inter_feat = dataset.inter_feat.iloc[order].reset_index(drop=True)
 
 
-def begin_of_interval(time, length):
+def begin_of_interval(time: np.ndarray, length: float) -> np.ndarray:
     """Times that lie in one interval of this length become equal, for a length of 0 none: float64 ``[interactions]``."""
     return time // length * length if length else time

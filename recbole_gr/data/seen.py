@@ -1,6 +1,8 @@
-"""Which items a user had before: masked in the ranking, for all models alike."""
+"""Seen items, those that a user had before: excluded from the ranking, for all models alike."""
 
+from collections.abc import Sequence
 from logging import getLogger
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,23 +13,24 @@ class SeenItems:
     """The items of each user in some splits, as flat arrays.
 
     Args:
-        users, items (np.ndarray): int64 ``[interactions]``.
-        n_users (int): number of users, the padding user included.
+        users: int64 ``[interactions]``.
+        items: int64 ``[interactions]``.
+        n_users: number of users, the padding user included.
     """
 
-    def __init__(self, users, items, n_users):
+    def __init__(self, users: np.ndarray, items: np.ndarray, n_users: int) -> None:
         order = np.argsort(users, kind="stable")
         self.items = items[order]
         self.first = np.append(0, np.cumsum(np.bincount(users, minlength=n_users)))
 
-    def of(self, users):
+    def of(self, users: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows and items for a batch of users: the user in row ``rows[j]`` had ``items[j]``.
 
         Args:
-            users (np.ndarray): int64 ``[rows]``.
+            users: int64 ``[rows]``.
 
         Returns:
-            tuple: two int64 tensors of equal length.
+            Two int64 tensors of equal length.
         """
         counts = self.first[users + 1] - self.first[users]
         rows = np.repeat(np.arange(len(users)), counts)
@@ -35,14 +38,14 @@ class SeenItems:
         return torch.from_numpy(rows), torch.from_numpy(self.items[self.first[users][rows] + within])
 
 
-def add_seen_items(built_datasets):
+def add_seen_items(built_datasets: Sequence[Any]) -> None:
     """Give the validation and test parts of a dataset ``seen_items``: what came in the parts before.
 
-    The same items that RecBole masks for general models; but RecBole spares a target that the user had before, which
-    tells the model the answer, and here it is masked like the rest.
+    The same items that RecBole excludes for general models; but RecBole spares a target that the user had before, which
+    gives the answer away, and here it is excluded like the rest.
 
     Args:
-        built_datasets (list): training, validation and test parts.
+        built_datasets: training, validation and test parts.
     """
     users, items = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     for part, later in zip(built_datasets, built_datasets[1:]):
@@ -52,8 +55,8 @@ def add_seen_items(built_datasets):
         _warn_of_repeats(later, users, items)
 
 
-def interactions_of(part):
-    """Users and items of all interactions of a part of a split, two int64 arrays.
+def interactions_of(part: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Users and items of all interactions of a part of a split, two arrays int64 ``[interactions]``.
 
     A sequential part has no row for a user's first interaction; that item stands in the shortest history.
     """
@@ -69,7 +72,7 @@ def interactions_of(part):
     return users.numpy(), torch.cat([feat[part.iid_field], first_items]).numpy()
 
 
-def _warn_of_repeats(part, users, items):
+def _warn_of_repeats(part: Any, users: np.ndarray, items: np.ndarray) -> None:
     if len(part.inter_feat) == 0:
         return
     n_items = part.item_num
@@ -77,6 +80,6 @@ def _warn_of_repeats(part, users, items):
     repeats = int(np.isin(targets, users * n_items + items).sum())
     if repeats:
         getLogger().warning(
-            f"mask_seen=True: {repeats} of {len(targets)} targets are items that the user had before; masked, they can "
+            f"mask_seen=True: {repeats} of {len(targets)} targets are items that the user had before; excluded, they can "
             "never be hit. For repeat consumption set mask_seen=False."
         )

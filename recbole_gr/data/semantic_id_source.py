@@ -2,33 +2,39 @@
 
 import os
 from logging import getLogger
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from recbole.config import Config
 
 from recbole_gr.data.item_text import read_item_categories, read_item_file_tokens
 from recbole_gr.data.item_vectors import item_file, make_item_vectors, reading
 from recbole_gr.data.settings import tokenizer_settings
 from recbole_gr.tokenizers import SemanticIDs, check_codebooks, find_tokenizer, fingerprint, read_sid_file, tokenize
 from recbole_gr.tokenizers.measures import compare_with_vectors, describe, diagnose, quantised_levels
-from recbole_gr.utils.cache import cached, digest
-from recbole_gr.utils.stopwatch import stopwatch
+from recbole_gr.utils.cache import Artifact, cached, digest
+from recbole_gr.utils.stopwatch import Stages, stopwatch
+
+MadeT = TypeVar("MadeT")
 
 
-def make_semantic_ids(config, item_tokens):
+def make_semantic_ids(config: Config, item_tokens: np.ndarray) -> tuple[SemanticIDs, dict[str, Any], Stages]:
     """The semantic IDs that the settings ask for, reused from the cache where they were made before.
 
     Args:
-        config (recbole.config.Config): the merged settings.
-        item_tokens (np.ndarray): str ``[n_items]``, RecBole's tokens by item id; entry 0 is the padding item.
+        config: the merged settings.
+        item_tokens: str ``[n_items]``, RecBole's tokens by item id; entry 0 is the padding item.
 
     Returns:
-        tuple: the SemanticIDs; a dict of measures, see :func:`recbole_gr.tokenizers.measures.diagnose`, those that
-        need vectors left out with ``sid_file``; a dict with the seconds of each stage, for the run record.
+        The semantic IDs; their measures, see :func:`recbole_gr.tokenizers.measures.diagnose`, those that need vectors
+        left out with ``sid_file``; the seconds of each stage, for the run record.
 
     Raises:
         RecBoleGRError: a file, column or value cannot work.
     """
-    stages = {}
+    stages: Stages = {}
+    comparison: dict[str, Any]
     categories = read_item_categories(item_file(config), item_tokens, config["category_column"], **reading(config))
     if config["sid_file"]:
         with stopwatch(stages, "semantic_ids"):
@@ -45,25 +51,27 @@ def make_semantic_ids(config, item_tokens):
     return ids, measures, stages
 
 
-def _fit_codebook_size(config, n_items):
+def _fit_codebook_size(config: Config, n_items: int) -> None:
     """A default that is larger than the catalogue becomes the largest power of two that is not; the user's own stays."""
     if "codebook_size" not in config.external_config_dict and config["codebook_size"] > n_items:
         config["codebook_size"] = 1 << (max(1, n_items).bit_length() - 1)
         getLogger().warning(f"codebook_size={config['codebook_size']}: the catalogue has only {n_items} items")
 
 
-def _from_file(config, item_tokens):
+def _from_file(config: Config, item_tokens: np.ndarray) -> SemanticIDs:
     path = item_file(config)
     file_tokens = read_item_file_tokens(path, **reading(config)) if os.path.isfile(path) else None
     return read_sid_file(config["sid_file"], item_tokens, file_tokens, config["sid_codebook_sizes"])
 
 
-def _tokenized(config, item_tokens, vectors, provenance):
+def _tokenized(
+    config: Config, item_tokens: np.ndarray, vectors: np.ndarray, provenance: dict[str, Any]
+) -> tuple[SemanticIDs, dict[str, Any]]:
     device = str(config["device"])
     settings = {key: config[key] for key in ("tokenizer", "codebook_num", "codebook_size", "collision", "seed")}
     settings.update(tokenizer_settings(config.final_config_dict, config.external_config_dict))
 
-    def compute():
+    def compute() -> Artifact:
         made = tokenize(
             vectors,
             item_tokens=item_tokens,
@@ -85,7 +93,7 @@ def _tokenized(config, item_tokens, vectors, provenance):
     return SemanticIDs(arrays["codes"], meta["codebook_sizes"], meta["collision"], source), meta["comparison"]
 
 
-def as_in_first_process(made):
+def as_in_first_process(made: MadeT) -> MadeT:
     """Of processes that train together, all get what the first one made: on GPUs, trained codes may differ by rounding."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return made

@@ -68,7 +68,7 @@ class SemanticIDSettings(Settings):
         "saved/cache", "Where vectors and semantic IDs are kept between runs.", "runtime", path=True
     )
     tokenizer: str = setting(
-        "rkmeans", "rkmeans, rvq, rqvae, opq, pq, random, lsh, or one that another package brings.", "dataset"
+        "rkmeans", "The kind of tokenizer; `recbole-gr list tokenizers` names all, those of other packages too.", "dataset"
     )
     codebook_num: int = setting(3, "Levels of the quantisation.", "dataset", ge=1)
     codebook_size: int = setting(

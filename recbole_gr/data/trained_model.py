@@ -32,7 +32,7 @@ _MAX_NAMES = 8
 
 
 def read_checkpoint_vectors(
-    path: str, item_tokens: np.ndarray, dataset: str, data_path: str, parameter: str | None = None
+    path: str, item_tokens: np.ndarray, dataset: str, data_path: str, *, parameter: str | None = None
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """The item embedding of a trained model, one vector per item of the catalogue.
 
@@ -41,14 +41,14 @@ def read_checkpoint_vectors(
 
     Args:
         path: a checkpoint of RecBole's Trainer, ``saved/SASRec-....pth``.
-        item_tokens: ``[n_items]`` of str, the item token per RecBole item id; entry 0 is padding.
+        item_tokens: str ``[n_items]``, the item token per RecBole item id; entry 0 is padding.
         dataset: the name of the catalogue's dataset, which the checkpoint must be of too.
         data_path: the folder that holds the files of this dataset, as in a merged ``config["data_path"]``.
         parameter: name of the embedding in the model's ``state_dict``; None takes ``item_embedding.weight``, or
             the only matrix with item and emb in its name and a row for each item.
 
     Returns:
-        tuple: float32 array ``[n_items, d]`` with row 0 zeros, and the provenance: ``cf_checkpoint``, ``cf_model``,
+        Vectors float32 ``[n_items, d]`` with row 0 zeros, and the provenance: ``cf_checkpoint``, ``cf_model``,
         ``cf_parameter``, ``cf_dimension``, ``cf_digest``.
 
     Raises:

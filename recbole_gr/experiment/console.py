@@ -51,7 +51,7 @@ def other_than_default(config: Config, checked: CheckedRun) -> str:
 
 
 @contextlib.contextmanager
-def interrupt_tells_checkpoint(trainer: Any) -> Iterator[None]:
+def attach_checkpoint_to_interrupt(trainer: Any) -> Iterator[None]:
     """A KeyboardInterrupt from inside has an attribute ``checkpoint``: what a run can be resumed from, None if nothing."""
     try:
         yield

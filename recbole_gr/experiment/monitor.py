@@ -15,11 +15,11 @@ def monitor_epochs(trainer: Any, stages: dict[str, dict[str, float]]) -> list[di
     """Let a trainer's training and validation epochs be timed, and their results be kept.
 
     Args:
-        trainer (recbole.trainer.Trainer): before ``fit``.
+        trainer: a RecBole ``Trainer``, before ``fit``.
         stages: gets the stages ``training`` and ``validation``, see :func:`recbole_gr.utils.stopwatch.stopwatch`.
 
     Returns:
-        list of dict: grows while it trains; ``epoch``, ``train_loss`` (the sum over batches, as RecBole prints it) and, for
+        A list that grows while it trains, of ``epoch``, ``train_loss`` (the sum over batches, as RecBole prints it) and, for
         epochs that were validated, ``valid_score``. After ``resume`` it begins where training goes on.
     """
     curve: list[dict[str, float]] = []

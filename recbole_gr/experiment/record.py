@@ -6,17 +6,22 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
+import pandas as pd
 import torch
+from recbole.config import Config
 
 from recbole_gr.experiment.monitor import peak_memory
-from recbole_gr.experiment.target_ranks import write_hit_ranks
+from recbole_gr.experiment.target_ranks import write_target_ranks
 from recbole_gr.models.registry import path_keys
 from recbole_gr.settings.values import plain
 from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.devices import device_name
+from recbole_gr.utils.stopwatch import Stages
 from recbole_gr.version import __version__
 
 VERSIONS = (
@@ -25,25 +30,27 @@ VERSIONS = (
 )
 
 
-def write_record(record, folder, name=None, hit_ranks=None):
+def write_record(
+    record: dict[str, Any], folder: str, name: str | None = None, target_ranks: pd.DataFrame | None = None
+) -> str:
     """Write a record and, under the same name before it, the ranks of the test's targets.
 
     Args:
-        record (dict): from :func:`build_record`.
-        folder (str): made if it is not there.
-        name (str): without ending; None: one of model, dataset, time and content.
-        hit_ranks (pandas.DataFrame): from :func:`recbole_gr.experiment.target_ranks.hit_ranks_table`; None: there are none.
+        record: from :func:`build_record`.
+        folder: made if it is not there.
+        name: without ending; None: one of model, dataset, time and content.
+        target_ranks: from :func:`recbole_gr.experiment.target_ranks.target_ranks_table`; None: there are none.
 
     Returns:
-        str: the path of the record.
+        The path of the record.
     """
     os.makedirs(folder, exist_ok=True)
     if name is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         content = hashlib.sha256(json.dumps(record).encode()).hexdigest()[:8]
         name = f"{record['model']}-{record['dataset']}-{stamp}-{content}"
-    if hit_ranks is not None:
-        write_hit_ranks(hit_ranks, os.path.join(folder, f"{name}.parquet"))
+    if target_ranks is not None:
+        write_target_ranks(target_ranks, os.path.join(folder, f"{name}.parquet"))
         record = {**record, "hit_ranks": {"file": f"{name}.parquet", "depth": max(record["config"]["topk"])}}
     path = os.path.join(folder, f"{name}.json")
     with atomic_write(path) as file:
@@ -51,21 +58,29 @@ def write_record(record, folder, name=None, hit_ranks=None):
     return path
 
 
-def build_record(config, dataset, loaders, model, result, stages):
+def build_record(
+    config: Config,
+    dataset: Any,
+    loaders: Sequence[Any],
+    model: Any,
+    *,
+    result: Mapping[str, Any],
+    stages: Stages,
+) -> dict[str, Any]:
     """Gather what :func:`write_record` writes.
 
     Args:
-        config (recbole.config.Config): the merged settings.
-        dataset (recbole.data.dataset.Dataset): the whole dataset.
-        loaders (tuple): training, validation and test data.
-        model (torch.nn.Module): the trained model.
-        result (dict): what RecBole's ``run_recbole`` returns.
-        stages (dict): per stage its seconds and rates.
+        config: the merged settings.
+        dataset: a RecBole ``Dataset``, before it was split.
+        loaders: training, validation and test data.
+        model: the trained model.
+        result: what RecBole's ``run_recbole`` returns.
+        stages: per stage its seconds and rates.
 
     Returns:
-        dict: plain json values.
+        Plain json values by key.
     """
-    record = {
+    record: dict[str, Any] = {
         "model": config["model"],
         "dataset": config["dataset"],
         "seed": config["seed"],
@@ -75,8 +90,8 @@ def build_record(config, dataset, loaders, model, result, stages):
         "stages": stages,
         **peak_memory(),
         "dataset_statistics": dataset_statistics(dataset, loaders),
-        "config": settings_told(config.final_config_dict),
-        "command": command_told(sys.argv),
+        "config": portable_settings(config.final_config_dict),
+        "command": portable_command(sys.argv),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
         "versions": {
@@ -102,7 +117,7 @@ def build_record(config, dataset, loaders, model, result, stages):
     return record
 
 
-def dataset_statistics(dataset, loaders):
+def dataset_statistics(dataset: Any, loaders: Sequence[Any]) -> dict[str, Any]:
     """Users, items and interactions as counted without padding, and the samples of each split."""
     # a sequential dataset turns every interaction but a user's first into a sample
     interactions = len(dataset) + (dataset.user_num - 1 if hasattr(dataset, "item_list_length_field") else 0)
@@ -116,7 +131,7 @@ def dataset_statistics(dataset, loaders):
     }
 
 
-def git_revision():
+def git_revision() -> str | None:
     """Commit of the checkout the package runs from, with ``+changes`` if it was edited; None outside a checkout."""
     folder = os.path.dirname(os.path.abspath(__file__))
     try:
@@ -129,42 +144,43 @@ def git_revision():
         return None
 
 
-def _git(folder, *arguments):
+def _git(folder: str, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def _version(package):
+def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
         return None
 
 
-def _floats(result):
+def _floats(result: Mapping[str, Any] | None) -> dict[str, float]:
     return {key: float(value) for key, value in (result or {}).items()}
 
 
-def settings_told(settings):
-    """Settings by key as json values, of paths no more than :func:`portable` tells."""
+def portable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by key as json values, paths as :func:`portable` gives them."""
     values = {key: plain(value) for key, value in sorted(settings.items())}
     return {
         key: portable(value) if _holds_a_path(key) and isinstance(value, str) else value for key, value in values.items()
     }
 
 
-def command_told(arguments):
-    """A command line, of paths no more than :func:`portable` tells."""
-    told = [portable(arguments[0])]
+def portable_command(arguments: Sequence[str]) -> list[str]:
+    """A command line, paths as :func:`portable` gives them."""
+    portable_arguments = [portable(arguments[0])]
     for argument in arguments[1:]:
         key, equals, value = argument.partition("=")
-        told.append(key + equals + portable(value) if _holds_a_path(key.removeprefix("--")) else argument)
-    return told
+        holds_a_path = _holds_a_path(key.removeprefix("--"))
+        portable_arguments.append(key + equals + portable(value) if holds_a_path else argument)
+    return portable_arguments
 
 
-def portable(path):
+def portable(path: str) -> str:
     """A path as it is if it is relative; else from the current folder on, or its last part alone if it lies elsewhere.
 
-    A record is there to be published; where on a machine something lay tells its reader nothing.
+    A record is there to be published; where on a machine something lay is of no use to its reader.
     """
     if not os.path.isabs(path):
         return path
@@ -172,6 +188,6 @@ def portable(path):
     return os.path.basename(os.path.normpath(path)) if inside.startswith(os.pardir) else inside
 
 
-def _holds_a_path(key):
+def _holds_a_path(key: str) -> bool:
     """A setting says so itself; of keys that nobody declared, the ending of the name decides."""
     return key in path_keys() or key.endswith(("_path", "_dir", "_file", "_checkpoint"))

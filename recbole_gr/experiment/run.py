@@ -9,37 +9,51 @@ from typing import Any
 
 import recbole.quick_start.quick_start
 import torch.distributed as dist
+from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
 from recbole.utils import dict2str, get_environment, get_trainer, init_seed, set_color
 from torch import multiprocessing
 
-from recbole_gr.experiment.console import interrupt_tells_checkpoint, start_log
+from recbole_gr.experiment.console import attach_checkpoint_to_interrupt, start_log
 from recbole_gr.experiment.monitor import monitor_epochs
 from recbole_gr.experiment.record import build_record, write_record
-from recbole_gr.experiment.target_ranks import gathered_batches, hit_ranks_table, noted_hit_ranks, quantised_ids
+from recbole_gr.experiment.target_ranks import (
+    collect_target_ranks,
+    gathered_batches,
+    quantised_ids,
+    target_ranks_table,
+)
 from recbole_gr.integration.config import errors_name_places, make_config
 from recbole_gr.integration.plugin import is_generative
 from recbole_gr.integration.resume import read_training_state, restore_training_state, save_training_state
-from recbole_gr.utils.stopwatch import add_rates, stopwatch
+from recbole_gr.utils.stopwatch import Stages, add_rates, stopwatch
 
 
-def run(model="TIGER", dataset="ml-100k", config_file_list=None, config_dict=None, saved=True, queue=None):
+def run(
+    model: str | type = "TIGER",
+    dataset: str = "ml-100k",
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    *,
+    saved: bool = True,
+    queue: Any = None,
+) -> dict[str, Any]:
     """Train a model, measure it on validation and test data, and write a run record.
 
     The same as RecBole's ``run_recbole``, with one protocol for all models that rank the catalogue
     (``properties/overall.yaml``), resuming (``resume``), and the record (``record_dir``).
 
     Args:
-        model (str or type): any model of ours or of RecBole, ``"package.module:Class"``, or a class.
-        dataset (str): name of a folder under ``data_path`` with atomic files.
-        config_file_list (list of str): yaml files, or names of recipes; settings from the command line and ``config_dict`` come first.
-        config_dict (dict): settings.
-        saved (bool): keep the best checkpoint, and test with it.
-        queue (multiprocessing.SimpleQueue): where a worker process leaves the result.
+        model: any model of ours or of RecBole, ``"package.module:Class"``, or a class.
+        dataset: name of a folder under ``data_path`` with atomic files.
+        config_file_list: yaml files, or names of recipes; settings from the command line and ``config_dict`` come first.
+        config_dict: settings.
+        saved: keep the best checkpoint, and test with it.
+        queue: a ``multiprocessing.SimpleQueue``, where a worker process leaves the result.
 
     Returns:
-        dict: RecBole's result (``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``),
+        RecBole's result (``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``),
         ``record``, the path of the run record, and ``checkpoint``, that of the best model.
 
     Raises:
@@ -60,11 +74,13 @@ def spawn_runs(
     """Run one training on several processes.
 
     Args:
-        model, dataset, config_file_list: as for :func:`run`.
+        model: as for :func:`run`.
+        dataset: as for :func:`run`.
+        config_file_list: as for :func:`run`.
         group: ``nproc``, ``world_size``, ``ip``, ``port``, ``offset``, as RecBole's Config takes them.
 
     Returns:
-        dict: what :func:`run` returned on rank 0, or None on a host without it.
+        What :func:`run` returned on rank 0, or None on a host without it.
     """
     queue = multiprocessing.get_context("spawn").SimpleQueue()
     multiprocessing.spawn(_run_rank, (model, dataset, config_file_list, group, queue), nprocs=group["nproc"])
@@ -75,12 +91,13 @@ def _run_rank(rank: int, model: str, dataset: str, config_file_list: Any, group:
     run(model, dataset, config_file_list, {**group, "local_rank": rank}, queue=queue)
 
 
-def _run(config, state, saved):
+def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str, Any]:
     init_seed(config["seed"], config["reproducibility"])
     start_log(config)
     logger = getLogger()
 
-    stages, start = {}, perf_counter()
+    stages: Stages = {}
+    start = perf_counter()
     with stopwatch(stages, "data"):
         dataset = create_dataset(config)
         logger.info(dataset)
@@ -100,13 +117,17 @@ def _run(config, state, saved):
         callback = (lambda epoch, _: save_training_state(trainer, train_data, epoch)) if keep_state else None
         takes_callback = is_generative(type(model)) or "callback_fn" in signature(trainer.fit).parameters
         options = {"callback_fn": callback} if takes_callback else {}  # RecBole's decision trees have no epochs to call it
-        with interrupt_tells_checkpoint(trainer):
+        with attach_checkpoint_to_interrupt(trainer):
             trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"], **options)
     else:
         logger.info("The interrupted run had already finished training; only the test remains.")
         trainer.eval_collector.data_collect(train_data)
     depth, ids = max(config["topk"]), quantised_ids(dataset)
-    with interrupt_tells_checkpoint(trainer), stopwatch(stages, "test"), noted_hit_ranks(trainer, depth, ids) as noted:
+    with (
+        attach_checkpoint_to_interrupt(trainer),
+        stopwatch(stages, "test"),
+        collect_target_ranks(trainer, depth, ids) as ranks,
+    ):
         test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
     epoch_samples = min(config["epoch_samples"] or len(train_data._dataset), len(train_data._dataset))
     add_rates(stages, epoch_samples, len(valid_data._dataset), len(test_data._dataset))
@@ -122,13 +143,13 @@ def _run(config, state, saved):
     }
     if saved and os.path.isfile(trainer.saved_model_file):
         result["checkpoint"] = trainer.saved_model_file
-    noted = gathered_batches(noted, config)
+    ranks = gathered_batches(ranks, config)
     stages["whole"] = {"seconds": round(perf_counter() - start, 3), "times": 1}
     if config["local_rank"] == 0 and config["record_dir"]:
-        record = build_record(config, dataset, loaders, model, result, stages)
+        record = build_record(config, dataset, loaders, model, result=result, stages=stages)
         record["learning_curve"] = learning_curve
-        hit_ranks = hit_ranks_table(noted, loaders) if noted else None
-        result["record"] = write_record(record, config["record_dir"], config["record_name"], hit_ranks)
+        table = target_ranks_table(ranks, loaders) if ranks else None
+        result["record"] = write_record(record, config["record_dir"], config["record_name"], table)
         logger.info(set_color("run record ", "yellow") + f": {result['record']}")
     if not config["single_spec"]:
         dist.destroy_process_group()

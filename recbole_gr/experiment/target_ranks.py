@@ -1,6 +1,8 @@
 """Where every target of the test stood in its user's ranking: all that accuracy metrics can be computed from."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import torch
 import torch.distributed as dist
+from recbole.config import Config
 
 from recbole_gr.data.seen import interactions_of
 from recbole_gr.tokenizers.measures import quantised_levels
@@ -15,73 +18,97 @@ from recbole_gr.tokenizers.semantic_ids import number_groups
 from recbole_gr.utils.atomic_files import atomic_write
 
 #: Scores below it are not log-probabilities; the trainer gives the smallest float32 to items that no beam reached.
-LEAST_LOG_PROBABILITY = float(np.finfo(np.float32).min) / 2
+MIN_LOG_PROBABILITY = float(np.finfo(np.float32).min) / 2
+
+
+#: Of one batch, int64 arrays ``[targets]`` by name: ``row``, ``user``, ``item``, ``rank`` and perhaps ``id_rank``.
+RanksOfBatch: TypeAlias = dict[str, np.ndarray]
 
 
 @contextlib.contextmanager
-def noted_hit_ranks(trainer, depth, semantic_ids=None):
-    """Note, while a trainer evaluates, what its collector is given.
+def collect_target_ranks(trainer: Any, depth: int, semantic_ids: np.ndarray | None = None) -> Iterator[list[RanksOfBatch]]:
+    """Keep the ranks of the targets while a trainer evaluates, from what its collector is given.
 
     Args:
-        trainer (recbole.trainer.Trainer): its ``evaluate`` is called inside.
-        depth (int): how far down a ranking is looked, the largest k of the metrics.
-        semantic_ids (np.ndarray): int ``[n_items]``, equal where items share an ID; None: there are no IDs.
+        trainer: a RecBole ``Trainer``; its ``evaluate`` is called inside.
+        depth: how far down a ranking is looked, the largest k of the metrics.
+        semantic_ids: int ``[n_items]``, equal where items share an ID; None: there are no IDs.
 
     Yields:
-        list: per batch a dict of int64 arrays of equal length, one entry per target.
+        A list that grows by the ranks of each batch.
     """
-    collector, batches = trainer.eval_collector, []
+    collector = trainer.eval_collector
+    batches: list[RanksOfBatch] = []
     collect = collector.eval_batch_collect
     user_field = trainer.config["USER_ID_FIELD"]
 
-    def collect_and_note(scores, interaction, positive_u, positive_i):
+    def collect_with_ranks(scores: torch.Tensor, interaction: Any, positive_u: Any, positive_i: Any) -> Any:
         if positive_u is not None:
             users = interaction[user_field].to(scores.device)
             if len(users) != len(scores):  # a sampled ranking: a user's candidates one behind the other
                 users = users.unique_consecutive()
-            batches.append(_noted(scores, users, positive_u, positive_i, depth, semantic_ids))
+            batches.append(_ranks_of_batch(scores, users, positive_u, positive_i, depth=depth, semantic_ids=semantic_ids))
         return collect(scores, interaction, positive_u, positive_i)
 
-    collector.eval_batch_collect = collect_and_note
+    collector.eval_batch_collect = collect_with_ranks
     try:
         yield batches
     finally:
         del collector.eval_batch_collect
 
 
-def _noted(scores, users, positive_u, positive_i, depth, semantic_ids):
+def _ranks_of_batch(
+    scores: torch.Tensor,
+    users: torch.Tensor,
+    positive_u: torch.Tensor,
+    positive_i: torch.Tensor,
+    *,
+    depth: int,
+    semantic_ids: np.ndarray | None,
+) -> RanksOfBatch:
     rows, items = positive_u.to(scores.device), positive_i.to(scores.device)
-    noted = {"row": rows, "user": users[rows], "item": items, "rank": target_ranks(scores, rows, items, depth)}
+    ranks = {"row": rows, "user": users[rows], "item": items, "rank": target_ranks(scores, rows, items, depth)}
     if semantic_ids is not None:
-        noted["id_rank"] = id_ranks(scores, rows, items, torch.as_tensor(semantic_ids, device=scores.device), depth)
-    return {name: values.cpu().numpy() for name, values in noted.items()}
+        id_of_item = torch.as_tensor(semantic_ids, device=scores.device)
+        ranks["id_rank"] = id_ranks(scores, rows, items, id_of_item, depth=depth)
+    return {name: values.cpu().numpy() for name, values in ranks.items()}
 
 
-def target_ranks(scores, rows, items, depth):
+def target_ranks(scores: torch.Tensor, rows: torch.Tensor, items: torch.Tensor, depth: int) -> torch.Tensor:
     """Place of targets in the rankings that RecBole takes its metrics from, counted from 1.
 
     RecBole's collector calls ``torch.topk``, whose order of equal scores is its own; so it is called here too, with the
     same arguments, and every rank is the one that was measured.
 
     Args:
-        scores (torch.Tensor): float ``[users, n_items]``.
-        rows, items (torch.Tensor): int64 ``[targets]``.
-        depth (int): the largest k.
+        scores: float32 ``[users, n_items]``.
+        rows: int64 ``[targets]``, the row of ``scores`` of each target.
+        items: int64 ``[targets]``.
+        depth: the largest k.
 
     Returns:
-        torch.Tensor: int64 ``[targets]``; 0 for a target beyond ``depth``.
+        int64 ``[targets]``; 0 for a target beyond ``depth``.
     """
     ranking = scores.topk(depth, dim=-1).indices[rows]
     return _first_place(ranking == items.unsqueeze(1))
 
 
-def id_ranks(scores, rows, items, semantic_ids, depth):
+def id_ranks(
+    scores: torch.Tensor, rows: torch.Tensor, items: torch.Tensor, semantic_ids: torch.Tensor, *, depth: int
+) -> torch.Tensor:
     """Place of the targets' semantic IDs among the distinct IDs of a ranking, as papers count that compare codes.
 
-    An ID stands where its best item does. Items that were masked lead to no place for their ID.
+    An ID stands where its best item does. Excluded items lead to no place for their ID.
+
+    Args:
+        scores: float32 ``[users, n_items]``.
+        rows: int64 ``[targets]``, the row of ``scores`` of each target.
+        items: int64 ``[targets]``.
+        semantic_ids: int64 ``[n_items]``, equal where items share an ID.
+        depth: the largest k.
 
     Returns:
-        torch.Tensor: int64 ``[targets]``; 0 for an ID beyond ``depth``, and where no beam reached it.
+        int64 ``[targets]``; 0 for an ID beyond ``depth``, and where no beam reached it.
     """
     n_ids = int(semantic_ids.max()) + 1
     best = scores.new_full((len(scores), n_ids), -torch.inf)
@@ -89,73 +116,73 @@ def id_ranks(scores, rows, items, semantic_ids, depth):
     found = best[rows]
     own = found.gather(1, semantic_ids[items].unsqueeze(1))
     ranks = (found > own).sum(dim=1) + 1
-    return torch.where((ranks > depth) | (own.squeeze(1) < LEAST_LOG_PROBABILITY), 0, ranks)
+    return torch.where((ranks > depth) | (own.squeeze(1) < MIN_LOG_PROBABILITY), 0, ranks)
 
 
-def _first_place(hits):
+def _first_place(hits: torch.Tensor) -> torch.Tensor:
     return torch.where(hits.any(dim=1), hits.int().argmax(dim=1) + 1, 0)
 
 
-def quantised_ids(dataset):
+def quantised_ids(dataset: Any) -> np.ndarray | None:
     """Which items a tokenizer gave one ID, an appended digit left out: int64 ``[n_items]``, or None without IDs."""
     ids = getattr(dataset, "semantic_ids", None)
     return None if ids is None else np.append(0, 1 + number_groups(ids.codes[1:, : quantised_levels(ids)]))
 
 
-def gathered_batches(batches, config):
-    """With several processes, what all of them noted; RecBole gives each its share of the users."""
+def gathered_batches(batches: list[RanksOfBatch], config: Config) -> list[RanksOfBatch]:
+    """With several processes, the batches of all of them; RecBole gives each its share of the users."""
     if config["single_spec"]:
         return batches
-    shares = [None] * dist.get_world_size()
+    shares: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(shares, batches)
     return [batch for share in shares for batch in share]
 
 
-def hit_ranks_table(batches, loaders):
-    """What was noted, with all that slices need, one row per target.
+def target_ranks_table(batches: list[RanksOfBatch], loaders: Sequence[Any]) -> pd.DataFrame:
+    """The target ranks with all that slices need, one row per target.
 
     Args:
-        batches (list): from :func:`noted_hit_ranks`.
-        loaders (tuple): training, validation and test data.
+        batches: from :func:`collect_target_ranks`.
+        loaders: training, validation and test data.
 
     Returns:
-        pandas.DataFrame: ``user_id`` and ``item_id`` (tokens of the data files), ``rank`` and, where there are semantic
+        ``user_id`` and ``item_id`` (tokens of the data files), ``rank`` and, where there are semantic
         IDs, ``id_rank`` (int32 from 1, missing beyond the depth), ``history_length`` (interactions of the user before
         the test part), ``item_count`` (interactions with the item in the training part, 0 for a cold item). Where users
         have several rankings, as RecBole makes one for each test interaction of a sequential model, ``ranking`` (int32)
-        tells them apart.
+        numbers them.
     """
     training, *before_test = [interactions_of(loader._dataset) for loader in loaders[:2]]
     dataset = loaders[0]._dataset
-    noted = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    ranks = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     history_length = np.bincount(
         np.concatenate([training[0], *(users for users, _ in before_test)]), minlength=dataset.user_num
     )
     item_count = np.bincount(training[1], minlength=dataset.item_num)
-    table = {
-        "user_id": dataset.id2token(dataset.uid_field, noted["user"]).astype(str),
-        "item_id": dataset.id2token(dataset.iid_field, noted["item"]).astype(str),
+    table: dict[str, Any] = {
+        "user_id": dataset.id2token(dataset.uid_field, ranks["user"]).astype(str),
+        "item_id": dataset.id2token(dataset.iid_field, ranks["item"]).astype(str),
     }
     for name in ("rank", "id_rank"):
-        if name in noted:
-            table[name] = pd.array(np.where(noted[name] > 0, noted[name], -1), dtype="Int32")
-            table[name][noted[name] == 0] = pd.NA
+        if name in ranks:
+            table[name] = pd.array(np.where(ranks[name] > 0, ranks[name], -1), dtype="Int32")
+            table[name][ranks[name] == 0] = pd.NA
     ranking = _number_rankings(batches)
-    if ranking.max() >= len(np.unique(noted["user"])):
+    if ranking.max() >= len(np.unique(ranks["user"])):
         table["ranking"] = ranking
-    table["history_length"] = history_length[noted["user"]].astype(np.int32)
-    table["item_count"] = item_count[noted["item"]].astype(np.int32)
+    table["history_length"] = history_length[ranks["user"]].astype(np.int32)
+    table["item_count"] = item_count[ranks["item"]].astype(np.int32)
     return pd.DataFrame(table).sort_values(["user_id", "item_id"], ignore_index=True)
 
 
-def _number_rankings(batches):
+def _number_rankings(batches: list[RanksOfBatch]) -> np.ndarray:
     """The ranking of every target, counted from 0: int32 ``[targets]``."""
-    batch = np.repeat(np.arange(len(batches)), [len(noted["row"]) for noted in batches])
-    places = np.stack([batch, np.concatenate([noted["row"] for noted in batches])])
+    number = np.repeat(np.arange(len(batches)), [len(batch["row"]) for batch in batches])
+    places = np.stack([number, np.concatenate([batch["row"] for batch in batches])])
     return np.unique(places, axis=1, return_inverse=True)[1].ravel().astype(np.int32)
 
 
-def write_hit_ranks(table, path):
-    """Write :func:`hit_ranks_table` as parquet; there whole or not at all."""
+def write_target_ranks(table: pd.DataFrame, path: str) -> None:
+    """Write :func:`target_ranks_table` as parquet, by an atomic write."""
     with atomic_write(path, "wb") as file:
         pyarrow.parquet.write_table(pyarrow.Table.from_pandas(table, preserve_index=False), file, compression="zstd")

@@ -107,7 +107,7 @@ def _check_format(sid_format: str, config: Config) -> None:
         raise SettingError("sid_format", sid_format, limit)
 
 
-def _item_names(config: Config, tokens: np.ndarray, compare_vectors: bool) -> Sequence[str]:
+def _item_names(config: Config, tokens: np.ndarray, compare_vectors: bool) -> Any:
     """The text of each item for people to read, its token where it has none."""
     needs_text = config["item_vectors"] != "cf" and not config["item_vector_file"]
     needs_text = needs_text and (compare_vectors or not config["sid_file"])

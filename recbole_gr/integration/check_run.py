@@ -56,6 +56,7 @@ def check_run(
     dataset: str,
     config_files: Sequence[str] | None = None,
     config_dict: Mapping[str, Any] | None = None,
+    *,
     arguments: Sequence[str] | None = None,
 ) -> CheckedRun:
     """Check everything that can be checked in a second.
@@ -129,7 +130,8 @@ def _of_other_models(model: str | type, given: Collection[str]) -> dict[str, str
 
 def adapted(run: RunValues) -> tuple[RunValues, list[str]]:
     """Defaults that would contradict what the user set follow it, and a line for each."""
-    values, notices = dict(run.values), []
+    values = dict(run.values)
+    notices: list[str] = []
     topk = [run["topk"]] if isinstance(run["topk"], int) else run["topk"]
     if not isinstance(topk, list) or not topk or any(type(k) is not int for k in topk):
         return run, notices

@@ -17,16 +17,22 @@ import re
 import sys
 import types
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 from recbole_gr.utils.errors import RecBoleGRError
+
+#: Given a module, a context within which the module is executed.
+Patch = Callable[[Any], AbstractContextManager[None]]
 
 
 class RayMissingError(RecBoleGRError):
     """More of ray than ``tune.report`` was asked for through RecBole, and ray cannot be imported."""
 
 
-def apply():
-    """Patches all that RecBole 1.2.1 needs. Cheap; calling it again changes nothing."""
+def apply() -> None:
+    """Patch all that RecBole 1.2.1 needs. Cheap; calling it again changes nothing."""
     if _PATCHED_IMPORTS in sys.meta_path:
         return
     sys.meta_path.insert(0, _PATCHED_IMPORTS)
@@ -40,7 +46,7 @@ def apply():
     quiet_recbole_warnings()
 
 
-def patch_numpy_names():
+def patch_numpy_names() -> None:
     """RecBole needs ``np.float`` and ``np.str``, gone since numpy 1.24; since numpy 2.0 no Config can be built at all.
 
     It uses ``np.float``, ``np.bool``, ``np.long`` and ``np.str`` (data/interaction.py:31, evaluator/metrics.py:90, 287,
@@ -53,7 +59,7 @@ def patch_numpy_names():
     """
 
     @contextlib.contextmanager
-    def patched(_recbole):
+    def patched(_recbole: Any) -> Iterator[None]:
         import numpy as np
 
         for name, meaning in {"float": np.float64, "bool": np.bool_, "long": np.int_, "str": np.str_}.items():
@@ -61,7 +67,7 @@ def patch_numpy_names():
         yield
 
     @contextlib.contextmanager
-    def patched_config(configurator):
+    def patched_config(configurator: Any) -> Iterator[None]:
         yield
         configurator.Config.compatibility_settings = lambda config: None
 
@@ -69,7 +75,7 @@ def patch_numpy_names():
     patch_on_import("recbole.config.configurator", patched_config)
 
 
-def patch_ray_import():
+def patch_ray_import() -> None:
     """``import recbole.quick_start`` fails without ray, and with the ray that RecBole allows on today's libraries.
 
     recbole/quick_start/quick_start.py:20 imports ``ray.tune`` for one call, ``tune.report`` at line 223. RecBole allows
@@ -81,7 +87,7 @@ def patch_ray_import():
     """
 
     @contextlib.contextmanager
-    def patched(quick_start):
+    def patched(quick_start: Any) -> Iterator[None]:
         # The import statements of a module, and of the functions in it, call the __import__ of its own __builtins__.
         # A stand-in in sys.modules would be seen by whatever else is imported meanwhile, in every thread.
         quick_start.__builtins__ = {**vars(builtins), "__import__": _import_for_quick_start}
@@ -91,7 +97,7 @@ def patch_ray_import():
     patch_on_import("recbole.quick_start.quick_start", patched)
 
 
-def _import_for_quick_start(name, *args):
+def _import_for_quick_start(name: str, *args: Any) -> Any:
     if name == "ray":
         return types.SimpleNamespace(tune=ray_tune_stand_in())
     if name == "torch":
@@ -99,7 +105,7 @@ def _import_for_quick_start(name, *args):
     return builtins.__import__(name, *args)
 
 
-def ray_tune_stand_in():
+def ray_tune_stand_in() -> Any:
     """What ``recbole.quick_start`` sees as ``ray.tune``.
 
     Its ``report`` does nothing outside a ray search; RecBole calls it from every ``objective_function``, also from
@@ -109,7 +115,7 @@ def ray_tune_stand_in():
         RayMissingError: when anything but ``report`` is asked for and ray cannot be imported.
     """
 
-    def report(**metrics):
+    def report(**metrics: Any) -> None:
         tune = sys.modules.get("ray.tune")  # a process that runs a ray search has imported it
         if tune is None:
             return
@@ -119,7 +125,7 @@ def ray_tune_stand_in():
         else:  # a ray newer than RecBole knows takes one dict
             tune.report(metrics)
 
-    def look_up(name):
+    def look_up(name: str) -> Any:
         if name.startswith("__"):  # hasattr(tune, "__wrapped__") and the like mean the stand-in and must not import ray
             raise AttributeError(name)
         try:
@@ -132,12 +138,12 @@ def ray_tune_stand_in():
             ) from error
         return getattr(tune, name)
 
-    stand_in = types.ModuleType("ray.tune")
+    stand_in: Any = types.ModuleType("ray.tune")
     stand_in.report, stand_in.__getattr__ = report, look_up
     return stand_in
 
 
-def patch_checkpoint_loading():
+def patch_checkpoint_loading() -> None:
     """RecBole cannot read its own checkpoints with torch >= 2.6, where ``torch.load`` refuses all but tensors.
 
     A checkpoint holds the pickled Config. The calls at recbole/trainer/trainer.py:323 (resume_checkpoint) and 583
@@ -149,13 +155,13 @@ def patch_checkpoint_loading():
     """
 
     @contextlib.contextmanager
-    def patched_trainer(trainer_package):
+    def patched_trainer(trainer_package: Any) -> Iterator[None]:
         yield
         # After the package has run, so that its "from recbole.trainer.trainer import *" does not pass this torch on.
-        sys.modules["recbole.trainer.trainer"].torch = _torch_with(_load_checkpoint)
+        vars(sys.modules["recbole.trainer.trainer"])["torch"] = _torch_with(_load_checkpoint)
 
     @contextlib.contextmanager
-    def patched_quick_start(quick_start):
+    def patched_quick_start(quick_start: Any) -> Iterator[None]:
         yield
         load = quick_start.load_data_and_model
         if load.__builtins__ is not quick_start.__builtins__:
@@ -168,26 +174,27 @@ def patch_checkpoint_loading():
     patch_on_import("recbole.quick_start.quick_start", patched_quick_start)
 
 
-def _call_the_copy(model_file):
-    return _load_data_and_model(model_file)  # noqa: F821  a name of quick_start, whose globals this code is given
+def _call_the_copy(model_file: str) -> Any:
+    # a name of quick_start, whose globals this code is given
+    return _load_data_and_model(model_file)  # type: ignore[name-defined]  # noqa: F821
 
 
-def _torch_with(load):
+def _torch_with(load: Callable[..., Any]) -> Any:
     """The module torch with another ``load``."""
     import torch
 
-    stand_in = types.ModuleType("torch")
+    stand_in: Any = types.ModuleType("torch")
     stand_in.load, stand_in.__getattr__ = load, lambda name: getattr(torch, name)
     return stand_in
 
 
-def _load_checkpoint(file, map_location):
+def _load_checkpoint(file: Any, map_location: Any) -> Any:
     import torch
 
     return torch.load(file, map_location=map_location, weights_only=False)
 
 
-def _load_checkpoint_anywhere(file):
+def _load_checkpoint_anywhere(file: Any) -> Any:
     import torch
 
     checkpoint = _load_checkpoint(file, "cpu")  # the GPU that it was saved on may not be here; the model takes it along
@@ -199,7 +206,7 @@ def _load_checkpoint_anywhere(file):
     return checkpoint
 
 
-def patch_dok_matrix():
+def patch_dok_matrix() -> None:
     """LightGCN, NGCF, NCL, GCMC, SpectralCF, KGIN and MCCLK need ``dok_matrix._update``, gone since scipy 1.13.
 
     They fill an empty matrix with it (recbole/model/general_recommender/lightgcn.py:111 and the like). The method is
@@ -209,7 +216,7 @@ def patch_dok_matrix():
     """
 
     @contextlib.contextmanager
-    def patched(sparse):
+    def patched(sparse: Any) -> Iterator[None]:
         yield
         if not hasattr(sparse.dok_matrix, "_update"):
             sparse.dok_matrix._update = lambda matrix, entries: matrix._dict.update(entries)
@@ -217,7 +224,7 @@ def patch_dok_matrix():
     patch_on_import("scipy.sparse", patched)
 
 
-def patch_list_metrics():
+def patch_list_metrics() -> None:
     """ItemCoverage, GiniIndex, AveragePopularity and TailPercentage cannot be measured: 'int' has no attribute 'cpu'.
 
     ``Collector.get_data_struct`` (evaluator/collector.py:227) moves all it has to the CPU, the number of items and the
@@ -225,11 +232,11 @@ def patch_list_metrics():
     """
 
     @contextlib.contextmanager
-    def patched(collector):
+    def patched(collector: Any) -> Iterator[None]:
         yield
         original = collector.Collector.get_data_struct
 
-        def get_data_struct(self):
+        def get_data_struct(self: Any) -> Any:
             held = self.data_struct._data_dict
             aside = {key: held.pop(key) for key in list(held) if not hasattr(held[key], "cpu")}
             result = original(self)
@@ -242,7 +249,7 @@ def patch_list_metrics():
     patch_on_import("recbole.evaluator.collector", patched)
 
 
-def patch_popularity():
+def patch_popularity() -> None:
     """Pop counts an item once per batch, and items sampled as negatives like the others: its ranking depends on the seed.
 
     It counts by ``self.item_cnt[item, :] = self.item_cnt[item, :] + 1`` (model/general_recommender/pop.py:47), which
@@ -251,15 +258,15 @@ def patch_popularity():
     """
 
     @contextlib.contextmanager
-    def patched(pop):
+    def patched(pop: Any) -> Iterator[None]:
         yield
         original = pop.Pop.__init__
 
-        def __init__(self, config, dataset):
+        def __init__(self: Any, config: Any, dataset: Any) -> None:
             original(self, config, dataset)
             self.LABEL = config["LABEL_FIELD"]
 
-        def calculate_loss(self, interaction):
+        def calculate_loss(self: Any, interaction: Any) -> Any:
             item = interaction[self.ITEM_ID]
             positive = interaction[self.LABEL] > 0 if self.LABEL in interaction else item > 0
             self.item_cnt.index_add_(0, item, positive.long().unsqueeze(1))
@@ -271,7 +278,7 @@ def patch_popularity():
     patch_on_import("recbole.model.general_recommender.pop", patched)
 
 
-def patch_anomaly_detection():
+def patch_anomaly_detection() -> None:
     """Every model of RecBole trains in torch's debugging mode, which is slow, because one of them turned it on.
 
     ``torch.autograd.set_detect_anomaly(True)`` stands at the top of model/sequential_recommender/sine.py:25, and whatever
@@ -282,7 +289,7 @@ def patch_anomaly_detection():
     """
 
     @contextlib.contextmanager
-    def patched(sine):
+    def patched(sine: Any) -> Iterator[None]:
         import torch
 
         before = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
@@ -293,7 +300,7 @@ def patch_anomaly_detection():
     patch_on_import("recbole.model.sequential_recommender.sine", patched)
 
 
-def quiet_recbole_warnings():
+def quiet_recbole_warnings() -> None:
     """Each run with torch >= 2.4 and pandas >= 2.2 shows warnings that only RecBole's authors can act upon.
 
     Quiet are the ones named here, raised by a line of RecBole; the same warning raised elsewhere is still shown, and so
@@ -313,31 +320,32 @@ def quiet_recbole_warnings():
 class _PatchedImports(importlib.abc.MetaPathFinder):
     """Wraps the execution of some modules in their patches: context managers that are given the module."""
 
-    def __init__(self):
-        self.patches = {}
+    def __init__(self) -> None:
+        self.patches: dict[str, list[Patch]] = {}
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None) -> Any:
         if name not in self.patches:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
         spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
         if spec is not None:
-            execute = spec.loader.exec_module
+            loader: Any = spec.loader
+            execute = loader.exec_module
 
-            def execute_patched(module):
+            def execute_patched(module: types.ModuleType) -> None:
                 with contextlib.ExitStack() as stack:
                     for patched in self.patches[name]:
                         stack.enter_context(patched(module))
                     execute(module)
 
-            spec.loader.exec_module = execute_patched
+            loader.exec_module = execute_patched
         return spec
 
 
 _PATCHED_IMPORTS = _PatchedImports()
 
 
-def patch_on_import(name, patched):
+def patch_on_import(name: str, patched: Patch) -> None:
     """Patch a module when it is imported, or now if it already was."""
     _PATCHED_IMPORTS.patches.setdefault(name, []).append(patched)
     if name in sys.modules:

@@ -44,7 +44,7 @@ def make_config(
     config_file_list: Sequence[str] | None = None,
     config_dict: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The settings of a run of ours: checked as a whole, read safely, with one protocol for all models that rank the catalogue.
+    """The settings of a run of ours: checked together, read safely, with one protocol for all models that rank the catalogue.
 
     It is RecBole's own class, so that RecBole alone can read the checkpoints that hold it.
 
@@ -81,7 +81,7 @@ def given_in(places: Callable[[str], bool]) -> dict[str, Any] | None:
     return {key: checked.given.values[key] for key, place in checked.given.where.items() if places(place)}
 
 
-def add_defaults(config: Config, model: str, model_class: type, dataset: str) -> None:
+def add_defaults(config: Config, model: str, model_class: Any, dataset: str) -> None:
     """Put our defaults on top of RecBole's, below what the user set."""
     ours, outside = config.internal_config_dict, config.external_config_dict
     spec = find_spec(model_class) if find_spec(model) is None else find_spec(model)
@@ -111,7 +111,7 @@ def _shape_dataset(keys: set[str]) -> None:
     dataset_arguments.extend(sorted(keys - {*dataset_arguments}))
 
 
-def holds_protocol(model_class: type, spec: Any) -> bool:
+def holds_protocol(model_class: Any, spec: Any) -> bool:
     """Whether the common protocol is the default: for our generative models everywhere, for the others in our commands."""
     if _made_for.get() is not None:
         return model_class.type in RANKING_TYPES

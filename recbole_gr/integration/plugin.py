@@ -1,4 +1,4 @@
-"""Everything RecBole must be told about us.
+"""Everything RecBole must know of us.
 
 RecBole finds models, trainers and datasets by name; the places where it looks ask our registry first. What has no such place
 is wrapped, each wrap as small as it can be with its reason beside it. Nothing of RecBole is copied, and nothing is imported
@@ -11,7 +11,6 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any
 
 from recbole_gr.integration.compat import patch_on_import
@@ -47,11 +46,11 @@ def is_generative(model_class: type) -> bool:
     return issubclass(model_class, BeamSearchRecommender)
 
 
-def _after(name: str, change: Callable[[ModuleType], Any]) -> None:
+def _after(name: str, change: Callable[[Any], Any]) -> None:
     """Change a module of RecBole once it has been imported, or now if it already was."""
 
     @contextlib.contextmanager
-    def patched(module: ModuleType) -> Iterator[None]:
+    def patched(module: Any) -> Iterator[None]:
         yield
         change(module)
 
@@ -63,7 +62,7 @@ def _wrap(owner: Any, name: str, make_wrapper: Callable) -> None:
     setattr(owner, name, functools.wraps(original)(make_wrapper(original)))
 
 
-def _find_models(utils: ModuleType) -> None:
+def _find_models(utils: Any) -> None:
     """RecBole looks for a model in its own folders, and says of an unknown name only that lightgbm is missing."""
     original = utils.get_model
 
@@ -81,11 +80,11 @@ def _find_models(utils: ModuleType) -> None:
 
     for module in list(sys.modules.values()):  # those that took it by "from ... import" before we came
         if getattr(module, "__name__", "").startswith("recbole.") and vars(module).get("get_model") is original:
-            module.get_model = get_model
+            vars(module)["get_model"] = get_model
     utils.get_model = get_model
 
 
-def _find_parts(package: ModuleType, part: str) -> None:
+def _find_parts(package: Any, part: str) -> None:
     """RecBole asks these packages for ``<model>Dataset`` and ``<model>Trainer``; what they lack, the registry may have."""
     ending = part.capitalize()
     before = vars(package).get("__getattr__")
@@ -101,7 +100,7 @@ def _find_parts(package: ModuleType, part: str) -> None:
     package.__getattr__ = __getattr__
 
 
-def _know_our_settings(configurator: ModuleType) -> None:
+def _know_our_settings(configurator: Any) -> None:
     """Config reads the property files beside its own source only; our defaults come after them."""
 
     def with_our_defaults(original: Callable) -> Callable:
@@ -169,18 +168,18 @@ def _with_use_gpu(original: Callable) -> Callable:
 
 
 def _with_exact_order(original: Callable) -> Callable:
-    """RecBole sorts by time after rounding it to float32; a stable sort before the rounding settles the order."""
+    """RecBole sorts by time after rounding it to float32; a stable sort before the rounding keeps the exact order."""
 
     def change_feat_format(self: Any) -> Any:
-        from recbole_gr.data.order import settle_order
+        from recbole_gr.data.order import sort_interactions
 
-        settle_order(self)
+        sort_interactions(self)
         return original(self)
 
     return change_feat_format
 
 
-def _load_as_we_do(utils: ModuleType) -> None:
+def _load_as_we_do(utils: Any) -> None:
     _wrap(utils, "get_dataloader", _with_length_grouping)
     _wrap(utils, "create_samplers", _with_seen_items)
 
@@ -208,7 +207,7 @@ def _with_seen_items(original: Callable) -> Callable:
         if config["mask_seen"] is True and config["MODEL_TYPE"] in RANKING_TYPES:
             if config["benchmark_filename"] is not None:
                 raise SettingError(
-                    "mask_seen", True, "files that are split already do not tell all a user had; set it to recbole"
+                    "mask_seen", True, "files that are split already do not say all a user had; set it to recbole"
                 )
             add_seen_items(built_datasets)
         return original(config, dataset, built_datasets)
@@ -230,14 +229,14 @@ def _with_equal_exclusion(original: Callable) -> Callable:
     return collate_fn
 
 
-def _start_as_we_do(quick_start: ModuleType) -> None:
+def _start_as_we_do(quick_start: Any) -> None:
     _wrap(quick_start, "get_flops", _without_a_copy)
     quick_start.recboles_run_recboles = quick_start.run_recboles
     quick_start.run_recboles = run_recboles
 
 
 def run_recboles(rank: int, *args: Any) -> None:
-    """RecBole's ``run_recboles`` in a spawned process, which imports what it is told to run, and by that makes us known there."""
+    """RecBole's ``run_recboles`` in a spawned process, which imports what it is to run, and by that makes us known there."""
     from recbole.quick_start import quick_start
 
     quick_start.recboles_run_recboles(rank, *args)

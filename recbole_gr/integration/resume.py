@@ -1,13 +1,14 @@
 """Interrupting and resuming: all that training needs to go on as if it had never stopped.
 
 RecBole's checkpoint keeps the best model. Beside it, after every validation, this keeps the last one: weights,
-optimizer, schedule, the counters of early stopping and every source of chance. It holds tensors and plain values only,
+optimizer, schedule, the counters of early stopping and every random state. It holds tensors and plain values only,
 so it is read with ``weights_only=True``.
 """
 
 import os
 import random
 from logging import getLogger
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +24,12 @@ from recbole_gr.utils.errors import SettingError
 SUFFIX = ".last.pth"
 
 
-def state_file(checkpoint):
+def state_file(checkpoint: str) -> str:
     """The training state beside a checkpoint ``X.pth`` is ``X.last.pth``; its own name is taken as it is."""
     return checkpoint if checkpoint.endswith(SUFFIX) else os.path.splitext(checkpoint)[0] + SUFFIX
 
 
-def save_training_state(trainer, train_data, epoch):
+def save_training_state(trainer: Any, train_data: Any, epoch: int) -> None:
     """Write the state after ``epoch`` beside the trainer's checkpoint."""
     path = state_file(trainer.saved_model_file)
     state = {
@@ -43,14 +44,14 @@ def save_training_state(trainer, train_data, epoch):
         "model": trainer.model.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
         "schedule": trainer.schedule.state_dict() if hasattr(trainer, "schedule") else None,
-        "chance": _chance(train_data),
+        "chance": _random_states(train_data),
     }
     with atomic_write(path, "wb") as file:
         torch.save(state, file)
 
 
-def read_training_state(path):
-    """Read a state; checks that it and its checkpoint are there.
+def read_training_state(path: str) -> dict[str, Any]:
+    """Read a state; it and its checkpoint must be there.
 
     Raises:
         SettingError: nothing that can be resumed.
@@ -69,11 +70,11 @@ def read_training_state(path):
     return state
 
 
-def restore_training_state(state, trainer, train_data):
+def restore_training_state(state: dict[str, Any], trainer: Any, train_data: Any) -> bool:
     """Put a trainer and its data where the state was saved.
 
     Returns:
-        bool: whether training goes on; False if it had already stopped early or reached the last epoch.
+        Whether training goes on; False if it had already stopped early or reached the last epoch.
 
     Raises:
         SettingError: the state belongs to another model, dataset or split.
@@ -99,11 +100,11 @@ def restore_training_state(state, trainer, train_data):
     for saved, here in zip(state["optimizer"]["param_groups"], trainer.optimizer.param_groups):
         saved["fused"] = here.get("fused")  # how a step is computed is this device's affair, not the other one's
     trainer.optimizer.load_state_dict(state["optimizer"])
-    _set_chance(state["chance"], train_data)
+    _set_random_states(state["chance"], train_data)
     return trainer.start_epoch < trainer.epochs and trainer.cur_step <= trainer.stopping_step
 
 
-def _settings(config):
+def _settings(config: Any) -> dict[str, Any]:
     """Settings that a resumed run must share with the interrupted one: all but those that say where, or how far."""
     own = model_settings(config["model"])
     free = set().union(
@@ -112,7 +113,7 @@ def _settings(config):
     return {key: plain(value) for key, value in config.final_config_dict.items() if key not in free}
 
 
-def _identity(trainer, train_data):
+def _identity(trainer: Any, train_data: Any) -> dict[str, Any]:
     dataset = train_data._dataset
     identity = {
         "model": trainer.config["model"],
@@ -127,8 +128,9 @@ def _identity(trainer, train_data):
     return identity
 
 
-def _chance(train_data):
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
+def _random_states(train_data: Any) -> dict[str, Any]:
+    of_numpy: Any = np.random.get_state()
+    kind, keys, position, has_gauss, gauss = of_numpy
     return {
         "python": random.getstate(),
         "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
@@ -138,7 +140,7 @@ def _chance(train_data):
     }
 
 
-def _set_chance_of_gpus(states):
+def _set_gpu_random_states(states: list[torch.Tensor]) -> None:
     """Of as many GPUs as both machines have; the others go on with what they were seeded with."""
     here = torch.cuda.device_count() if torch.cuda.is_available() else 0
     for number, random_state in enumerate(states[:here]):
@@ -150,11 +152,11 @@ def _set_chance_of_gpus(states):
         )
 
 
-def _set_chance(chance, train_data):
-    version, internal, gauss = chance["python"]
+def _set_random_states(states: dict[str, Any], train_data: Any) -> None:
+    version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
-    kind, keys, position, has_gauss, gauss = chance["numpy"]
+    kind, keys, position, has_gauss, gauss = states["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    torch.set_rng_state(chance["torch"])
-    _set_chance_of_gpus(chance["cuda"])
-    train_data.generator.set_state(chance["loader"])
+    torch.set_rng_state(states["torch"])
+    _set_gpu_random_states(states["cuda"])
+    train_data.generator.set_state(states["loader"])

@@ -74,7 +74,7 @@ def _our_models() -> dict[str, tuple[str, type[Settings]]]:
 def groups_of(settings: type[Settings]) -> list[Group]:
     """The fields of a class by the concern that declares them; a field that is declared again stands with the last one."""
     owner = {key: concern for concern in settings.concerns() for key in vars(concern).get("__annotations__", {})}
-    groups = []
+    groups: list[Group] = []
     for concern in reversed(settings.concerns()):
         keys = [key for key in settings.model_fields if owner.get(key) is concern]
         if keys:
@@ -84,7 +84,8 @@ def groups_of(settings: type[Settings]) -> list[Group]:
 
 def tokenizer_groups(ours: bool = True) -> list[Group]:
     """The settings of each tokenizer, of ours or of all that are installed; one that several have stands with the first."""
-    groups, seen = [], set()
+    groups: list[Group] = []
+    seen: set[str] = set()
     for name in tokenizer_names():
         try:
             function = find_tokenizer(name)

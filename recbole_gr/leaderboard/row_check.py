@@ -16,7 +16,6 @@ from recbole_gr.settings.protocol import ProtocolSettings
 from recbole_gr.settings.recbole_keys import RecBoleSettings
 from recbole_gr.utils.errors import RecBoleGRError, SettingError, SettingErrors
 
-
 #: What a fault of a row says of its place, which is not the user's.
 _SET_HERE = " (set in config_dict)"
 
@@ -57,7 +56,9 @@ def _check_settings(board: Board, row: Row) -> None:
     except SettingError as error:
         raise SettingError(error.key, error.value, f"{error.allowed.removesuffix(_SET_HERE)} ({where})") from error
     except SettingErrors as errors:
-        placed = [SettingError(one.key, one.value, f"{one.allowed.removesuffix(_SET_HERE)} ({where})") for one in errors.errors]
+        placed = [
+            SettingError(one.key, one.value, f"{one.allowed.removesuffix(_SET_HERE)} ({where})") for one in errors.errors
+        ]
         raise SettingErrors(placed) from errors
     searched = {key: None for settings in (row.search or {}).values() for key in settings}
     for key, near in unknown_keys(searched, known_keys(searched)):

@@ -1,13 +1,20 @@
 """What recommenders have in common that generate an item token by token and rank by a beam search."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
+import numpy as np
 import torch
+from recbole.config import Config
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
 from recbole_gr.data.seen import interactions_of
-from recbole_gr.decoding.beam_search import ROUNDING, SearchLimits, certified_beam_search
+from recbole_gr.decoding.beam_search import ROUNDING, Search, SearchLimits, certified_beam_search
+from recbole_gr.decoding.protocols import Decoder, ItemTrie
 from recbole_gr.decoding.tie_breaking import leaf_ranks
 from recbole_gr.utils.arrays import nth_of
 from recbole_gr.utils.devices import PerDevice
@@ -26,35 +33,40 @@ class BeamSearchRecommender(SequentialRecommender, ABC):
     beams_at_once = PerDevice(cpu=4096, cuda=262144)
     widest_search = PerDevice(cpu=65536, cuda=524288)
 
-    def __init__(self, config, dataset):
+    trie: ItemTrie
+    search: Search
+    leaf_ranks: torch.Tensor
+    certificates: dict[str, int]
+
+    def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.precision = config["precision"]
+        self.precision: str = config["precision"]
         if self.precision == "auto":
             has_bfloat16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
             self.precision = "bfloat16" if has_bfloat16 else "float32"
         self.beam_size = config["beam_size"]
         self.beam_certify = config["beam_certify"]
-        self.largest_k = max(config["topk"])
+        self.max_k = max(config["topk"])
         self.reset_certificates()
 
     @abstractmethod
-    def start_decoding(self, interaction, rows: torch.Tensor):
+    def start_decoding(self, interaction: Interaction, rows: torch.Tensor) -> Decoder:
         """A decoder (:mod:`recbole_gr.decoding.protocols`) for some rows of a batch (int64 indices)."""
 
     @abstractmethod
-    def log_likelihood(self, interaction, rows: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    def log_likelihood(self, interaction: Interaction, rows: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Exact log-probabilities of items ``[rows, candidates]`` for some rows of a batch: float32, of the same shape."""
 
-    def rows_at_once(self, interaction):
+    def rows_at_once(self, interaction: Interaction) -> Sequence[torch.Tensor]:
         """The rows of a batch in groups of similar history length that are searched together: int64 indices."""
         by_length = interaction[self.ITEM_SEQ_LEN].argsort()
         return by_length.split(max(1, self.beams_at_once[self.device.type] // self.beam_size))
 
-    def rank_items_that_share(self, codes, config, dataset):
+    def rank_items_that_share(self, codes: np.ndarray, config: Config, dataset: Any) -> None:
         """Keep ``leaf_ranks``: which item comes first of those with equal rows in ``codes``, as ``leaf_order`` says.
 
         Args:
-            codes (np.ndarray): int ``[n_items, L]``, row 0 is the padding item.
+            codes: int ``[n_items, L]``, row 0 is the padding item.
         """
         popularity = torch.bincount(torch.from_numpy(interactions_of(dataset)[1]), minlength=self.n_items).numpy()
         ranks = leaf_ranks(codes, popularity, config["leaf_order"], config["seed"])
@@ -64,12 +76,12 @@ class BeamSearchRecommender(SequentialRecommender, ABC):
         """Restart the count of certified rankings."""
         self.certificates = {"users": 0, "certified": 0, "certified_by_first_search": 0}
 
-    def full_sort_predict(self, interaction):
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Item scores ``[users, n_items]`` of :meth:`rank`, as RecBole asks for them; seen items are not excluded."""
         return self.rank(interaction)
 
     @torch.no_grad()
-    def rank(self, interaction, seen: tuple[torch.Tensor, torch.Tensor] | None = None) -> torch.Tensor:
+    def rank(self, interaction: Interaction, seen: tuple[torch.Tensor, torch.Tensor] | None = None) -> torch.Tensor:
         """Item scores of a beam search.
 
         Args:
@@ -86,10 +98,12 @@ class BeamSearchRecommender(SequentialRecommender, ABC):
             scores[rows] = self._search(interaction, rows, seen)
         return scores
 
-    def _search(self, interaction, rows, seen):
+    def _search(
+        self, interaction: Interaction, rows: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> torch.Tensor:
         limits = SearchLimits(
             beam_size=self.beam_size,
-            k=self.largest_k,
+            k=self.max_k,
             certify=self.beam_certify,
             max_beams=self.widest_search[self.device.type],
             rounding=ROUNDING[self.precision],
@@ -104,7 +118,7 @@ class BeamSearchRecommender(SequentialRecommender, ABC):
         return found.item_scores
 
     @torch.no_grad()
-    def predict(self, interaction):
+    def predict(self, interaction: Interaction) -> torch.Tensor:
         """Exact log-probability of each row's item, ``[rows]``; rows with the same history share one pass over it."""
         history, users, items = interaction[self.ITEM_SEQ], interaction[self.USER_ID], interaction[self.ITEM_ID]
         distinct, row_of = torch.unique(torch.cat([users.unsqueeze(1), history], dim=1), dim=0, return_inverse=True)
@@ -125,7 +139,7 @@ class BeamSearchRecommender(SequentialRecommender, ABC):
         result[order] = scores[row_of[order], place]
         return result
 
-    def autocast(self):
+    def autocast(self) -> AbstractContextManager[Any]:
         """Within, what ``precision`` asks for."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
 

@@ -89,7 +89,7 @@ def find_spec(model: str | type) -> ModelSpec | None:
         model: a name, ``"package.module:Class"``, which is registered by that, or a class.
 
     Returns:
-        ModelSpec: None for a model of RecBole that nobody registered.
+        None for a model of RecBole that nobody registered.
 
     Raises:
         SettingError: a class cannot be imported.
@@ -233,7 +233,8 @@ def runtime_keys() -> set[str]:
 
 def _keys_of_all(**which: Any) -> set[str]:
     own = [settings for _, settings in models_with_settings() if settings is not None]
-    return set().union(*(keys_of(one, **which) for one in (RecBoleSettings, ProtocolSettings, *own)))
+    classes: list[type[Settings]] = [RecBoleSettings, ProtocolSettings, *own]
+    return set().union(*(keys_of(one, **which) for one in classes))
 
 
 def keys_read_by(model: type) -> set[str]:
@@ -279,7 +280,7 @@ def _subclass_named(name: str) -> type | None:
     return None
 
 
-def _below(base: type, name: str) -> type | None:
+def _below(base: Any, name: str) -> type | None:
     for child in base.__subclasses__():
         if child.__name__ == name:
             return child

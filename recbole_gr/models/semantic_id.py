@@ -1,10 +1,14 @@
 """What recommenders have in common that generate the semantic ID of the next item code by code."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.config import Config
+from recbole.data.interaction import Interaction
 from torch import nn
 
 from recbole_gr.data.dataloader import TrainingBatch
@@ -24,7 +28,10 @@ class SemanticIDRecommender(BeamSearchRecommender):
     :meth:`start_decoding` and :meth:`log_likelihood`.
     """
 
-    def __init__(self, config, dataset):
+    item_codes: torch.Tensor
+    codebook_sizes: torch.Tensor
+
+    def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.torch_compile = config["torch_compile"]
         self.search = partial(beam_search, constrained=config["decoding"] == "constrained")
@@ -33,7 +40,7 @@ class SemanticIDRecommender(BeamSearchRecommender):
     def make_network(self, codebook_sizes: tuple[int, ...]) -> nn.Module:
         """The network for semantic IDs with so many codes per level; also called for a checkpoint with others."""
 
-    def use_semantic_ids(self, config, dataset):
+    def use_semantic_ids(self, config: Config, dataset: Any) -> None:
         """Make ``item_codes``, ``codebook_sizes``, ``network``, ``trie`` and ``leaf_ranks`` for a dataset's semantic IDs."""
         codes = dataset.semantic_ids.codes
         self._use_codes(codes, dataset.semantic_ids.codebook_sizes)
@@ -47,7 +54,7 @@ class SemanticIDRecommender(BeamSearchRecommender):
             self.network.compile(dynamic=True)
         self.trie = Trie(codes, codebook_sizes, self.device)
 
-    def load_state_dict(self, state_dict, *args, **kwargs):
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint together with the semantic IDs it was trained on.
 
         Raises:
@@ -64,11 +71,13 @@ class SemanticIDRecommender(BeamSearchRecommender):
             self.to(self.device)
         return super().load_state_dict(state_dict, *args, **kwargs)
 
-    def trimmed_history(self, interaction, rows=slice(None)):
+    def trimmed_history(
+        self, interaction: Interaction, rows: torch.Tensor | slice = slice(None)
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Histories of some rows of a batch, trimmed to the longest of them.
 
         Returns:
-            tuple: item ids int64 ``[rows, t]``, oldest first; their lengths int64 ``[rows]``.
+            Item ids int64 ``[rows, t]``, oldest first; their lengths int64 ``[rows]``.
         """
         lengths = interaction[self.ITEM_SEQ_LEN][rows]
         if isinstance(interaction, TrainingBatch):  # whose histories are; to look how long they are a GPU would wait

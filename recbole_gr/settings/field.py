@@ -1,4 +1,4 @@
-"""One setting, written once: key, type, default, bounds or choices, a sentence and a scope; and what is allowed, in words.
+"""One setting, declared once: key, type, default, bounds or choices, a sentence and a scope; and what is allowed, in words.
 
 A concern (the protocol, training, one model, ...) is a pydantic model that inherits :class:`Settings`; its fields are made by
 :func:`setting`. Everything else that knows of settings is derived from these classes.
@@ -45,7 +45,7 @@ def setting(
         allowed: what is allowed, in words, where type and bounds do not say it.
         **bounds: ``ge``, ``gt``, ``le``, ``lt`` and further arguments of ``pydantic.Field``.
     """
-    extra = {"scope": scope, "path": path, "resumable": resumable or scope == "runtime", "allowed": allowed}
+    extra: Any = {"scope": scope, "path": path, "resumable": resumable or scope == "runtime", "allowed": allowed}
     return Field(default, description=description, json_schema_extra=extra, **bounds)
 
 
@@ -214,7 +214,8 @@ def check_value(key: str, value: Any, kind: Any, **bounds: Any) -> None:
     Raises:
         SettingError: names the key, the value and what is allowed.
     """
-    info = FieldInfo.from_annotation(Annotated[kind, Field(**bounds)])
+    annotated: Any = Annotated[kind, Field(**bounds)]
+    info = FieldInfo.from_annotation(annotated)
     if not fits(info, value):
         raise SettingError(key, value, allowed_values(info))
 

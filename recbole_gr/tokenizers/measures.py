@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 from tabulate import tabulate
 
-from recbole_gr.tokenizers.rkmeans import faiss_library
+from recbole_gr.tokenizers.families.rkmeans import faiss_library
 from recbole_gr.tokenizers.semantic_ids import SemanticIDs, number_groups
 
 #: What is measured on vectors is measured on at most this many items, drawn by a fixed seed.

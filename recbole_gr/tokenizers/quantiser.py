@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from recbole_gr.tokenizers.rkmeans import SEEDING_POINTS, kmeans
+from recbole_gr.tokenizers.families.rkmeans import SEEDING_POINTS, kmeans
 from recbole_gr.utils.arrays import ROWS_AT_ONCE
 from recbole_gr.utils.errors import SettingError
 
@@ -232,7 +232,7 @@ def perceptron(widths: list[int]) -> nn.Module:
 
 @dataclass(frozen=True)
 class Training:
-    """How a quantiser is trained; :func:`recbole_gr.tokenizers.rqvae.rvq` says what each setting means."""
+    """How a quantiser is trained; :func:`recbole_gr.tokenizers.families.rqvae.rvq` says what each setting means."""
 
     steps: int
     batch_size: int

@@ -6,7 +6,9 @@ parameters are its settings: each is a config key of the same name, with the sam
 before any work and stands in the documentation. Parameters named ``device`` and ``show_progress`` get the values of the run.
 """
 
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any, get_type_hints
@@ -14,10 +16,7 @@ from typing import Any, get_type_hints
 from pydantic.fields import FieldInfo
 
 from recbole_gr.settings.field import allowed_values, fits
-from recbole_gr.tokenizers.baselines import lsh, random
-from recbole_gr.tokenizers.product import opq, pq
-from recbole_gr.tokenizers.rkmeans import rkmeans
-from recbole_gr.tokenizers.rqvae import rqvae, rvq
+from recbole_gr.tokenizers import families
 from recbole_gr.utils.errors import SettingError
 from recbole_gr.version import __version__
 
@@ -29,15 +28,16 @@ ENTRY_POINTS = "recbole_gr.tokenizers"
 #: Parameters that a run fills in by itself.
 GIVEN_BY_THE_RUN = ("seed", "device", "show_progress")
 
-_TOKENIZERS: dict[str, Tokenizer] = {
-    "rkmeans": rkmeans,
-    "rvq": rvq,
-    "rqvae": rqvae,
-    "opq": opq,
-    "pq": pq,
-    "random": random,
-    "lsh": lsh,
-}
+#: The order of lists begins with these; further files of the folder follow by name.
+_FIRST = ("rkmeans", "rqvae", "product", "baselines")
+_FAMILIES = sorted(
+    (module.name for module in pkgutil.iter_modules(families.__path__)),
+    key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name),
+)
+
+_TOKENIZERS: dict[str, Tokenizer] = {}
+for _family in _FAMILIES:
+    _TOKENIZERS.update(importlib.import_module(f"{families.__name__}.{_family}").TOKENIZERS)
 
 
 def add_tokenizer(name: str, function: Tokenizer) -> None:

@@ -1,4 +1,4 @@
-"""How an epoch of training is cut into batches."""
+"""How an epoch of training is divided into batches."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""RecBole's own SequentialDataset is the reference."""
+"""Histories on demand; RecBole's own SequentialDataset is the reference."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_the_samples_are_recboles(small_part, tiny_settings, length, order):
 
 
 @pytest.mark.parametrize("order", ["exact", "recbole"])
-def test_the_samples_of_the_whole_set_are_recboles(order):
+def test_the_samples_of_all_of_ml_100k_are_recboles(order):
     settings = {"MAX_ITEM_LIST_LENGTH": 10, "timestamp_order": order, "load_col": {"inter": FIELDS}}
     ours, theirs = (split(kind, "ml-100k", **settings) for kind in (HistoryDataset, SequentialDataset))
     assert [len(part) for part in ours] == [97171, 943, 943]
@@ -74,13 +74,13 @@ def test_memory_does_not_grow_with_the_length_of_the_history(small_part, tiny_se
 
 
 def test_batches_are_the_same_from_a_worker_process(small_part, tiny_settings):
-    batches, chance = [], []
+    batches, random_states = [], []
     for workers in (0, 1):
         config = Config("TIGER", "small", config_dict={**tiny_settings, "worker": workers})
         train_data, _, _ = data_preparation(config, create_dataset(config))
         batches.append(list(train_data))
-        chance.append(train_data.generator.get_state())
-    assert torch.equal(*chance)  # so the next epoch is the same too
+        random_states.append(train_data.generator.get_state())
+    assert torch.equal(*random_states)  # so the next epoch is the same too
     assert len(batches[0]) == len(batches[1]) > 1
     for here, there in zip(*batches):
         assert set(here.interaction) == set(there.interaction) > {"item_id_list", "item_length", "item_id", "user_id"}

@@ -57,7 +57,7 @@ def test_ml_100k_by_a_template_of_commas():
     assert texts == ["", "Toy Story, 1995, Animation Children's Comedy", "unkonwn, unkonwn, unknown"]
 
 
-def test_ml_100k_in_whole():
+def test_all_of_ml_100k():
     file_tokens = read_item_file_tokens(ML_100K)
     assert file_tokens.tolist() == [str(number) for number in range(1, 1683)]
     texts = read_item_text(ML_100K, tokens(*file_tokens))

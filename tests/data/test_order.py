@@ -1,4 +1,4 @@
-"""At 8.8e8 seconds neighbouring float32 values are 64 seconds apart."""
+"""The order of interactions in time: at 8.8e8 seconds neighbouring float32 values are 64 seconds apart."""
 
 import numpy as np
 import pytest
@@ -73,7 +73,7 @@ def test_normalised_times(shop, model):
     assert last_items(model, {**settings, "timestamp_order": "recbole"})["u"] == "b"
 
 
-def test_whole_histories_are_in_the_order_of_time(shop):
+def test_full_histories_are_in_the_order_of_time(shop):
     rng = np.random.default_rng(0)
     rows = [(f"u{user}", f"i{rng.integers(9)}", EPOCH + int(t)) for user in range(5) for t in rng.permutation(20)]
     settings = {**shop(rows), "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO"}, "normalize_all": False}

@@ -1,4 +1,4 @@
-"""What is masked, against the plain file."""
+"""Which seen items are excluded, against the plain file as the reference."""
 
 import os
 from collections import Counter
@@ -19,14 +19,14 @@ PROTOCOL = {
 }
 
 
-def masked(model, settings, phase):
+def excluded(model, settings, phase):
     """By user token: the items whose scores are set to -inf for the user's row."""
     config = Config(model, "small", config_dict={**PROTOCOL, **settings})
     dataset = create_dataset(config)
-    return masked_by(data_preparation(config, dataset)[phase], dataset)
+    return excluded_by(data_preparation(config, dataset)[phase], dataset)
 
 
-def masked_by(loader, dataset):
+def excluded_by(loader, dataset):
     found = {}
     for interaction, history, _, _ in loader:
         users = dataset.id2token("user_id", interaction["user_id"])
@@ -47,15 +47,15 @@ def expected(small_part, left_out):
 
 @pytest.mark.parametrize("model", ["TIGER", "SASRec", "BPR"])
 @pytest.mark.parametrize("phase, left_out", [(1, 2), (2, 1)])
-def test_everything_before_the_target_is_masked_for_every_model(small_part, tiny_settings, model, phase, left_out):
+def test_everything_before_the_target_is_excluded_for_every_model(small_part, tiny_settings, model, phase, left_out):
     settings = {**tiny_settings, "mask_seen": True}
     if model == "SASRec":
-        settings["MAX_ITEM_LIST_LENGTH"] = 3  # the mask must reach further back than the model does
-    assert masked(model, settings, phase) == expected(small_part, left_out)
+        settings["MAX_ITEM_LIST_LENGTH"] = 3  # the exclusion must reach further back than the model does
+    assert excluded(model, settings, phase) == expected(small_part, left_out)
 
 
 @pytest.mark.parametrize("model", ["TIGER", "SASRec"])
-def test_a_split_by_ratio_masks_the_parts_before(small_part, tiny_settings, model):
+def test_a_split_by_ratio_excludes_the_parts_before(small_part, tiny_settings, model):
     eval_args = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "TO", "group_by": "user", "mode": "full"}
     config = Config(model, "small", config_dict={**tiny_settings, "mask_seen": True, "eval_args": eval_args})
     dataset = create_dataset(config)
@@ -63,14 +63,14 @@ def test_a_split_by_ratio_masks_the_parts_before(small_part, tiny_settings, mode
     users = (dataset.id2token("user_id", loader._dataset.inter_feat["user_id"]) for loader in loaders)
     _, valid, test = map(Counter, users)
     assert len(valid) == len(test) == 60 and min(valid.values()) > 1
-    assert masked_by(loaders[1], dataset) == expected(small_part, valid + test)
-    assert masked_by(loaders[2], dataset) == expected(small_part, test)
+    assert excluded_by(loaders[1], dataset) == expected(small_part, valid + test)
+    assert excluded_by(loaders[2], dataset) == expected(small_part, test)
 
 
 @pytest.mark.parametrize("longest", [1, 2])
-def test_histories_cut_to_almost_nothing(small_part, tiny_settings, longest):
+def test_histories_truncated_to_almost_nothing(small_part, tiny_settings, longest):
     settings = {**tiny_settings, "mask_seen": True, "MAX_ITEM_LIST_LENGTH": longest}
-    assert masked("SASRec", settings, 2) == masked("TIGER", settings, 2) == expected(small_part, 1)
+    assert excluded("SASRec", settings, 2) == excluded("TIGER", settings, 2) == expected(small_part, 1)
 
 
 def test_general_models_rank_as_recbole_does(small_part, tiny_settings):
@@ -82,14 +82,14 @@ def test_general_models_rank_as_recbole_does(small_part, tiny_settings):
 
 
 @pytest.mark.parametrize("model", ["TIGER", "SASRec", "BPR"])
-def test_nothing_is_masked(small_part, tiny_settings, model):
-    assert set(map(len, masked(model, {**tiny_settings, "mask_seen": False}, 2).values())) == {0}
+def test_nothing_is_excluded(small_part, tiny_settings, model):
+    assert set(map(len, excluded(model, {**tiny_settings, "mask_seen": False}, 2).values())) == {0}
 
 
 def test_recboles_rule_is_a_mixture(small_part, tiny_settings):
     settings = {**tiny_settings, "mask_seen": "recbole"}
-    assert masked("BPR", settings, 2) == expected(small_part, 1)
-    assert set(map(len, masked("SASRec", settings, 2).values())) == {0}
+    assert excluded("BPR", settings, 2) == expected(small_part, 1)
+    assert set(map(len, excluded("SASRec", settings, 2).values())) == {0}
 
 
 def test_targets_that_were_seen_before_are_counted(tmp_path, caplog):
@@ -99,7 +99,7 @@ def test_targets_that_were_seen_before_are_counted(tmp_path, caplog):
     (folder / "small.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(rows) + "\n")
     for model in ("SASRec", "BPR"):
         caplog.clear()
-        found = masked(model, {"data_path": str(tmp_path / "data"), "mask_seen": True}, 2)
+        found = excluded(model, {"data_path": str(tmp_path / "data"), "mask_seen": True}, 2)
         assert found["u0"] == {"i1", "i2", "i3"}
         assert "mask_seen=True: 1 of 4 targets are items that the user had before" in caplog.text
 

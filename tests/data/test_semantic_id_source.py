@@ -1,4 +1,4 @@
-"""Processes that train together must write the same semantic IDs."""
+"""Processes that train together must make the same semantic IDs."""
 
 import numpy as np
 import torch.distributed

@@ -57,7 +57,7 @@ def folder_of(small_part):
 
 
 def vectors_of(path, tokens, small_part, parameter=None):
-    return read_checkpoint_vectors(path, tokens, "small", folder_of(small_part), parameter)
+    return read_checkpoint_vectors(path, tokens, "small", folder_of(small_part), parameter=parameter)
 
 
 def assert_refused(error, path, tokens, small_part, parameter=None):

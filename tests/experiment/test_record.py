@@ -1,8 +1,8 @@
-"""What a record tells of paths: it is there to be published."""
+"""What a record says of paths: it is there to be published."""
 
 import os
 
-from recbole_gr.experiment.record import command_told, portable, settings_told
+from recbole_gr.experiment.record import portable, portable_command, portable_settings
 
 
 def test_paths_from_the_current_folder_on_or_by_their_last_part(tmp_path):
@@ -12,16 +12,16 @@ def test_paths_from_the_current_folder_on_or_by_their_last_part(tmp_path):
     assert portable("/srv/recbole/config/../dataset_example/ml-100k") == "ml-100k"
 
 
-def test_other_settings_are_told_as_they_are(tmp_path):
+def test_other_settings_stay_as_they_are(tmp_path):
     settings = {"history_separator": "/", "title_template": "/{title}/{brand}", "topk": [5, 10], "resume": None}
-    assert settings_told(settings) == settings
+    assert portable_settings(settings) == settings
     paths = {
         "data_path": "/srv/data/shop",
         "llm": "/srv/models/Qwen3",
         "cf_checkpoint": str(tmp_path / "a.pth"),
         "sid_file": None,
     }
-    assert settings_told(paths) == {"data_path": "shop", "llm": "Qwen3", "cf_checkpoint": "a.pth", "sid_file": None}
+    assert portable_settings(paths) == {"data_path": "shop", "llm": "Qwen3", "cf_checkpoint": "a.pth", "sid_file": None}
 
 
 def test_the_command(tmp_path):
@@ -32,7 +32,7 @@ def test_the_command(tmp_path):
         "--epochs=3",
         f"--resume={tmp_path}/b.pth",
     ]
-    assert command_told(command) == [
+    assert portable_command(command) == [
         "recbole-gr",
         "--data_path=data",
         "--history_separator=/",

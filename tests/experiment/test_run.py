@@ -1,4 +1,4 @@
-"""Whole runs by our command, on a small real part of ml-100k."""
+"""Runs from end to end by our command, on a small real part of ml-100k."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def checkpoints():
     return sorted((os.path.join("saved", name) for name in names), key=os.path.getmtime)
 
 
-def test_the_run_record_tells_all(small_part, tiny_settings):
+def test_the_run_record_has_all(small_part, tiny_settings):
     result = run("TIGER", "small", config_dict=tiny_settings)
     record = record_of(result)
     assert record["test"] == result["test_result"] and record["valid"] == result["best_valid_result"]
@@ -68,8 +68,8 @@ class Interrupted(Exception):
 @pytest.mark.parametrize("model", ["TIGER", "BPR"])
 def test_resuming_goes_on_as_if_never_interrupted(small_part, tiny_settings, monkeypatch, model):
     settings = {**tiny_settings, "epochs": 5, "stopping_step": 10}
-    whole = run(model, "small", config_dict=settings)
-    whole_losses = training_losses(checkpoints()[-1])
+    uninterrupted = run(model, "small", config_dict=settings)
+    uninterrupted_losses = training_losses(checkpoints()[-1])
 
     from recbole.trainer import Trainer
 
@@ -87,16 +87,19 @@ def test_resuming_goes_on_as_if_never_interrupted(small_part, tiny_settings, mon
         with pytest.raises(Interrupted):
             run(model, "small", config_dict=settings)
     resumed = run(model, "small", config_dict={**settings, "resume": checkpoints()[-1]})
-    assert training_losses(checkpoints()[-1]) == whole_losses
-    assert resumed["best_valid_result"] == whole["best_valid_result"]
-    assert resumed["test_result"] == whole["test_result"]
+    assert training_losses(checkpoints()[-1]) == uninterrupted_losses
+    assert resumed["best_valid_result"] == uninterrupted["best_valid_result"]
+    assert resumed["test_result"] == uninterrupted["test_result"]
 
 
 def test_resuming_a_finished_run_only_tests(small_part, tiny_settings):
-    whole = run("TIGER", "small", config_dict=tiny_settings)
+    uninterrupted = run("TIGER", "small", config_dict=tiny_settings)
     saved = {name: os.path.getmtime(os.path.join("saved", name)) for name in os.listdir("saved") if name.endswith(".pth")}
     again = run("TIGER", "small", config_dict={**tiny_settings, "resume": checkpoints()[-1]})
-    assert again["test_result"] == whole["test_result"] and again["best_valid_result"] == whole["best_valid_result"]
+    assert (
+        again["test_result"] == uninterrupted["test_result"]
+        and again["best_valid_result"] == uninterrupted["best_valid_result"]
+    )
     assert saved == {
         name: os.path.getmtime(os.path.join("saved", name)) for name in os.listdir("saved") if name.endswith(".pth")
     }
@@ -176,8 +179,8 @@ def test_beam_metrics_equal_those_of_scoring_every_item(small_part, tiny_setting
     )
 
 
-def test_free_form_decoding_counts_no_hit_that_was_not_written(small_part, tiny_settings):
-    """An untrained free-form search writes hardly any item's ID; RecBole's top k must not fill up with hits."""
+def test_free_form_decoding_counts_no_hit_that_was_not_generated(small_part, tiny_settings):
+    """An untrained free-form search generates hardly any item's ID; RecBole's top k must not fill up with hits."""
     settings = {**tiny_settings, "decoding": "free", "beam_certify": False, "beam_size": 10, "epochs": 1}
     result = run("TIGER", "small", config_dict={**settings, "learning_rate": 0.0, "codebook_size": 64})
     assert result["test_result"]["recall@10"] <= 0.05

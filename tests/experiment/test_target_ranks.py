@@ -18,7 +18,7 @@ BY_TIME = {**BY_RATIO, "order": "TO"}
 
 @pytest.fixture
 def measured(small_part, tiny_settings):
-    """Runs a model; returns its record and the table of its hit ranks."""
+    """Runs a model; returns its record and the table of its target ranks."""
 
     def run_model(model, **settings):
         settings = {**tiny_settings, "metrics": METRICS, "topk": [3, 10, 20], "beam_size": 20, **settings}
@@ -105,7 +105,7 @@ def test_ranks_by_hand():
     rows, items = torch.tensor([0, 0, 1, 1]), torch.tensor([1, 4, 1, 3])
     assert target_ranks(scores, rows, items, 4).tolist() == [1, 4, 0, 3]
     ids = torch.tensor([0, 1, 1, 2, 2, 3])  # items 1 and 2 share an ID, 3 and 4 another
-    assert id_ranks(scores, rows, items, ids, 4).tolist() == [1, 2, 3, 2]
-    assert id_ranks(scores, rows, items, ids, 1).tolist() == [1, 0, 0, 0]
+    assert id_ranks(scores, rows, items, ids, depth=4).tolist() == [1, 2, 3, 2]
+    assert id_ranks(scores, rows, items, ids, depth=1).tolist() == [1, 0, 0, 0]
     scores[0, 3:5] = torch.finfo(torch.float32).min  # no beam reached them
-    assert id_ranks(scores, rows, items, ids, 4).tolist() == [1, 0, 3, 2]
+    assert id_ranks(scores, rows, items, ids, depth=4).tolist() == [1, 0, 3, 2]

@@ -157,7 +157,7 @@ def test_items_without_text_columns_are_called_by_their_tokens(tokenize, small_p
     )
 
 
-def test_measures_of_a_part_of_a_file_are_not_those_of_the_whole(tokenize):
+def test_measures_of_a_part_of_a_file_are_not_those_of_the_full_file(tokenize):
     tokenize("--output_dir=made", "--sid_format=parquet")
     tokenize("--output_dir=part", "--sid_file=made/semantic_ids.parquet", "--item_inter_num_interval=[5,inf)")
     whole, part = read_json("made", "measures.json"), read_json("part", "measures.json")

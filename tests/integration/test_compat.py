@@ -477,7 +477,7 @@ def test_pop_counts_every_interaction():
 @pytest.mark.parametrize("first", ["recbole_gr.experiment.run", "recbole.model.sequential_recommender"])
 @pytest.mark.parametrize("wanted", [False, True])
 def test_recboles_models_do_not_turn_on_anomaly_detection(folder, first, wanted):
-    """Nor off, where somebody wants it; but what RecBole turned on before us cannot be told from that."""
+    """Nor off, where somebody wants it; but what RecBole turned on before us cannot be distinguished from that."""
     lines = ["import torch", f"torch.autograd.set_detect_anomaly({wanted})", "import recbole_gr", f"import {first}"]
     said = run_python(
         folder, *lines, "import recbole.model.sequential_recommender.sine", "print(torch.is_anomaly_enabled())"

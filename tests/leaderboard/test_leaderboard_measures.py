@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from support.board_files import DEPTH, make_board, make_hit_ranks, make_row, recbole_metrics, write_cell
 
-from recbole_gr.experiment.target_ranks import write_hit_ranks
+from recbole_gr.experiment.target_ranks import write_target_ranks
 from recbole_gr.leaderboard.cell_files import read_cell, read_hit_ranks
 from recbole_gr.leaderboard.columns import METRICS
 from recbole_gr.leaderboard.measures import PER_RANKING, measure_rankings, slice_bounds, slice_measures
@@ -99,7 +99,7 @@ def test_kinds_of_metrics():
 
 def test_hit_ranks_are_read_as_they_were_written(tmp_path):
     hit_ranks = make_hit_ranks(11, semantic_ids=True)
-    write_hit_ranks(hit_ranks, tmp_path / "a.parquet")
+    write_target_ranks(hit_ranks, tmp_path / "a.parquet")
     read = read_hit_ranks(str(tmp_path / "a.parquet"), DEPTH, TOPK)
     for column in ("rank", "id_rank"):
         assert read[column].dtype == "float64" and read[column].isna().any()
@@ -114,10 +114,10 @@ def test_hit_ranks_that_cannot_serve(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(DataError, match="cannot be read"):
         read_hit_ranks(path, DEPTH, TOPK)
-    write_hit_ranks(make_hit_ranks(1).drop(columns="item_count"), path)
+    write_target_ranks(make_hit_ranks(1).drop(columns="item_count"), path)
     with pytest.raises(DataError, match="has no column item_count"):
         read_hit_ranks(path, DEPTH, TOPK)
-    write_hit_ranks(make_hit_ranks(1), path)
+    write_target_ranks(make_hit_ranks(1), path)
     with pytest.raises(DataError, match="down to 20 only; k=50"):
         read_hit_ranks(path, DEPTH, [50])
 

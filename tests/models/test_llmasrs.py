@@ -60,7 +60,7 @@ def test_gradient_checkpointing_changes_no_gradient(llm_settings, tuning):
     torch.testing.assert_close(found[1], found[0])
 
 
-def test_processes_average_the_gradients_of_a_whole_batch(llm_settings, tmp_path):
+def test_processes_average_the_gradients_of_a_batch(llm_settings, tmp_path):
     """A group of one process, whose parts of a batch must have been added up when it hands its gradients round."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
     try:
@@ -170,7 +170,7 @@ def test_sampled_ranking_equals_teacher_forcing(llm_settings):
 
 
 @pytest.mark.parametrize("mask_seen", [True, False])
-def test_what_the_user_had_is_not_recommended(llm_settings, mask_seen):
+def test_seen_items_are_excluded(llm_settings, mask_seen):
     here = prepared(llm_settings, mask_seen=mask_seen, beam_certify=False)
     here.trainer.tot_item_num = here.dataset.item_num
     rows = read_atomic(os.path.join(llm_settings["data_path"], "small", "small.inter"))

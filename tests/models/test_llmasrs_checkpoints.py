@@ -51,9 +51,9 @@ class Interrupted(Exception):
 
 
 def test_resuming_goes_on_as_if_never_interrupted(llm_settings, monkeypatch):
-    """With dropout, whose chance must go on, too."""
+    """With dropout, whose random state must go on, too."""
     settings = {**llm_settings, **SMALL, "epoch_samples": 64, "epochs": 3, "lora_dropout": 0.2, "stopping_step": 10}
-    whole = outcome(run("LLMasRS", "small", config_dict=settings))
+    uninterrupted = outcome(run("LLMasRS", "small", config_dict=settings))
     train_epoch = Trainer._train_epoch
 
     def stop_in_the_third_epoch(self, train_data, epoch_idx, *args, **kwargs):
@@ -68,8 +68,10 @@ def test_resuming_goes_on_as_if_never_interrupted(llm_settings, monkeypatch):
             run("LLMasRS", "small", config_dict=settings)
     (checkpoint,) = (name for name in os.listdir("saved") if ".last" not in name)
     resumed = outcome(run("LLMasRS", "small", config_dict={**settings, "resume": os.path.join("saved", checkpoint)}))
-    assert resumed.losses == whole.losses and len(whole.losses) == 3
-    assert resumed.record["test"] == whole.record["test"] and resumed.record["valid"] == whole.record["valid"]
+    assert resumed.losses == uninterrupted.losses and len(uninterrupted.losses) == 3
+    assert (
+        resumed.record["test"] == uninterrupted.record["test"] and resumed.record["valid"] == uninterrupted.record["valid"]
+    )
 
 
 def test_a_checkpoint_of_another_base_model(lora_run, llm_settings, tmp_path):

@@ -252,15 +252,15 @@ def three_to_a_title(items):
     items["release_year:token"] = [str(1990 + row % 3 // 2) for row in range(len(items))]  # 1990, 1990, 1991
 
 
-@pytest.mark.parametrize("rule, told_apart", [("tied", 0), ("counter", 2), ("{release_year}", 3)])
-def test_items_with_one_title(llm_settings, tmp_path, rule, told_apart):
+@pytest.mark.parametrize("rule, made_distinct", [("tied", 0), ("counter", 2), ("{release_year}", 3)])
+def test_items_with_one_title(llm_settings, tmp_path, rule, made_distinct):
     """Of each three, the counter changes two; all three get a year, and one of the equal years a counter, too."""
     here = prepared(changed_items(llm_settings, tmp_path, three_to_a_title), duplicate_titles=rule)
     n_items = here.dataset.item_num - 1
     groups, left = divmod(n_items, 3)
     assert left == 1  # 172 items: the last title is one item's alone
     measures = here.dataset.item_tokens.measures
-    assert measures["items_sharing_a_title"] == 3 * groups and measures["items_told_apart"] == told_apart * groups
+    assert measures["items_sharing_a_title"] == 3 * groups and measures["items_told_apart"] == made_distinct * groups
     assert measures["distinct_titles"] == (groups + 1 if rule == "tied" else n_items)
     assert here.model.describe(here.dataset, {}).items() >= measures.items()
 

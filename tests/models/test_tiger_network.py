@@ -1,3 +1,5 @@
+"""The network of TIGER; the T5 of transformers is the reference."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Settings: written once, checked together, and everything that is derived from them."""
+"""Settings: declared once, checked together, and everything that is derived from them."""
 
 import json
 import os

@@ -8,7 +8,7 @@ import torch
 from recbole.evaluator import DataStruct
 from recbole.evaluator.register import metrics_dict
 
-from recbole_gr.experiment.target_ranks import write_hit_ranks
+from recbole_gr.experiment.target_ranks import write_target_ranks
 from recbole_gr.leaderboard.board import Board, Row, Search
 from recbole_gr.leaderboard.summarise import summarise
 
@@ -118,7 +118,7 @@ def write_cell(folder, cell, hit_ranks, **changes):
     """The two files of a cell that ran; returns its record."""
     record = make_record(cell, hit_ranks, **changes)
     (folder / f"{cell.key}.json").write_text(json.dumps(record), encoding="utf-8")
-    write_hit_ranks(hit_ranks, folder / f"{cell.key}.parquet")
+    write_target_ranks(hit_ranks, folder / f"{cell.key}.parquet")
     return record
 
 

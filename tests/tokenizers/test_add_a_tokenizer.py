@@ -13,7 +13,7 @@ import tomllib
 import recbole_gr
 from recbole_gr.experiment.tokenize_dataset import tokenize_dataset
 from recbole_gr.tokenizers import Quantised, add_tokenizer, find_tokenizer, registry, tokenize
-from recbole_gr.tokenizers.rkmeans import rkmeans
+from recbole_gr.tokenizers.families.rkmeans import rkmeans
 from recbole_gr.utils.errors import SettingError
 
 REPOSITORY = os.path.dirname(os.path.dirname(recbole_gr.__file__))

@@ -20,7 +20,7 @@ from recbole_gr.tokenizers.measures import (
     reconstruct,
 )
 from recbole_gr.tokenizers.report import write_report
-from recbole_gr.tokenizers.rkmeans import rkmeans
+from recbole_gr.tokenizers.families.rkmeans import rkmeans
 
 
 def normal(n=300, d=8, seed=0):

@@ -9,7 +9,7 @@ from sklearn.cluster import KMeans
 
 from recbole_gr.settings.properties import properties_file, read_properties
 from recbole_gr.tokenizers import SemanticIDs, all_settings, find_tokenizer, settings_of, tokenize, tokenizer_names
-from recbole_gr.tokenizers.rkmeans import rkmeans
+from recbole_gr.tokenizers.families.rkmeans import rkmeans
 from recbole_gr.utils.errors import DataError, SettingError
 
 

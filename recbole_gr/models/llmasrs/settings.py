@@ -147,7 +147,7 @@ class LLMasRSSettings(SemanticIDSettings, TrainingSettings, DecodingSettings):
     @classmethod
     def idle(cls, run: RunValues) -> dict[str, str]:
         reasons = {}
-        tuning = tuning_of(run)
+        tuning = tuning_of(run)  # type: ignore[arg-type]  # which reads values by key, no more
         if run["llm"] != SCRATCH:
             reasons.update(dict.fromkeys(("scratch_size", "scratch_vocabulary"), f"llm={run['llm']} is not from scratch"))
         if tuning != "lora":

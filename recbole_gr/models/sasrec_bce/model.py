@@ -9,13 +9,14 @@ binary cross-entropy of the next item and one sampled item: another, weaker base
 
 import torch
 import torch.nn.functional as F
+from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender.sasrec import SASRec
 
 
 class SASRecBCE(SASRec):
     """RecBole's SASRec, trained by binary cross-entropy; ``loss_type: BPR`` in its yaml makes RecBole draw the items."""
 
-    def calculate_loss(self, interaction):
+    def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
         """Mean of ``-log sigmoid(score of the target)`` and ``-log sigmoid(-score of the sampled item)`` over the batch."""
         history, length = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         items = torch.stack([interaction[self.POS_ITEM_ID], interaction[self.NEG_ITEM_ID]], dim=1)

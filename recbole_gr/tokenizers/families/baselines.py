@@ -35,3 +35,6 @@ def lsh(vectors: np.ndarray, codebook_num: int, codebook_size: int, *, seed: int
     codes = ((projections > 0) * weights).sum(axis=2).astype(np.int32)
     corners = 2.0 * ((np.arange(codebook_size)[:, None] & weights) > 0) - 1
     return Quantised(codes, projections[:, -1], [corners.astype(np.float32)] * codebook_num)
+
+
+TOKENIZERS = {"random": random, "lsh": lsh}

@@ -113,3 +113,6 @@ def _means(residual: np.ndarray, codes: np.ndarray, codebook: np.ndarray) -> np.
     for code, rows in zip(used, np.split(order, first[1:]), strict=True):
         means[code] = residual[rows].mean(axis=0)
     return means
+
+
+TOKENIZERS = {"rkmeans": rkmeans}

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from recbole_gr.tokenizers.rkmeans import faiss_library
+from recbole_gr.tokenizers.families.rkmeans import faiss_library
 from recbole_gr.tokenizers.semantic_ids import Quantised, check_codes_of_bits
 from recbole_gr.utils.arrays import copy_in_chunks
 from recbole_gr.utils.errors import SettingError
@@ -103,3 +103,6 @@ def _product_codes(points: np.ndarray, codebook_num: int, codebook_size: int, *,
     width = points.shape[1] // codebook_num
     codebooks = faiss.vector_to_array(parts.centroids).reshape(codebook_num, codebook_size, width)
     return Quantised(codes.astype(np.int32), np.ascontiguousarray(points[:, -width:]), list(codebooks))
+
+
+TOKENIZERS = {"opq": opq, "pq": pq}

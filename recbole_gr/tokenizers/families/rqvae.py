@@ -194,3 +194,6 @@ def _quantise(
     codes, last_residual = (torch.cat(parts).cpu().numpy() for parts in zip(*encoded, strict=True))
     codebooks = [codebook.detach().cpu().numpy() for codebook in model.quantiser.codebooks]
     return Quantised(codes.astype(np.int32), last_residual, codebooks, report)
+
+
+TOKENIZERS = {"rvq": rvq, "rqvae": rqvae}
