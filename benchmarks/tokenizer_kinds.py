@@ -33,8 +33,8 @@ from recbole_gr.data.item_vectors import make_item_vectors
 from recbole_gr.integration.config import make_config
 from recbole_gr.tokenizers import SemanticIDs, read_sid_file, resolve_collisions, tokenize
 from recbole_gr.tokenizers.collision import COLLISION_RULES
-from recbole_gr.tokenizers.measures import compare_with_vectors, reconstruct
 from recbole_gr.tokenizers.families.rkmeans import faiss_library, rkmeans
+from recbole_gr.tokenizers.measures import compare_with_vectors, reconstruct
 from recbole_gr.tokenizers.semantic_ids import Quantised, number_groups
 
 LEVELS, CODES, ITERATIONS = 3, 256, 20
