@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 from sklearn.neighbors import NearestNeighbors
 
 from recbole_gr.tokenizers import SemanticIDs, tokenize
+from recbole_gr.tokenizers.families.rkmeans import rkmeans
 from recbole_gr.tokenizers.measures import (
     agreement_with_categories,
     compare_with_vectors,
@@ -20,7 +21,6 @@ from recbole_gr.tokenizers.measures import (
     reconstruct,
 )
 from recbole_gr.tokenizers.report import write_report
-from recbole_gr.tokenizers.families.rkmeans import rkmeans
 
 
 def normal(n=300, d=8, seed=0):

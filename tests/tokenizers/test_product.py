@@ -9,8 +9,8 @@ from scipy.stats import chisquare, ortho_group
 from sklearn.cluster import KMeans
 
 from recbole_gr.tokenizers.families.baselines import lsh, random
-from recbole_gr.tokenizers.measures import reconstruct
 from recbole_gr.tokenizers.families.product import opq, pq
+from recbole_gr.tokenizers.measures import reconstruct
 from recbole_gr.utils.errors import SettingError
 
 

@@ -19,9 +19,9 @@ from recbole_gr.tokenizers import (
 )
 from recbole_gr.tokenizers.families.baselines import lsh, random
 from recbole_gr.tokenizers.families.product import opq, pq
-from recbole_gr.tokenizers.quantiser import ESTIMATORS, LEARNERS
 from recbole_gr.tokenizers.families.rkmeans import rkmeans
 from recbole_gr.tokenizers.families.rqvae import rqvae, rvq
+from recbole_gr.tokenizers.quantiser import ESTIMATORS, LEARNERS
 from recbole_gr.utils.errors import SettingError
 
 

@@ -7,9 +7,9 @@ from sklearn.cluster import KMeans
 from support.points import codebooks_of, normal, plain_loop
 
 from recbole_gr.tokenizers import tokenize
+from recbole_gr.tokenizers.families.rqvae import rqvae, rvq
 from recbole_gr.tokenizers.measures import reconstruct
 from recbole_gr.tokenizers.quantiser import QuantisingAutoencoder, ResidualQuantiser, Training, _batches, _place_codes, train
-from recbole_gr.tokenizers.families.rqvae import rqvae, rvq
 from recbole_gr.utils.errors import SettingError
 
 
