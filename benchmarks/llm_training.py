@@ -16,11 +16,12 @@ from time import perf_counter
 
 import torch
 from machine import describe_machine, print_json
+from recbole import utils
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, init_logger, init_seed
+from recbole.utils import init_logger, init_seed
 
-import recbole_gr  # noqa: F401  registers the model
+import recbole_gr  # noqa: F401  makes get_model find ours
 from recbole_gr.language_model import parameter_counts
 
 
@@ -41,7 +42,7 @@ def make_model(args):
     init_seed(config["seed"], True)
     init_logger(config)
     train_data, valid_data, _ = data_preparation(config, create_dataset(config))
-    return get_model("LLMasRS")(config, train_data._dataset).to(config["device"]), train_data, valid_data
+    return utils.get_model("LLMasRS")(config, train_data._dataset).to(config["device"]), train_data, valid_data
 
 
 def validation_loss(model, valid_data, users, batch):

@@ -33,12 +33,12 @@ def print_json(benchmark, sizes, figures):
 
     Args:
         benchmark (str): its name.
-        sizes (dict): what it was called with.
+        sizes (dict): what it was called with; paths are left out.
         figures (dict or list): what it measured; floats are rounded to four digits.
     """
-    print(
-        json.dumps({"benchmark": benchmark, "machine": machine(), "sizes": sizes, "figures": _rounded(figures)}), flush=True
-    )
+    sizes = {key: value for key, value in sizes.items() if not key.endswith(("folder", "path", "dir"))}
+    line = {"benchmark": benchmark, "machine": machine(), "sizes": sizes, "figures": _rounded(figures)}
+    print(json.dumps(line), flush=True)
 
 
 def _rounded(value):

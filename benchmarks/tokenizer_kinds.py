@@ -105,13 +105,13 @@ def spread(values, form):
     return f"({min(values):{form}} - {max(values):{form}})"
 
 
-def print_kinds(vectors):
+def print_kinds(vectors, kinds):
     print(f"\nall kinds, {len(vectors) - 1:,} x {vectors.shape[1]}, {LEVELS} x {CODES}, before any digit")
     print(
         f"{'':24} {'distinct':>8} {'most':>5}  {'codes used':16} {'perplexity':17} {'reconstruction error':22} {'seconds':>7}"
     )
     figures = {}
-    for name, settings in KINDS.items():
+    for name, settings in ((name, KINDS[name]) for name in kinds):
         start = perf_counter()
         sizes = {"codebook_num": LEVELS, "codebook_size": CODES, "collision": "none"}
         ids = tokenize(vectors, tokenizer=name.split(",")[0], allow_zero_vectors=True, **sizes, **settings)
@@ -253,6 +253,7 @@ def parse_arguments():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=8, help="seeds of the second part")
     parser.add_argument("--largest", type=int, default=SIZES[-1], help="the most items of the first part; 0 leaves it out")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, help="of the third part")
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="where the first part puts its vectors, 3 GB")
     arguments = parser.parse_args()
     del sys.argv[1:]  # RecBole would read them as its own
@@ -274,7 +275,7 @@ def main():
         config = make_config("TIGER", args.dataset, config_dict={"data_path": os.path.abspath(args.data_path)})
         vectors = text_vectors(config)
     figures["rkmeans"] = print_speed(vectors[1:], args.rounds)
-    figures["kinds"] = print_kinds(vectors)
+    figures["kinds"] = print_kinds(vectors, args.kinds)
     if args.sid_folder and config:
         print_published(args.sid_folder, config)
     print_json("tokenizer_kinds", vars(args), figures)
