@@ -21,7 +21,9 @@ def setting(seed, n_items=150, sizes=(8, 8, 8, 3), sharpness=30.0):
     rng = np.random.default_rng(seed)
     codes = np.stack([rng.integers(0, size, n_items) for size in sizes], axis=1)
     codes = np.concatenate([np.full((1, len(sizes)), -1), codes])
-    network = SequenceModel(sizes, SIZE, "relu", 0.0, "item", False, 0).eval()
+    network = SequenceModel(
+        sizes, SIZE, feed_forward="relu", dropout=0.0, history_position="item", separator=False, user_buckets=0
+    ).eval()
     for head in network.heads:
         torch.nn.init.normal_(head.weight, std=sharpness * 0.1 * SIZE.d_model**-0.5)
     item_codes = torch.as_tensor(codes)

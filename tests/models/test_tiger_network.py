@@ -200,7 +200,15 @@ def test_users_of_one_bucket_are_alike_and_others_are_not():
 )
 def test_named_sizes_have_the_weights_of_the_table(name, weights):
     with torch.device("meta"):
-        model = SequenceModel((256,) * 4, MODEL_SIZES[name], "relu", 0.0, "code", False, 0)
+        model = SequenceModel(
+            (256,) * 4,
+            MODEL_SIZES[name],
+            feed_forward="relu",
+            dropout=0.0,
+            history_position="code",
+            separator=False,
+            user_buckets=0,
+        )
     assert sum(p.numel() for n, p in model.named_parameters() if "layers" in n and p.dim() == 2) == weights
 
 

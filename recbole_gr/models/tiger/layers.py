@@ -108,7 +108,7 @@ class FeedForward(nn.Module):
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward, each pre-normed and residual."""
 
-    def __init__(self, d_model: int, n_heads: int, d_kv: int, d_ff: int, feed_forward: str, dropout: float) -> None:
+    def __init__(self, *, d_model: int, n_heads: int, d_kv: int, d_ff: int, feed_forward: str, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(d_model, eps=1e-6)
         self.attention = Attention(d_model, n_heads, d_kv, dropout)
@@ -125,7 +125,7 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Causal self-attention within a candidate, cross-attention to the user's history, feed-forward."""
 
-    def __init__(self, d_model: int, n_heads: int, d_kv: int, d_ff: int, feed_forward: str, dropout: float) -> None:
+    def __init__(self, *, d_model: int, n_heads: int, d_kv: int, d_ff: int, feed_forward: str, dropout: float) -> None:
         super().__init__()
         self.self_attention_norm = nn.RMSNorm(d_model, eps=1e-6)
         self.self_attention = Attention(d_model, n_heads, d_kv, dropout)
@@ -173,12 +173,15 @@ class Encoder(nn.Module):
     """Bidirectional stack over the history; one position bias for all layers."""
 
     def __init__(
-        self, n_layers: int, d_model: int, n_heads: int, d_kv: int, d_ff: int, feed_forward: str, dropout: float
+        self, *, n_layers: int, d_model: int, n_heads: int, d_kv: int, d_ff: int, feed_forward: str, dropout: float
     ) -> None:
         super().__init__()
         self.position_bias = RelativePositionBias(n_heads, bidirectional=True)
-        layer = (d_model, n_heads, d_kv, d_ff, feed_forward, dropout)
-        self.layers = nn.ModuleList(EncoderLayer(*layer) for _ in range(n_layers))
+        layer: dict[str, Any] = {
+            **{"d_model": d_model, "n_heads": n_heads, "d_kv": d_kv},
+            **{"d_ff": d_ff, "feed_forward": feed_forward, "dropout": dropout},
+        }
+        self.layers = nn.ModuleList(EncoderLayer(**layer) for _ in range(n_layers))
         self.norm = nn.RMSNorm(d_model, eps=1e-6)
         self.dropout = Dropout(dropout)
 
@@ -196,12 +199,15 @@ class Decoder(nn.Module):
     """Causal stack over the codes of a candidate, attending to the history."""
 
     def __init__(
-        self, n_layers: int, d_model: int, n_heads: int, d_kv: int, d_ff: int, feed_forward: str, dropout: float
+        self, *, n_layers: int, d_model: int, n_heads: int, d_kv: int, d_ff: int, feed_forward: str, dropout: float
     ) -> None:
         super().__init__()
         self.position_bias = RelativePositionBias(n_heads, bidirectional=False)
-        layer = (d_model, n_heads, d_kv, d_ff, feed_forward, dropout)
-        self.layers = nn.ModuleList(DecoderLayer(*layer) for _ in range(n_layers))
+        layer: dict[str, Any] = {
+            **{"d_model": d_model, "n_heads": n_heads, "d_kv": d_kv},
+            **{"d_ff": d_ff, "feed_forward": feed_forward, "dropout": dropout},
+        }
+        self.layers = nn.ModuleList(DecoderLayer(**layer) for _ in range(n_layers))
         self.norm = nn.RMSNorm(d_model, eps=1e-6)
         self.dropout = Dropout(dropout)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,6 +35,7 @@ class SequenceModel(nn.Module):
         self,
         codebook_sizes: Sequence[int],
         size: ModelSize,
+        *,
         feed_forward: str,
         dropout: float,
         history_position: str,
@@ -48,10 +50,10 @@ class SequenceModel(nn.Module):
         self.register_buffer("level_offset", torch.tensor(level_offset), persistent=False)
         self.first_user_token = self.separator_token + 1
 
-        stack = (size.n_layers, size.d_model, size.n_heads, size.d_kv, size.d_ff, feed_forward, dropout)
+        stack: dict[str, Any] = {**vars(size), "feed_forward": feed_forward, "dropout": dropout}
         self.embedding = nn.Embedding(self.first_user_token + user_buckets, size.d_model)
-        self.encoder = Encoder(*stack)
-        self.decoder = Decoder(*stack)
+        self.encoder = Encoder(**stack)
+        self.decoder = Decoder(**stack)
         self.heads = nn.ModuleList(nn.Linear(size.d_model, codes, bias=False) for codes in self.codebook_sizes)
         self._initialise(size)
 
