@@ -79,7 +79,7 @@ def _find_models(utils: Any) -> None:
             raise SettingError("model", model_name, f"{needs}{suggestions(model_name)}") from error
 
     for module in list(sys.modules.values()):  # those that took it by "from ... import" before we came
-        if getattr(module, "__name__", "").startswith("recbole.") and vars(module).get("get_model") is original:
+        if getattr(module, "__dict__", {}).get("get_model") is original:
             vars(module)["get_model"] = get_model
     utils.get_model = get_model
 

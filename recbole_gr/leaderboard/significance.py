@@ -4,7 +4,7 @@ Every comparison is paired: a user's difference is one number. The interval is t
 (Efron and Tibshirani 1993, chapter 13), the p-value that of a paired randomisation test, which flips the signs of the
 users' differences (Smucker et al., CIKM 2007), corrected over rows by Holm's step-down method (1979).
 
-``scipy.stats.bootstrap`` and ``permutation_test`` do the same for one comparison at a time, and are the referee of the
+``scipy.stats.bootstrap`` and ``permutation_test`` do the same for one comparison at a time, and are the reference of the
 tests. A board has a hundred comparisons over the same users; here they share the draws, and a resample is a product of
 matrices: seconds for 22,000 users, where scipy takes most of a minute for each comparison.
 """

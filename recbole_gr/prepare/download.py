@@ -99,7 +99,7 @@ def _next_block(answer: Any) -> bytes:
 
 @contextmanager
 def _network() -> Iterator[None]:
-    """What the network raises is an OSError too (of ssl, of an unreachable host); told apart here from the disk's."""
+    """What the network raises is an OSError too (of ssl, of an unreachable host); distinguished here from the disk's."""
     try:
         yield
     except urllib.error.HTTPError:

@@ -16,7 +16,7 @@ _ROWS = 1 << 20
 class Interactions:
     """Finished lines of an ``.inter`` file in a temporary file, with users and items as numbers beside them.
 
-    Users and items are told apart by a 64-bit hash, so that memory holds a number and not a string for each: of ten
+    Users and items are distinguished by a 64-bit hash, so that memory holds a number and not a string for each: of ten
     million users two share one with a probability of 3 in a million. Their tokens are written from the lines, whatever
     the hashes.
 

@@ -64,7 +64,7 @@ def parsed_lines(
     A line that cannot be parsed is counted. Where compressed data is cut off or damaged, what came before is used.
 
     Args:
-        path: plain text, gzip (told by its content, not by its name) or zip.
+        path: plain text, gzip (recognised by its content, not by its name) or zip.
         begin: as ``begin`` of :class:`~recbole_gr.prepare.source.RawFile`.
         encoding: of the text.
         member: the file inside the zip.

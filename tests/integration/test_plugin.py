@@ -107,3 +107,14 @@ def test_applying_twice_changes_nothing():
     before = Config._load_internal_config_dict
     recbole_gr.integration.plugin.apply()
     assert Config._load_internal_config_dict is before
+
+
+def test_a_script_that_took_get_model_before_us():
+    line = in_new_process(
+        """
+        from recbole.utils import get_model
+        import recbole_gr
+        print(get_model("TIGER").__module__)
+        """
+    )
+    assert line == "recbole_gr.models.tiger.model"
