@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from support.processes import REPOSITORY
-from support.tokenizer_tests import TokenizerTests
+from support.tokenizer_tests import OrderFreeTokenizerTests, TokenizerTests
 
 from recbole_gr.tokenizers import (
     Quantised,
@@ -68,9 +68,8 @@ def test_the_suite_of_the_page():
     assert names["TestQuantiles"].settings.keys() <= setting_fields(names["quantiles"]).keys()
 
 
-class TestLSH(TokenizerTests):
+class TestLSH(OrderFreeTokenizerTests):
     tokenizer = staticmethod(lsh)
-    order_free = True
 
 
 def test_every_tokenizer_is_tested():
