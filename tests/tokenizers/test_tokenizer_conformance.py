@@ -73,7 +73,8 @@ class TestLSH(OrderFreeTokenizerTests):
 
 
 def test_every_tokenizer_is_tested():
-    tested = {suite.tokenizer for suite in TokenizerTests.__subclasses__()}
+    suites = [*TokenizerTests.__subclasses__(), *OrderFreeTokenizerTests.__subclasses__()]
+    tested = {suite.tokenizer for suite in suites if suite is not OrderFreeTokenizerTests}
     ours = {find_tokenizer(name) for name in tokenizer_names()}
     assert {function for function in ours if registry.is_ours(function)} == tested
 
