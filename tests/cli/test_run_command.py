@@ -122,7 +122,7 @@ def test_ctrl_c_prints_the_command_that_goes_on(settings):
 
 
 def test_ctrl_c_before_anything_is_saved(settings, monkeypatch, capsys):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("recbole_gr.integration.check_run.check_run", interrupted)
