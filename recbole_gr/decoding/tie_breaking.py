@@ -11,8 +11,6 @@ from recbole_gr.tokenizers.semantic_ids import number_groups
 if TYPE_CHECKING:
     import torch
 
-LEAF_ORDERS = ("popularity", "random")
-
 #: Scores of two IDs that differ do so by more: their probabilities add up to 1 at most, so that the smaller one's
 #: logarithm is below -0.69, where float32 numbers are 6e-8 apart.
 MIN_GAP = 5e-8

@@ -43,7 +43,7 @@ def collect_target_ranks(trainer: Any, depth: int, semantic_ids: np.ndarray | No
     user_field = trainer.config["USER_ID_FIELD"]
 
     def collect_with_ranks(scores: torch.Tensor, interaction: Any, positive_u: Any, positive_i: Any) -> Any:
-        if positive_u is not None:
+        if positive_u is not None and scores.dim() == 2:  # AUC and the like have scores of single interactions
             users = interaction[user_field].to(scores.device)
             if len(users) != len(scores):  # a sampled ranking: a user's candidates one behind the other
                 users = users.unique_consecutive()

@@ -15,7 +15,7 @@ from recbole_gr.models.registry import check_model_name, find_spec, keys_of_mode
 from recbole_gr.settings.check import faults_of, idle_settings, raise_faults, unknown_keys
 from recbole_gr.settings.field import Fault, RunValues, Settings
 from recbole_gr.settings.properties import named_file, properties_file, read_properties
-from recbole_gr.settings.protocol import ProtocolSettings
+from recbole_gr.settings.protocol import UNRANKED_METRICS, ProtocolSettings
 from recbole_gr.settings.recbole_keys import (
     RecBoleSettings,
     keys_of_every_model,
@@ -25,7 +25,6 @@ from recbole_gr.settings.recbole_keys import (
     recbole_keys,
     recbole_model_names,
 )
-from recbole_gr.settings.training import DecodingSettings
 from recbole_gr.settings.values import Given, merged, read_given
 from recbole_gr.utils.errors import SettingError
 
@@ -135,18 +134,29 @@ def adapted(run: RunValues) -> tuple[RunValues, list[str]]:
     topk = [run["topk"]] if isinstance(run["topk"], int) else run["topk"]
     if not isinstance(topk, list) or not topk or any(type(k) is not int for k in topk):
         return run, notices
-    for key, value in follow_topk(values, topk, run.given).items():
+    for key, value in follow_metrics(values, topk, run.given).items():
         values[key] = value
-        notices.append(f"{key}={value!r} follows topk={topk}")
+        notices.append(f"{key}={value!r} follows metrics={run['metrics']} and topk={topk}")
     return RunValues(values, run.given), notices
 
 
-def follow_topk(values: Mapping[str, Any], topk: Sequence[int], given: Mapping[str, Any]) -> dict[str, Any]:
-    """``valid_metric`` and ``beam_size`` that go with ``topk``, where the user set neither; empty if they do already."""
+def follow_metrics(values: Mapping[str, Any], topk: Sequence[int], given: Mapping[str, Any]) -> dict[str, Any]:
+    """``valid_metric`` and ``beam_size`` that go with ``metrics`` and ``topk``, where the user set neither of the first two.
+
+    Returns:
+        dict: what changes; empty if they go together already.
+    """
     changed: dict[str, Any] = {}
+    metrics = [values["metrics"]] if isinstance(values["metrics"], str) else values["metrics"]
     metric, at, k = str(values.get("valid_metric")).partition("@")
-    if "topk" in given and "valid_metric" not in given and at and k.isdigit() and int(k) not in topk:
-        changed["valid_metric"] = f"{metric}@{min(topk, key=lambda other: (abs(other - int(k)), other))}"
+    if "valid_metric" not in given and at and k.isdigit() and metrics:
+        if "metrics" in given and metric.lower() not in {str(name).lower() for name in metrics}:
+            metric = str(metrics[0])
+        if "topk" in given and int(k) not in topk:
+            k = str(min(topk, key=lambda other: (abs(other - int(k)), other)))
+        followed = metric if metric.lower() in UNRANKED_METRICS else f"{metric}@{k}"
+        if followed != values["valid_metric"]:
+            changed["valid_metric"] = followed
     beams = values.get("beam_size")
     if "topk" in given and "beam_size" not in given and type(beams) is int and beams < max(topk):
         changed["beam_size"] = max(topk)
@@ -180,11 +190,12 @@ def _file_faults(dataset: str, run: RunValues) -> list[Fault]:
         elif dataset not in downloadable():
             line = f"no folder [{folder}] with {dataset}.inter; set data_path to its parent"
             faults.append(Fault("dataset", dataset, line))
-    if run["record_dir"]:
-        try:
-            check_writable("record_dir", run["record_dir"])
-        except SettingError as error:
-            faults.append(Fault(error.key, error.value, error.allowed))
+    for key in ("record_dir", "checkpoint_dir"):
+        if run[key] or key == "checkpoint_dir":
+            try:
+                check_writable(key, run[key])
+            except SettingError as error:
+                faults.append(Fault(error.key, error.value, error.allowed))
     return faults
 
 
@@ -207,8 +218,3 @@ def check_writable(key: str, folder: str) -> None:
         raise SettingError(key, folder, f"the folder cannot be made ({reason})") from error
     if not os.access(folder, os.W_OK):
         raise SettingError(key, folder, "the folder cannot be written")
-
-
-def is_decoding(settings: Sequence[type[Settings]]) -> bool:
-    """Whether a model with these settings generates what it recommends."""
-    return any(issubclass(one, DecodingSettings) for one in settings)

@@ -16,7 +16,7 @@ from recbole.utils.argument_list import dataset_arguments
 from recbole_gr.integration.check_run import (
     CheckedRun,
     check_run,
-    follow_topk,
+    follow_metrics,
     settings_of_model,
 )
 from recbole_gr.models.registry import find_spec, load, recbole_defaults_of
@@ -26,7 +26,7 @@ from recbole_gr.settings.properties import properties_file, read_properties
 from recbole_gr.settings.protocol import ProtocolSettings
 from recbole_gr.settings.recbole_keys import read_recbole_properties
 from recbole_gr.settings.values import MERGED, merged
-from recbole_gr.utils.errors import SettingError, SettingErrors
+from recbole_gr.utils.errors import DataError, RecBoleGRError, SettingError, SettingErrors
 
 #: Models that rank the catalogue; the common protocol is theirs.
 RANKING_TYPES = (ModelType.GENERAL, ModelType.SEQUENTIAL, ModelType.KNOWLEDGE, ModelType.TRADITIONAL)
@@ -62,6 +62,10 @@ def make_config(
     token = _made_for.set(checked)
     try:
         config = Config(load(spec.model) if spec else model, dataset)
+    except (ValueError, NotImplementedError, RuntimeError) as error:
+        if isinstance(error, RecBoleGRError):
+            raise
+        raise DataError(f"RecBole refuses the settings: {' '.join(str(error).split())}") from error
     finally:
         _made_for.reset(token)
     _checked[config] = checked
@@ -124,7 +128,7 @@ def merge_with_defaults(config: Config, final: dict[str, Any]) -> dict[str, Any]
         final[key] = merged(key, config.internal_config_dict.get(key), final.get(key))
     topk = [final["topk"]] if isinstance(final["topk"], int) else final["topk"]
     if isinstance(topk, list) and topk and all(type(k) is int for k in topk):
-        final.update(follow_topk(final, topk, config.external_config_dict))
+        final.update(follow_metrics(final, topk, config.external_config_dict))
     return final
 
 

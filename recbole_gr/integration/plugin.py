@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from recbole_gr.integration.compat import patch_on_import
-from recbole_gr.models.registry import check_model_name, find_spec, load, suggestions
+from recbole_gr.models.registry import check_model_name, find_spec, load
 from recbole_gr.utils.errors import SettingError
 
 _applied = False
@@ -75,8 +75,7 @@ def _find_models(utils: Any) -> None:
         try:
             return original(model_name)
         except ModuleNotFoundError as error:
-            needs = f"needs the package {error.name}, which is not installed"
-            raise SettingError("model", model_name, f"{needs}{suggestions(model_name)}") from error
+            raise SettingError("model", model_name, f"needs the package {error.name}, which is not installed") from error
 
     for module in list(sys.modules.values()):  # those that took it by "from ... import" before we came
         if getattr(module, "__dict__", {}).get("get_model") is original:

@@ -150,9 +150,6 @@ def _trained_rows(model: Any, targets: str | Sequence[str], tokens: Sequence[int
     return {names[embedding]: list(tokens), names[output]: list(tokens)}
 
 
-TUNINGS = ("lora", "full", "frozen")
-
-
 def tuning_of(config: Mapping[str, Any]) -> str:
     """The setting ``tuning``; where it is not set, ``full`` for a model from scratch and ``lora`` for others."""
     return config["tuning"] or ("full" if config["llm"] == SCRATCH else "lora")

@@ -104,7 +104,7 @@ def find_spec(model: str | type) -> ModelSpec | None:
             _SPECS[known.name] = known
         return completed(known)
     if ":" in model:
-        return register(load(model))
+        return register(_spec_beside(load(model)))
     if model not in _SPECS:
         for point in entry_points(group=ENTRY_POINTS):
             if point.name == model:
@@ -256,6 +256,14 @@ def recbole_defaults_of(model: type) -> dict[str, Any]:
         if read := read_recbole_properties(f"model/{base.__name__}"):
             return read
     return {}
+
+
+def _spec_beside(model: Any) -> ModelSpec | type:
+    """The spec that the module of a class has for it; else the class itself, whose base classes may be registered."""
+    for found in vars(sys.modules[model.__module__]).values():
+        if isinstance(found, ModelSpec) and _place(found.model) == _place(model):
+            return found
+    return model
 
 
 def _place(model: type | str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
@@ -9,9 +10,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator
 
 from recbole_gr.settings.field import Fault, RunValues, Settings, setting
-from recbole_gr.utils.errors import DataError
+from recbole_gr.utils.errors import DataError, SettingError
 
 LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "full"}
+
+#: Metrics without a k.
+UNRANKED_METRICS = {"auc", "gauc", "mae", "rmse", "logloss"}
 
 #: Metrics of whole lists, which need k items for every user.
 LIST_METRICS = {"itemcoverage", "averagepopularity", "shannonentropy", "giniindex", "tailpercentage"}
@@ -37,7 +41,7 @@ class ProtocolSettings(Settings):
         "protocol",
         allowed="must be a dict with split, group_by, order or mode",
     )
-    metrics: list[str] | str = setting(
+    metrics: list[str] | tuple[str, ...] | str = setting(
         ["Recall", "NDCG"], "Evaluation metrics.", "protocol", allowed="must be a list of names"
     )
     topk: Annotated[Any, AfterValidator(_k)] = setting(
@@ -79,6 +83,12 @@ class ProtocolSettings(Settings):
         unranked = {metric.lower() for metric in metrics}
         if str(run["valid_metric"]).lower() not in ranked | unranked:
             yield Fault("valid_metric", run["valid_metric"], f"must be one of metrics at one of topk: {sorted(ranked)}")
+        for key in ("epochs", "train_batch_size", "MAX_ITEM_LIST_LENGTH"):
+            least = 0 if key == "epochs" else 1
+            if run[key] is not None and (type(run[key]) is not int or run[key] < least):
+                yield Fault(key, run[key], f"must be a whole number of at least {least}")
+        for part in run["eval_args"].keys() - {"split", "group_by", "order", "mode"}:
+            yield Fault("eval_args", run["eval_args"], f"has no part {part!r}; it has split, group_by, order and mode")
         if run["eval_args"].get("order") == "TO":
             check_inter_file(run)
 
@@ -100,6 +110,10 @@ def check_inter_file(run: RunValues) -> None:
     path = os.path.join(str(run["data_path"]), f"{run['dataset']}.inter")
     if not os.path.isfile(path):
         return  # a dataset that RecBole knows is downloaded by RecBole; others were checked before
+    try:
+        codecs.lookup(run["encoding"] or "utf-8")
+    except LookupError as error:
+        raise SettingError("encoding", run["encoding"], "no such encoding") from error
     with open(path, encoding=run["encoding"] or "utf-8") as file:
         columns = [column.split(":")[0] for column in file.readline().rstrip("\n").split(run["field_separator"])]
     for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):

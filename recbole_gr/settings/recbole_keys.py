@@ -28,12 +28,12 @@ class RecBoleSettings(Settings):
     config_files: str | None = setting(None, "Files with settings.", "runtime", path=True)
     data_path: str = setting("dataset/", "The path of input dataset.", "runtime", path=True)
     checkpoint_dir: str = setting("saved", "The path to save checkpoint file.", "runtime", path=True)
-    show_progress: bool = setting(
+    show_progress: Any = setting(
         True,
         "Whether or not to show the progress bar of every epoch; by default only where stderr is a terminal.",
         "runtime",
     )
-    state: str = setting("INFO", "Logging level.", "runtime")
+    state: str | None = setting("INFO", "Logging level.", "runtime")
     gpu_id: Any = setting("0", "The id of GPU device(s).", "runtime")
     use_gpu: bool = setting(True, "Whether or not to use GPU.", "runtime")
     device: Any = setting(None, "Where the model is; RecBole chooses it.", "runtime")
@@ -61,10 +61,10 @@ class RecBoleSettings(Settings):
     rm_dup_inter: Any = setting(None, "Which of repeated interactions is kept.", "protocol")
     USER_ID_FIELD: str = setting("user_id", "Field name of user ID feature.", "dataset")
     ITEM_ID_FIELD: str = setting("item_id", "Field name of item ID feature.", "dataset")
-    TIME_FIELD: str = setting("timestamp", "Field name of timestamp feature.", "dataset")
+    TIME_FIELD: str | None = setting("timestamp", "Field name of timestamp feature.", "dataset")
     field_separator: str = setting("\t", "Separator of different columns in atomic files.", "dataset")
     encoding: str | None = setting(None, "Encoding of the atomic files; ~: utf-8.", "dataset")
-    enable_scaler: bool = setting(False, "Whether or not to use GradScaler in mixed precision training.", "training")
+    enable_scaler: Any = setting(False, "Whether or not to use GradScaler in mixed precision training.", "training")
 
 
 @cache

@@ -110,6 +110,8 @@ def parse_text(text: Any) -> Any:
 
     RecBole evaluates it instead, which runs what it holds. Values that are no text stay as they are.
     """
+    if isinstance(text, os.PathLike):
+        return os.fspath(text)
     if not isinstance(text, str):
         return text
     try:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -88,6 +89,13 @@ def in_process(site, *command):
     return done.returncode, done.stdout + done.stderr
 
 
+def unnamed(site):
+    """The module of the page alone, with no package around it."""
+    folder = os.path.join(os.path.dirname(site), "alone")
+    os.makedirs(folder)
+    return os.path.dirname(shutil.copy(os.path.join(site, "shop_models.py"), folder))
+
+
 def test_the_commands_of_the_page(site, small_part, tiny_settings):
     with open("tiny.yaml", "w") as file:
         json.dump(tiny_settings, file)
@@ -102,6 +110,9 @@ def test_the_commands_of_the_page(site, small_part, tiny_settings):
     assert record["model"] == "CodeLM" and record["config"]["width"] == 32
     code, printed = in_process(site, "-m", "recbole_gr", *commands[1][1:])
     assert code == 0 and "width" in printed and "Width of the network." in printed
+    beside = [argument.replace("CodeLM", "shop_models:CodeLM") for argument in run]  # which needs no entry point
+    code, printed = in_process(unnamed(site), "-m", "recbole_gr", *beside, "--record_dir=beside")
+    assert code == 0 and [name for name in os.listdir("beside") if name.startswith("CodeLM-")], printed[-3000:]
     code, printed = in_process(site, "-m", "recbole_gr", *[argument.replace("32", "2") for argument in run])
     assert code == 2 and "error: width=2: must be a whole number of at least 4 (set on the command line)" in printed
 

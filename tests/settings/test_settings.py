@@ -160,9 +160,12 @@ def test_a_part_of_a_dict_leaves_the_other_parts(small_part):
         ({"topk": [1, 5, 20]}, "NDCG@5", 50),
         ({"topk": [5, 10, 100]}, "NDCG@10", 100),
         ({"topk": [20], "valid_metric": "Recall@20"}, "Recall@20", 50),
+        ({"metrics": ["MRR", "Recall"]}, "MRR@10", 50),
+        ({"metrics": "Recall", "topk": [20]}, "Recall@20", 50),
+        ({"metrics": ["recall", "ndcg"]}, "NDCG@10", 50),
     ],
 )
-def test_what_topk_alone_takes_along(small_part, given, metric, beams):
+def test_what_topk_and_metrics_alone_take_along(small_part, given, metric, beams):
     config = make_config("TIGER", "small", config_dict={"data_path": small_part[1], **given})
     assert (config["valid_metric"], config["beam_size"]) == (metric, beams)
     assert len(checked_run(config).notices) == (metric not in ("NDCG@10", given.get("valid_metric"))) + (beams != 50)
@@ -316,3 +319,40 @@ def test_a_checkpoint_of_ours_holds_a_plain_config(small_part):
     again = pickle.loads(pickle.dumps(config))
     assert type(again) is Config and again.final_config_dict == config.final_config_dict
     assert b"recbole_gr" not in pickle.dumps(config)
+
+
+@pytest.mark.parametrize(
+    "model, setting, words",
+    [
+        ("SASRec", "--MAX_ITEM_LIST_LENGTH=0", "MAX_ITEM_LIST_LENGTH=0: must be a whole number of at least 1"),
+        ("BPR", "--epochs=one", "epochs='one': must be a whole number of at least 0"),
+        ("BPR", "--train_batch_size=1e3", "train_batch_size=1000.0: must be a whole number of at least 1"),
+        ("Pop", "--eval_args={'splitt':{'LS':'test_only'}}", "has no part 'splitt'; it has split, group_by, order and mode"),
+        ("Pop", "--encoding=latin-9x", "encoding='latin-9x': no such encoding"),
+        ("Pop", "--checkpoint_dir=", "checkpoint_dir='': the folder cannot be made"),
+        ("BPR", "--metrics=['Recal']", "RecBole refuses the settings: There is no metric named 'Recal'"),
+        ("Pop", "--eval_args={'mode':'foo'}", "RecBole refuses the settings: the mode [foo] in eval_args is not supported."),
+        ("SASRec", "--train_neg_sample_args={'sample_num':1}", "RecBole refuses the settings: train_neg_sample_args"),
+    ],
+)
+def test_what_recbole_would_stumble_over_is_one_line(small_part, capsys, model, setting, words):
+    status = cli.main(["run", f"--model={model}", "--dataset=small", f"--data_path={small_part[1]}", setting])
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert status == 2 and words in line
+
+
+def test_values_that_recbole_takes_are_taken(small_part, tmp_path):
+    """A folder as a Path, metrics as a tuple, and no column of time where none is needed."""
+    given = {"data_path": tmp_path / "data", "checkpoint_dir": tmp_path / "saved", "metrics": ("Recall", "NDCG")}
+    unordered = {"TIME_FIELD": None, "eval_args": {"order": "RO", "split": {"RS": [0.8, 0.1, 0.1]}}, "show_progress": 0}
+    config = make_config("BPR", "small", config_dict={**given, **unordered})
+    assert config["checkpoint_dir"] == str(tmp_path / "saved") and config["TIME_FIELD"] is None
+    assert list(config["metrics"]) == ["Recall", "NDCG"] and config["eval_args"]["order"] == "RO"
+
+
+def test_a_metric_without_a_ranking_keeps_no_ranks(small_part):
+    settings = {"data_path": small_part[1], "epochs": 1, "show_progress": False, "metrics": ["AUC"], "valid_metric": "AUC"}
+    result = run("BPR", "small", config_dict={**settings, "eval_args": {"mode": "uni20"}})
+    assert 0 <= result["test_result"]["auc"] <= 1
+    with open(result["record"]) as file:
+        assert "hit_ranks" not in json.load(file)
