@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from recbole_gr.tokenizers.families.rkmeans import faiss_library
+from recbole_gr.tokenizers.families.rkmeans import KMeansIterations, faiss_library
 from recbole_gr.tokenizers.semantic_ids import Quantised, check_codes_of_bits
 from recbole_gr.utils.arrays import copy_in_chunks
 from recbole_gr.utils.errors import SettingError
@@ -17,7 +17,7 @@ def pq(
     codebook_size: int,
     *,
     seed: int = 2020,
-    kmeans_iterations: Annotated[int, Field(description="Lloyd iterations of each k-means, over all items.", ge=1)] = 20,
+    kmeans_iterations: KMeansIterations = 20,
 ) -> Quantised:
     """Split every vector into ``codebook_num`` equal parts and cluster each part by itself (Jegou et al., 2011).
 
@@ -41,7 +41,7 @@ def opq(
     codebook_size: int,
     *,
     seed: int = 2020,
-    kmeans_iterations: Annotated[int, Field(description="Lloyd iterations of each k-means, over all items.", ge=1)] = 20,
+    kmeans_iterations: KMeansIterations = 20,
     opq_iterations: Annotated[
         int, Field(description="How often rotation and codes are fitted to each other in turn.", ge=1)
     ] = 20,

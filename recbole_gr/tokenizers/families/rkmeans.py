@@ -14,6 +14,10 @@ from recbole_gr.utils.arrays import chunks, copy_in_chunks
 SEEDING_POINTS = 256
 
 
+#: A setting of the families that cluster by k-means.
+KMeansIterations = Annotated[int, Field(description="Lloyd iterations of each k-means, over all items.", ge=1)]
+
+
 def rkmeans(
     vectors: np.ndarray,
     codebook_num: int,
@@ -23,7 +27,7 @@ def rkmeans(
     normalise_residual: Annotated[
         bool, Field(description="Scale what each level quantises to unit length first, as GRID does.")
     ] = True,
-    kmeans_iterations: Annotated[int, Field(description="Lloyd iterations of each k-means, over all items.", ge=1)] = 20,
+    kmeans_iterations: KMeansIterations = 20,
     kmeans_balanced: Annotated[
         bool, Field(description="At every level, no code gets more than its even share of the items, rounded up.")
     ] = False,

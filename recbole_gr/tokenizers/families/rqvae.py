@@ -19,6 +19,25 @@ if TYPE_CHECKING:
     from recbole_gr.tokenizers.quantiser import QuantisingAutoencoder, Training
 
 
+#: What both tokenizers can be set to, each written once.
+Steps = Annotated[int, Field(description="Training steps of the tokenizer in all.", ge=1)]
+BatchSize = Annotated[int, Field(description="Items per training step of the tokenizer.", ge=1)]
+Learner = Annotated[Literal["adam", "adagrad"], Field(description="The optimizer of the tokenizer's training.")]
+LearningRate = Annotated[float, Field(description="The learning rate of the tokenizer's training, constant.", gt=0)]
+TrainingOrder = Annotated[
+    Literal["joint", "layerwise"],
+    Field(description="Train all levels at once, or one after the other with those before it frozen."),
+]
+CodebookUpdate = Annotated[
+    Literal["loss", "ema"],
+    Field(description="Codes follow the gradient of the codebook loss, or the running mean of the points that take them."),
+]
+EMADecay = Annotated[float, Field(description="The decay of that running mean.", ge=0, lt=1)]
+DeadCodeSteps = Annotated[
+    int, Field(description="After so many steps, codes that no point took meanwhile move onto points; 0: never.", ge=0)
+]
+
+
 def rvq(
     vectors: np.ndarray,
     codebook_num: int,
@@ -27,28 +46,14 @@ def rvq(
     seed: int = 2020,
     device: str = "cpu",
     show_progress: bool = False,
-    tokenizer_steps: Annotated[int, Field(description="Training steps of the tokenizer in all.", ge=1)] = 1000,
-    tokenizer_batch_size: Annotated[int, Field(description="Items per training step of the tokenizer.", ge=1)] = 1024,
-    tokenizer_learner: Annotated[
-        Literal["adam", "adagrad"], Field(description="The optimizer of the tokenizer's training.")
-    ] = "adam",
-    tokenizer_learning_rate: Annotated[
-        float, Field(description="The learning rate of the tokenizer's training, constant.", gt=0)
-    ] = 0.001,
-    tokenizer_training: Annotated[
-        Literal["joint", "layerwise"],
-        Field(description="Train all levels at once, or one after the other with those before it frozen."),
-    ] = "joint",
-    codebook_update: Annotated[
-        Literal["loss", "ema"],
-        Field(
-            description="Codes follow the gradient of the codebook loss, or the running mean of the points that take them."
-        ),
-    ] = "loss",
-    ema_decay: Annotated[float, Field(description="The decay of that running mean.", ge=0, lt=1)] = 0.99,
-    dead_code_steps: Annotated[
-        int, Field(description="After so many steps, codes that no point took meanwhile move onto points; 0: never.", ge=0)
-    ] = 100,
+    tokenizer_steps: Steps = 1000,
+    tokenizer_batch_size: BatchSize = 1024,
+    tokenizer_learner: Learner = "adam",
+    tokenizer_learning_rate: LearningRate = 0.001,
+    tokenizer_training: TrainingOrder = "joint",
+    codebook_update: CodebookUpdate = "loss",
+    ema_decay: EMADecay = 0.99,
+    dead_code_steps: DeadCodeSteps = 100,
 ) -> Quantised:
     """Residual vector quantisation, trained by mini-batches (GRID's R-VQ, arXiv 2507.22224, section 3).
 
@@ -100,28 +105,14 @@ def rqvae(
     seed: int = 2020,
     device: str = "cpu",
     show_progress: bool = False,
-    tokenizer_steps: Annotated[int, Field(description="Training steps of the tokenizer in all.", ge=1)] = 1000,
-    tokenizer_batch_size: Annotated[int, Field(description="Items per training step of the tokenizer.", ge=1)] = 1024,
-    tokenizer_learner: Annotated[
-        Literal["adam", "adagrad"], Field(description="The optimizer of the tokenizer's training.")
-    ] = "adam",
-    tokenizer_learning_rate: Annotated[
-        float, Field(description="The learning rate of the tokenizer's training, constant.", gt=0)
-    ] = 0.001,
-    tokenizer_training: Annotated[
-        Literal["joint", "layerwise"],
-        Field(description="Train all levels at once, or one after the other with those before it frozen."),
-    ] = "joint",
-    codebook_update: Annotated[
-        Literal["loss", "ema"],
-        Field(
-            description="Codes follow the gradient of the codebook loss, or the running mean of the points that take them."
-        ),
-    ] = "loss",
-    ema_decay: Annotated[float, Field(description="The decay of that running mean.", ge=0, lt=1)] = 0.99,
-    dead_code_steps: Annotated[
-        int, Field(description="After so many steps, codes that no point took meanwhile move onto points; 0: never.", ge=0)
-    ] = 100,
+    tokenizer_steps: Steps = 1000,
+    tokenizer_batch_size: BatchSize = 1024,
+    tokenizer_learner: Learner = "adam",
+    tokenizer_learning_rate: LearningRate = 0.001,
+    tokenizer_training: TrainingOrder = "joint",
+    codebook_update: CodebookUpdate = "loss",
+    ema_decay: EMADecay = 0.99,
+    dead_code_steps: DeadCodeSteps = 100,
     rqvae_hidden: Annotated[
         tuple[Annotated[int, Field(ge=1)], ...],
         Field(
