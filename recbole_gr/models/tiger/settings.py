@@ -58,11 +58,25 @@ class TIGERSettings(SemanticIDModelSettings):
     )
     separator: bool = setting(False, "A learned token after each item of the history; with history_position: code.", "model")
     user_buckets: int = setting(0, "Hashed user tokens; 0: none.", "model", ge=0)
+    augmentation: Literal["prefix", "window", "none"] = setting(
+        "prefix",
+        "Training samples: prefix (each item with all before it), window (each item with its last item, its last two, ...: all "
+        "contiguous sub-sequences), none (one per user, the longest).",
+        "training",
+    )
 
     @classmethod
     def conflicts(cls, run: RunValues) -> Iterator[Fault]:
         if run["separator"] and run["history_position"] == "item":
             yield Fault("separator", True, "needs history_position=code; with one position per item nothing is to part")
+        if run["benchmark_filename"] is not None and run["augmentation"] != "prefix":
+            yield Fault(
+                "augmentation", run["augmentation"], "must be prefix; the samples of benchmark_filename are used as they are"
+            )
+
+    @classmethod
+    def idle(cls, run: RunValues) -> dict[str, str]:
+        return {"augmentation": "every position is trained already"} if run["loss_positions"] == "all" else {}
 
 
 def model_size(config: Any) -> ModelSize:
