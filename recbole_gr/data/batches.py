@@ -7,6 +7,7 @@ import torch
 
 from recbole_gr.data.samples import Samples
 from recbole_gr.data.windows import Windows
+from recbole_gr.utils.arrays import draw_without_replacement
 
 BATCHES_SORTED_TOGETHER = 50
 
@@ -84,7 +85,7 @@ class LengthGroupedBatches(Batches):
     def divide(self) -> list[torch.Tensor]:
         """An epoch's batches, each sample numbers int64 ``[b]``."""
         if self.shuffle:
-            drawn = torch.randperm(len(self.samples), generator=self.generator)[: self.n_samples]
+            drawn = draw_without_replacement(len(self.samples), self.n_samples, self.generator)
         else:
             drawn = torch.arange(self.n_samples)
         batches: list[torch.Tensor] = []

@@ -97,3 +97,30 @@ def padded_stretches(values: "torch.Tensor", start: "torch.Tensor", length: "tor
     column = torch.arange(width, device=values.device)
     place = (start.unsqueeze(-1) + column).clamp_(max=len(values) - 1)
     return values[place].masked_fill_(column >= length.unsqueeze(-1), 0)
+
+
+#: Up to here a permutation of all numbers is cheap.
+PERMUTED_AT_ONCE = 1 << 24
+
+
+def draw_without_replacement(n: int, n_drawn: int, generator: "torch.Generator") -> "torch.Tensor":
+    """Different whole numbers below ``n``, in random order; memory grows with ``n_drawn`` where that is far below ``n``.
+
+    Args:
+        n: above the highest number.
+        n_drawn: how many, at most ``n``.
+        generator: the source of random numbers.
+
+    Returns:
+        int64 ``[n_drawn]``.
+    """
+    import torch
+
+    if n <= PERMUTED_AT_ONCE or 2 * n_drawn > n:
+        return torch.randperm(n, generator=generator)[:n_drawn]
+    drawn = torch.empty(0, dtype=torch.int64)
+    while True:
+        drawn = torch.cat([drawn, torch.randint(n, (n_drawn,), generator=generator)])
+        first = np.unique(drawn.numpy(), return_index=True)[1]
+        if len(first) >= n_drawn:
+            return drawn[np.sort(first)[:n_drawn]]
