@@ -69,9 +69,7 @@ class TIGER(SemanticIDRecommender):
             targets = interaction[self.POS_ITEM_ID].unsqueeze(1)
         history = self._history(interaction)
         with self.autocast():
-            loss, _ = self.network(
-                history, self.item_codes[targets], targets > 0, at_every_item=self.at_every_item
-            )
+            loss, _ = self.network(history, self.item_codes[targets], targets > 0, at_every_item=self.at_every_item)
         return loss
 
     def start_decoding(self, interaction: Interaction, rows: torch.Tensor) -> CodeDecoder:
