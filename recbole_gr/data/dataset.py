@@ -1,6 +1,7 @@
 """The RecBole datasets of the generative recommenders: histories made on demand, and the semantic IDs of the items."""
 
 import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_gr.data.semantic_id_source import make_semantic_ids
+from recbole_gr.data.training_part import training_part
 from recbole_gr.tokenizers import SemanticIDs
 from recbole_gr.utils.arrays import padded_stretches
 from recbole_gr.utils.stopwatch import Stages
@@ -114,4 +116,6 @@ class SemanticIDDataset(HistoryDataset):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         item_tokens = self.field2id_token[self.iid_field].astype(str)
-        self.semantic_ids, self.semantic_id_measures, self.stages = make_semantic_ids(config, item_tokens)
+        self.semantic_ids, self.semantic_id_measures, self.stages = make_semantic_ids(
+            config, item_tokens, partial(training_part, self)
+        )
