@@ -159,7 +159,7 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
-    given = {"MAX_ITEM_LIST_LENGTH": args.max_length}
+    given = {"MAX_ITEM_LIST_LENGTH": args.max_length, "loss_positions": "last"}
     if args.data_path:
         given["data_path"] = os.path.abspath(args.data_path)
     settings = {"model": "TIGER", "dataset": args.dataset, "config_dict": given}

@@ -263,14 +263,16 @@ def test_switches_without_effect_are_named_only_if_the_user_set_them():
 
 def test_samples_that_come_in_files_are_not_augmented():
     def faults(**values):
-        run = RunValues({**model_settings("TIGER").defaults(), "topk": [10], "metrics": [], "eval_args": {}, **values})
+        defaults = {**model_settings("TIGER").defaults(), "topk": [10], "metrics": [], "eval_args": {}}
+        run = RunValues({**defaults, "loss_positions": "last", **values})
         return [(fault.key, fault.value) for fault in faults_of([model_settings("TIGER")], run)]
 
     files = ["train", "valid", "test"]
-    assert faults(augmentation="window") == faults(benchmark_filename=files) == faults(loss_positions="all") == []
+    for possible in ({"augmentation": "window"}, {"benchmark_filename": files}, {"loss_positions": "all"}):
+        assert faults(**possible) == []
     assert faults(augmentation="window", benchmark_filename=files) == [("augmentation", "window")]
-    assert faults(loss_positions="all", benchmark_filename=files) == [("benchmark_filename", files)]
-    assert faults(loss_positions="all", transform="crop_itemseq") == [("transform", "crop_itemseq")]
+    for more in ({"benchmark_filename": files}, {"transform": "crop_itemseq"}):
+        assert faults(loss_positions="all", **more) == [("loss_positions", "all")]
 
 
 def test_augmentation_is_idle_where_every_position_is_trained():
