@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_gr.integration.config import places_of
 from recbole_gr.models.registry import model_settings
 from recbole_gr.settings.field import keys_of
 from recbole_gr.settings.protocol import ProtocolSettings
@@ -83,9 +84,18 @@ def restore_training_state(state: dict[str, Any], trainer: Any, train_data: Any)
     for key, value in state["run"].items():
         if here[key] != value:
             raise SettingError("resume", state["checkpoint"], f"was trained with {key} {value}, this run has {here[key]}")
-    for key, value in _settings(trainer.config).items():
-        if state["settings"].get(key) != value:
-            trained = state["settings"].get(key)
+    settings, trained_with = _settings(trainer.config), state["settings"]
+    new = (
+        {key for key, value in settings.items() if value is not None}
+        - trained_with.keys()
+        - places_of(trainer.config).keys()
+    )
+    if new:
+        line = f"was trained by a version without {', '.join(sorted(new))}; its checkpoint can be tested, its training not go on"
+        raise SettingError("resume", state["checkpoint"], line)
+    for key, value in settings.items():
+        trained = trained_with.get(key)
+        if trained != value:
             raise SettingError("resume", state["checkpoint"], f"was trained with {key}={trained!r}, this run has {value!r}")
     trainer.saved_model_file = state["checkpoint"]
     trainer.start_epoch = state["epoch"] + 1

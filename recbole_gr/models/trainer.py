@@ -9,6 +9,7 @@ from recbole.trainer import Trainer
 from torch.optim.lr_scheduler import LambdaLR
 
 from recbole_gr.decoding.tie_breaking import order_within_leaves
+from recbole_gr.models.optimization import parameter_groups, with_one_kernel
 from recbole_gr.utils.devices import LossOnDevice
 
 SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
@@ -43,12 +44,14 @@ class BeamSearchTrainer(Trainer):
     """RecBole's trainer for models that find their ranking by a beam search."""
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        """As RecBole's; on a GPU all parameters are updated by one kernel, where a CPU keeps its order of operations."""
+        """As RecBole's; ``weight_decay`` is for matrices and embeddings (:func:`~recbole_gr.models.optimization.decays`)."""
+        kwargs.setdefault("params", parameter_groups(self.trained_parameters()))
         optimizer = super()._build_optimizer(**kwargs)
-        if self.device.type != "cuda" or type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
-            return optimizer
-        (group,) = optimizer.param_groups
-        return type(optimizer)(group["params"], lr=group["lr"], weight_decay=group["weight_decay"], fused=True)
+        return with_one_kernel(optimizer) if self.device.type in ("cpu", "cuda") else optimizer
+
+    def trained_parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
+        """The parameters that training changes, by name."""
+        return [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
 
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, loss_func: Callable[..., Any] | None = None, show_progress: bool = False

@@ -27,7 +27,13 @@ class TrainingSettings(Settings):
     )
     learner: str = setting("adamw", "The name of used optimizer.", "training")
     learning_rate: float | None = setting(0.003, "The highest learning rate.", "training", ge=0)
-    weight_decay: float = setting(0.01, "Decoupled weight decay.", "training", ge=0)
+    weight_decay: float = setting(
+        0.01,
+        "Weight decay of matrices and embeddings (decoupled with adamw); norms, biases and tables of relative position biases "
+        "have none.",
+        "training",
+        ge=0,
+    )
     schedule: Literal["cosine", "inverse_sqrt", "constant"] = setting(
         "cosine", "After the warm-up: cosine (to 0 at the last epoch), inverse_sqrt or constant.", "training"
     )

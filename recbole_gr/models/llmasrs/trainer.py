@@ -24,9 +24,10 @@ class LLMasRSTrainer(BeamSearchTrainer):
             self.distributed_model.broadcast_buffers = False  # titles and vectors are the same everywhere, and stay so
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.trains = bool(trained)  # an optimizer must have something; a frozen model gives it nothing
-        return super()._build_optimizer(params=trained or [torch.nn.Parameter(torch.zeros(1))], **kwargs)
+        self.trains = bool(self.trained_parameters())
+        if not self.trains:  # an optimizer must have something; a frozen model gives it nothing
+            kwargs["params"] = [torch.nn.Parameter(torch.zeros(1))]
+        return super()._build_optimizer(**kwargs)
 
     def fit(
         self,
