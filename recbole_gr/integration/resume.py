@@ -104,12 +104,13 @@ def restore_training_state(state: dict[str, Any], trainer: Any, train_data: Any)
     trainer.best_valid_result = state["best_valid_result"]
     trainer.train_loss_dict = state["train_loss"]
     trainer.model.load_state_dict(state["model"])
-    if state["schedule"] is not None:
-        trainer.start_schedule(train_data)  # sets the learning rate of step 0; the optimizer's own comes after it
-        trainer.schedule.load_state_dict(state["schedule"])
     for saved, here in zip(state["optimizer"]["param_groups"], trainer.optimizer.param_groups):
         saved["fused"] = here.get("fused")  # how a step is computed is this device's affair, not the other one's
+    if state["schedule"] is not None:
+        trainer.start_schedule(train_data)  # which takes the optimizer's learning rate for the highest
     trainer.optimizer.load_state_dict(state["optimizer"])
+    if state["schedule"] is not None:
+        trainer.schedule.load_state_dict(state["schedule"])
     _set_random_states(state["chance"], train_data)
     return trainer.start_epoch < trainer.epochs and trainer.cur_step <= trainer.stopping_step
 

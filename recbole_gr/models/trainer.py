@@ -6,35 +6,11 @@ from typing import Any
 
 import torch
 from recbole.trainer import Trainer
-from torch.optim.lr_scheduler import LambdaLR
 
 from recbole_gr.decoding.tie_breaking import order_within_leaves
 from recbole_gr.models.optimization import parameter_groups, with_one_kernel
+from recbole_gr.models.schedule import LearningRateSchedule, Plan
 from recbole_gr.utils.devices import LossOnDevice
-
-SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
-    "constant": lambda step, warmup, total: 1.0,
-    "cosine": lambda step, warmup, total: 0.5 * (1 + math.cos(math.pi * min(1, (step - warmup) / max(1, total - warmup)))),
-    "inverse_sqrt": lambda step, warmup, total: math.sqrt(max(1, warmup) / max(1, step)),
-}
-
-
-def learning_rate_schedule(optimizer: torch.optim.Optimizer, kind: str, warmup_steps: int, total_steps: int) -> LambdaLR:
-    """A linear warm-up to the optimizer's learning rate, then ``constant``, ``cosine`` to 0, or ``inverse_sqrt``.
-
-    The schedule steps by itself after every step of the optimizer.
-    """
-    after_warmup = SCHEDULES[kind]
-
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / warmup_steps
-        return after_warmup(step, warmup_steps, total_steps)
-
-    schedule = LambdaLR(optimizer, factor)
-    optimizer.register_step_post_hook(lambda *_: schedule.step())
-    return schedule
-
 
 #: Training steps on a GPU after which it is looked whether the loss is still a number.
 STEPS_BETWEEN_CHECKS = 100
@@ -89,10 +65,13 @@ class BeamSearchTrainer(Trainer):
     def start_schedule(self, train_data: Any) -> None:
         """Make the learning-rate schedule, whose length the training data decides, if it is not there yet."""
         if not hasattr(self, "schedule"):
-            total_steps = self.epochs * len(train_data)
-            self.schedule = learning_rate_schedule(
-                self.optimizer, self.config["schedule"], self.config["warmup_steps"], total_steps
+            plan = Plan(
+                self.config["schedule"],
+                self.config["warmup_steps"],
+                total_steps=self.epochs * len(train_data),
+                final=self.config["final_learning_rate"] or 0.0,  # which a Config of an old checkpoint does not have
             )
+            self.schedule = LearningRateSchedule(self.optimizer, plan)
 
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
         """Validation during training ranks by the plain beam: a model that knows little would need very wide ones."""

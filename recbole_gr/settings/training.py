@@ -35,7 +35,13 @@ class TrainingSettings(Settings):
         ge=0,
     )
     schedule: Literal["cosine", "inverse_sqrt", "constant"] = setting(
-        "cosine", "After the warm-up: cosine (to 0 at the last epoch), inverse_sqrt or constant.", "training"
+        "cosine",
+        "After the warm-up: cosine (down to final_learning_rate at the last step of the last epoch), inverse_sqrt or constant. "
+        "A resumed run with other epochs goes on along the curve of the new number.",
+        "training",
+    )
+    final_learning_rate: float = setting(
+        0.0, "The share of learning_rate that schedule: cosine ends at.", "training", ge=0, le=1
     )
     warmup_steps: int = setting(200, "Steps of linear warm-up.", "training", ge=0)
     clip_grad_norm: dict[str, Any] | None = setting(
@@ -48,6 +54,12 @@ class TrainingSettings(Settings):
         "auto", "auto: bfloat16 on a GPU that has it; float32; bfloat16.", "training"
     )
     MAX_ITEM_LIST_LENGTH: int = setting(20, "Items of the history that are read.", "dataset", ge=1)
+
+    @classmethod
+    def idle(cls, run: RunValues) -> dict[str, str]:
+        if run["schedule"] == "cosine":
+            return {}
+        return {"final_learning_rate": f"schedule={run['schedule']} ends where it ends"}
 
 
 class DecodingSettings(Settings):

@@ -1,5 +1,6 @@
 """What our trainer does that RecBole's does not: groups of parameters, schedule, averaged weights, a sample of users."""
 
+import math
 import os
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from recbole_gr.experiment.run import run
 from recbole_gr.integration.config import make_config
 from recbole_gr.models.optimization import parameter_groups, with_one_kernel
+from recbole_gr.models.schedule import LearningRateSchedule, Plan
 from recbole_gr.utils.errors import SettingError
 
 
@@ -81,3 +83,49 @@ def test_a_training_state_of_an_older_version_says_what_it_lacks(tiny_settings):
     torch.save(state, state_path())
     with pytest.raises(SettingError, match="was trained by a version without weight_decay; its checkpoint can be tested"):
         run("TIGER", "small", config_dict={**tiny_settings, "resume": state_path()})
+
+
+# The learning rate
+
+
+def rates(plan, steps, highest=2.0):
+    """The learning rates that an optimizer's steps have."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=highest)
+    LearningRateSchedule(optimizer, plan)
+    seen = []
+    for _ in range(steps):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+    return seen
+
+
+def test_warm_up_and_cosine_to_the_floor_are_those_worked_out_by_hand():
+    assert rates(Plan("cosine", 2, 6, final=0.0), 7) == pytest.approx([1, 2, 2, 1 + 0.5**0.5, 1, 1 - 0.5**0.5, 0])
+    # 2 * (.05 + .95 * cosine), and no lower however long it goes on
+    assert rates(Plan("cosine", 2, 6, final=0.05), 9)[2:] == pytest.approx(
+        [2, 0.1 + 0.95 * (1 + 0.5**0.5), 1.05, 0.1 + 0.95 * (1 - 0.5**0.5), 0.1, 0.1, 0.1]
+    )
+    assert rates(Plan("constant", 0, 6), 3) == [2, 2, 2]
+    assert rates(Plan("inverse_sqrt", 4, 6), 17)[4:17:12] == pytest.approx([2, 1])
+
+
+def test_the_curve_spans_the_true_number_of_steps(tiny_settings):
+    trainer, (train, *_) = prepared(tiny_settings, epochs=2, final_learning_rate=0.1, learning_rate=1e-3)
+    seen = []
+    trainer.optimizer.register_step_pre_hook(lambda *_: seen.append(trainer.optimizer.param_groups[-1]["lr"]))
+    trainer.fit(train, None)
+    assert len(seen) == 2 * len(train)
+    cosine = [0.5 * (1 + math.cos(math.pi * done / (len(seen) - 2))) for done in range(len(seen) - 1)]
+    assert seen == pytest.approx([0.5e-3, 1e-3] + [1e-3 * (0.1 + 0.9 * share) for share in cosine[:-1]], rel=1e-9)
+
+
+def test_a_resumed_run_with_more_epochs_goes_on_along_the_longer_curve(tiny_settings):
+    from recbole_gr.integration.resume import read_training_state, restore_training_state
+
+    run("TIGER", "small", config_dict={**tiny_settings, "epochs": 2})
+    trainer, (train, *_) = prepared(tiny_settings, epochs=6)
+    assert restore_training_state(read_training_state(state_path()), trainer, train)
+    plan = Plan("cosine", 2, 6 * len(train))
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == [0.003 * plan.share(2 * len(train))] * 2
+    again, _ = prepared(tiny_settings, epochs=2)
+    assert not restore_training_state(read_training_state(state_path()), again, train)
