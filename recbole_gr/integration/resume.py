@@ -1,6 +1,6 @@
 """Interrupting and resuming: all that training needs to go on as if it had never stopped.
 
-RecBole's checkpoint keeps the best model. Beside it, after every validation, this keeps the last one: weights,
+RecBole's checkpoint keeps the best model. Beside it, after every validation, this keeps the last one: weights, their average,
 optimizer, schedule, the counters of early stopping and every random state. It holds tensors and plain values only,
 so it is read with ``weights_only=True``.
 """
@@ -45,6 +45,7 @@ def save_training_state(trainer: Any, train_data: Any, epoch: int) -> None:
         "model": trainer.model.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
         "schedule": trainer.schedule.state_dict() if hasattr(trainer, "schedule") else None,
+        "average": trainer.average.state_dict() if hasattr(trainer, "average") else None,
         "chance": _random_states(train_data),
     }
     with atomic_write(path, "wb") as file:
@@ -111,6 +112,8 @@ def restore_training_state(state: dict[str, Any], trainer: Any, train_data: Any)
     trainer.optimizer.load_state_dict(state["optimizer"])
     if state["schedule"] is not None:
         trainer.schedule.load_state_dict(state["schedule"])
+    if state.get("average") is not None:
+        trainer.average.load_state_dict(state["average"])
     _set_random_states(state["chance"], train_data)
     return trainer.start_epoch < trainer.epochs and trainer.cur_step <= trainer.stopping_step
 

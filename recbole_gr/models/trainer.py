@@ -1,15 +1,17 @@
-"""What differs from RecBole's Trainer, and no more: the learning-rate schedule, and an exact top-k of beam searches."""
+"""What differs from RecBole's Trainer, and no more: how weights are trained and averaged, and an exact top-k of beams."""
 
 import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from recbole.config import Config
 from recbole.trainer import Trainer
 
 from recbole_gr.decoding.tie_breaking import order_within_leaves
 from recbole_gr.models.optimization import parameter_groups, with_one_kernel
 from recbole_gr.models.schedule import LearningRateSchedule, Plan
+from recbole_gr.models.weight_average import WeightAverage
 from recbole_gr.utils.devices import LossOnDevice
 
 #: Training steps on a GPU after which it is looked whether the loss is still a number.
@@ -17,7 +19,17 @@ STEPS_BETWEEN_CHECKS = 100
 
 
 class BeamSearchTrainer(Trainer):
-    """RecBole's trainer for models that find their ranking by a beam search."""
+    """RecBole's trainer for models that find their ranking by a beam search.
+
+    With ``weight_ema_decay`` it is the average of the weights that is validated, tested and saved as the best checkpoint; the weights
+    themselves are trained on, and are what the model has between these.
+    """
+
+    def __init__(self, config: Config, model: Any) -> None:
+        super().__init__(config, model)
+        decay = config["weight_ema_decay"] or 0.0  # which a Config of an old checkpoint does not have
+        self.average = WeightAverage(dict(self.trained_parameters()), decay)
+        self.optimizer.register_step_post_hook(lambda *_: self.average.update())
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         """As RecBole's; ``weight_decay`` is for matrices and embeddings (:func:`~recbole_gr.models.optimization.decays`)."""
@@ -81,11 +93,20 @@ class BeamSearchTrainer(Trainer):
         finally:
             self.model.beam_certify = certify
 
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with self.average.in_place():
+            super()._save_checkpoint(*args, **kwargs)
+
     @torch.no_grad()
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """As RecBole's; a log line says how many rankings are certified."""
+    def evaluate(
+        self, eval_data: Any, load_best_model: bool = True, model_file: str | None = None, show_progress: bool = False
+    ) -> Any:
+        """As RecBole's, with the averaged weights where there are some; a log line says how many rankings are certified."""
         self.model.reset_certificates()
-        result = super().evaluate(*args, **kwargs)
+        if load_best_model and eval_data:
+            self.average.restart()  # from here on the model's weights are those of the checkpoint
+        with self.average.in_place():
+            result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
         seen = self.model.certificates
         if seen["users"]:
             self.logger.info(

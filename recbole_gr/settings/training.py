@@ -44,6 +44,14 @@ class TrainingSettings(Settings):
         0.0, "The share of learning_rate that schedule: cosine ends at.", "training", ge=0, le=1
     )
     warmup_steps: int = setting(200, "Steps of linear warm-up.", "training", ge=0)
+    weight_ema_decay: float = setting(
+        0.0,
+        "Above 0, e.g. 0.999: an exponential moving average of the weights is validated, tested and saved, while the weights "
+        "themselves are trained on; at step t the decay is at most (1 + t) / (10 + t), so that short trainings gain too. 0: off.",
+        "training",
+        ge=0,
+        lt=1,
+    )
     clip_grad_norm: dict[str, Any] | None = setting(
         {"max_norm": 1.0}, "Gradient clipping.", "training", allowed="must be a dict, {'max_norm': 1.0}"
     )

@@ -9,10 +9,12 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer, init_seed
 from torch import nn
 
+from recbole_gr.experiment import run as run_module
 from recbole_gr.experiment.run import run
 from recbole_gr.integration.config import make_config
 from recbole_gr.models.optimization import parameter_groups, with_one_kernel
 from recbole_gr.models.schedule import LearningRateSchedule, Plan
+from recbole_gr.models.weight_average import WeightAverage
 from recbole_gr.utils.errors import SettingError
 
 
@@ -25,9 +27,48 @@ def prepared(settings, model="TIGER", **more):
     return get_trainer(config["MODEL_TYPE"], model)(config, network), loaders
 
 
-def state_path():
-    (name,) = (name for name in os.listdir("saved") if name.endswith(".last.pth"))
-    return os.path.join("saved", name)
+class PowerCut(Exception):
+    """Stands for a process that is ended from outside."""
+
+
+def run_in_two_parts(settings, monkeypatch, stop_after, model="TIGER"):
+    """A run that is stopped behind the state of an epoch, and resumed."""
+    save = run_module.save_training_state
+
+    def save_and_stop(trainer, train_data, epoch):
+        save(trainer, train_data, epoch)
+        if epoch == stop_after:
+            raise PowerCut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "save_training_state", save_and_stop)
+        with pytest.raises(PowerCut):
+            run(model, "small", config_dict=settings)
+    return run(model, "small", config_dict={**settings, "resume": state_path()})
+
+
+def assert_equal_states(found, expected):
+    """Two training states hold the same, bit for bit."""
+    assert type(found) is type(expected)
+    if isinstance(found, dict):
+        assert list(found) == list(expected)
+        for key in found.keys() - {"checkpoint", "settings"}:
+            assert_equal_states(found[key], expected[key])
+    elif isinstance(found, (list, tuple)):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected):
+            assert_equal_states(one, other)
+    else:
+        assert torch.equal(found, expected) if isinstance(found, torch.Tensor) else found == expected
+
+
+def state_path(folder="saved"):
+    (name,) = (name for name in os.listdir(folder) if name.endswith(".last.pth"))
+    return os.path.join(folder, name)
+
+
+def saved_state(folder):
+    return torch.load(state_path(folder), weights_only=True)
 
 
 # Groups of parameters
@@ -129,3 +170,73 @@ def test_a_resumed_run_with_more_epochs_goes_on_along_the_longer_curve(tiny_sett
     assert [group["lr"] for group in trainer.optimizer.param_groups] == [0.003 * plan.share(2 * len(train))] * 2
     again, _ = prepared(tiny_settings, epochs=2)
     assert not restore_training_state(read_training_state(state_path()), again, train)
+
+
+# The average of the weights
+
+
+def test_the_average_is_that_of_a_loop_by_hand():
+    torch.manual_seed(0)
+    weights = {"a": nn.Parameter(torch.randn(3, 2)), "b": nn.Parameter(torch.randn(4))}
+    average, expected = WeightAverage(weights, 0.6), {}
+    for step in range(1, 12):
+        for name, weight in weights.items():
+            weight.data += torch.randn_like(weight)
+            decay = [None, None, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16, 8 / 17, 9 / 18, 10 / 19, 11 / 20, 12 / 21][step]
+            assert step == 1 or decay < 0.6
+            expected[name] = weight.data.clone() if step == 1 else decay * expected[name] + (1 - decay) * weight.data
+        average.update()
+    assert average.decay_at(20) == 0.6 and average.decay_at(10) == 0.55
+    torch.testing.assert_close(dict(zip(weights, average.averages)), expected)
+
+    own = {name: weight.detach().clone() for name, weight in weights.items()}
+    with pytest.raises(PowerCut), average.in_place():
+        torch.testing.assert_close({name: weight.detach() for name, weight in weights.items()}, expected)
+        raise PowerCut
+    assert all(torch.equal(weights[name], own[name]) for name in own)
+
+
+def test_the_average_is_validated_saved_and_tested_and_the_weights_are_trained_on(tiny_settings):
+    long = {**tiny_settings, "topk": [50, 100], "beam_size": 100, "learning_rate": 0.01}  # nothing is hit early so soon
+    plain, (train, valid, test) = prepared(long)
+    plain.fit(train, valid)
+    trainer, (train, valid, test) = prepared(long, weight_ema_decay=0.9)
+    validated = []
+    trainer.fit(train, valid, callback_fn=lambda epoch, score: validated.append(score))
+    raw = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    assert all(torch.equal(raw[name], value) for name, value in plain.model.state_dict().items())
+    averaged = {**raw, **dict(zip(trainer.average.named, trainer.average.averages))}
+    assert trainer.average.steps == 2 * len(train)
+
+    of_average, of_weights = reference_result(long, averaged), reference_result(long, raw)
+    assert of_average != of_weights and trainer.evaluate(test, load_best_model=False) == of_average
+    assert all(torch.equal(raw[name], value) for name, value in trainer.model.state_dict().items())
+    trainer._save_checkpoint(2)
+    saved = torch.load(trainer.saved_model_file, weights_only=False)["state_dict"]
+    assert all(torch.equal(saved[name], value) for name, value in averaged.items())
+    assert validated[-1] == trainer._valid_epoch(valid)[0]
+    assert trainer.evaluate(test) == of_average
+    assert trainer.evaluate(test, load_best_model=False) == of_average  # the model has what was loaded
+    trainer.model.load_state_dict(raw)
+    assert trainer.evaluate(test, load_best_model=False) == of_weights
+
+
+def reference_result(settings, weights):
+    """The test's metrics of some weights, in a trainer that never trained."""
+    trainer, (train, _, test) = prepared(settings)
+    trainer.model.load_state_dict(weights)
+    trainer.eval_collector.data_collect(train)
+    return trainer.evaluate(test, load_best_model=False)
+
+
+def test_a_resumed_average_goes_on_bit_for_bit(tiny_settings, monkeypatch):
+    settings = {**tiny_settings, "epochs": 4, "stopping_step": 10, "weight_ema_decay": 0.95}
+    whole = run("TIGER", "small", config_dict={**settings, "checkpoint_dir": "whole"})
+    resumed = run_in_two_parts(settings, monkeypatch, stop_after=1)
+    assert_equal_states(saved_state("saved"), saved_state("whole"))
+    assert resumed["test_result"] == whole["test_result"] and resumed["best_valid_result"] == whole["best_valid_result"]
+
+
+def test_no_average_of_what_is_not_trained(llm_settings):
+    trainer, (train, valid, _) = prepared(llm_settings, model="LLMasRS", weight_ema_decay=0.9)
+    assert trainer.average.named and all("lora_" in name for name in trainer.average.named)
