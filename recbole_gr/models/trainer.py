@@ -1,13 +1,16 @@
 """What differs from RecBole's Trainer, and no more: how weights are trained and averaged, and an exact top-k of beams."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from recbole.config import Config
 from recbole.trainer import Trainer
+from recbole.utils import calculate_valid_score, dict2str
 
+from recbole_gr.data.user_sample import count_users, sample_of_users
 from recbole_gr.decoding.tie_breaking import order_within_leaves
 from recbole_gr.models.optimization import parameter_groups, with_one_kernel
 from recbole_gr.models.schedule import LearningRateSchedule, Plan
@@ -24,6 +27,10 @@ class BeamSearchTrainer(Trainer):
     With ``weight_ema_decay`` it is the average of the weights that is validated, tested and saved as the best checkpoint; the weights
     themselves are trained on, and are what the model has between these.
     """
+
+    #: Users that ``valid_users`` leaves for early stopping, and those of the result; None: all users in both.
+    valid_users: dict[str, int] | None = None
+    best_valid_result: Any
 
     def __init__(self, config: Config, model: Any) -> None:
         super().__init__(config, model)
@@ -69,10 +76,47 @@ class BeamSearchTrainer(Trainer):
             super()._check_nan(torch.stack(self._unchecked_losses).sum())
             self._unchecked_losses.clear()
 
-    def fit(self, train_data: Any, *args: Any, **kwargs: Any) -> Any:
-        """As RecBole's, with the schedule of the learning rate."""
+    def fit(
+        self,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Callable[..., Any] | None = None,
+    ) -> Any:
+        """As RecBole's, with the schedule of the learning rate; early stopping may look at a sample of users only.
+
+        Returns:
+            tuple: the best validation score and its metrics. With ``valid_users`` they are measured once more at the end, on all
+            users with the best checkpoint; where none is saved they are those of the sample.
+        """
         self.start_schedule(train_data)
-        return super().fit(train_data, *args, **kwargs)
+        sample = self.valid_sample(valid_data)
+        if sample is not valid_data:
+            self.valid_users = dict.fromkeys(("in_training", "in_result"), count_users(sample))
+            self.logger.info(
+                f"early stopping looks at {count_users(sample)} of {count_users(valid_data)} users (valid_users)"
+            )
+        super().fit(train_data, sample, verbose, saved, show_progress, callback_fn)
+        if saved:
+            self.validate_best(valid_data, show_progress)
+        return self.best_valid_score, self.best_valid_result
+
+    def valid_sample(self, valid_data: Any) -> Any:
+        """What is validated during training: a loader over ``valid_users`` of the users, else the data themselves."""
+        n_users = self.config["valid_users"]
+        return sample_of_users(valid_data, n_users, self.config["seed"]) if valid_data and n_users else valid_data
+
+    def validate_best(self, valid_data: Any, show_progress: bool = False) -> None:
+        """If only a sample of the users was validated, measure the best checkpoint on all, as the result to be reported."""
+        sample = self.valid_sample(valid_data)
+        if sample is valid_data or not self.best_valid_result:
+            return
+        self.best_valid_result = self._evaluate_best(valid_data, show_progress)
+        self.best_valid_score = calculate_valid_score(self.best_valid_result, self.valid_metric)
+        self.valid_users = {"in_training": count_users(sample), "in_result": count_users(valid_data)}
+        self.logger.info(f"valid result of the best epoch, all users: {dict2str(self.best_valid_result)}")
 
     def start_schedule(self, train_data: Any) -> None:
         """Make the learning-rate schedule, whose length the training data decides, if it is not there yet."""
@@ -86,12 +130,23 @@ class BeamSearchTrainer(Trainer):
             self.schedule = LearningRateSchedule(self.optimizer, plan)
 
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
-        """Validation during training ranks by the plain beam: a model that knows little would need very wide ones."""
-        certify, self.model.beam_certify = self.model.beam_certify, False
-        try:
+        with self._valid_beams():
             return super()._valid_epoch(*args, **kwargs)
+
+    def _evaluate_best(self, valid_data: Any, show_progress: bool) -> Any:
+        with self._valid_beams():
+            return self.evaluate(valid_data, show_progress=show_progress)
+
+    @contextmanager
+    def _valid_beams(self) -> Iterator[None]:
+        """Validations rank by the plain beam: a model that knows little would need very wide ones for a certificate."""
+        model = self.model
+        before = model.beam_size, model.beam_certify
+        model.beam_size, model.beam_certify = self.config["valid_beam_size"] or model.beam_size, False
+        try:
+            yield
         finally:
-            self.model.beam_certify = certify
+            model.beam_size, model.beam_certify = before
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         with self.average.in_place():
@@ -112,7 +167,7 @@ class BeamSearchTrainer(Trainer):
             self.logger.info(
                 f"rankings proven equal to scoring every item in {self.model.precision}: "
                 f"{seen['certified']} of {seen['users']} users "
-                f"({seen['certified_by_first_search']} with beam_size {self.config['beam_size']})"
+                f"({seen['certified_by_first_search']} with beam_size {self.model.beam_size})"
             )
         return result
 

@@ -58,16 +58,38 @@ class TrainingSettings(Settings):
     stopping_step: int = setting(
         5, "Evaluations without improvement before early stopping.", "training", resumable=True, ge=0
     )
+    valid_users: int | None = setting(
+        None,
+        "Early stopping looks at so many users, a fixed random sample by seed; the validation result of the best epoch is then "
+        "measured on all at the end. ~: all users in every validation.",
+        "training",
+        ge=1,
+    )
+    valid_beam_size: int | None = setting(
+        None, "Beams per user in validations; at least the largest k; ~: beam_size.", "training", ge=1
+    )
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "auto: bfloat16 on a GPU that has it; float32; bfloat16.", "training"
     )
     MAX_ITEM_LIST_LENGTH: int = setting(20, "Items of the history that are read.", "dataset", ge=1)
 
     @classmethod
+    def conflicts(cls, run: RunValues) -> Iterator[Fault]:
+        if run["valid_beam_size"] is not None:
+            yield from _too_few_beams("valid_beam_size", run)
+
+    @classmethod
     def idle(cls, run: RunValues) -> dict[str, str]:
-        if run["schedule"] == "cosine":
-            return {}
-        return {"final_learning_rate": f"schedule={run['schedule']} ends where it ends"}
+        reasons = {}
+        if run["schedule"] != "cosine":
+            reasons["final_learning_rate"] = f"schedule={run['schedule']} ends where it ends"
+        if type(run["eval_step"]) is int and run["eval_step"] < 1:
+            reasons.update(
+                dict.fromkeys(("valid_users", "valid_beam_size"), f"eval_step={run['eval_step']} validates nothing")
+            )
+        elif _modes(run, "valid") != {"full"}:
+            reasons["valid_beam_size"] = "the sampled items of a validation are scored without beams"
+        return reasons
 
 
 class DecodingSettings(Settings):
@@ -90,11 +112,20 @@ class DecodingSettings(Settings):
 
     @classmethod
     def conflicts(cls, run: RunValues) -> Iterator[Fault]:
-        topk = [run["topk"]] if isinstance(run["topk"], int) else run["topk"]
-        if run["beam_size"] < max(topk):
-            yield Fault("beam_size", run["beam_size"], f"must be at least the largest k of topk, {max(topk)}")
+        yield from _too_few_beams("beam_size", run)
         names = [run["metrics"]] if isinstance(run["metrics"], str) else run["metrics"]
         metrics = {metric.lower() for metric in names}
-        mode = run["eval_args"].get("mode", "full")
-        if "full" in (mode.values() if isinstance(mode, dict) else [mode]) and "gauc" in metrics:
+        if "full" in _modes(run, "valid", "test") and "gauc" in metrics:
             yield Fault("metrics", "GAUC", "needs a score for every item; use it with eval_args mode uni100 or the like")
+
+
+def _too_few_beams(key: str, run: RunValues) -> Iterator[Fault]:
+    topk = [run["topk"]] if isinstance(run["topk"], int) else run["topk"]
+    if run[key] < max(topk):
+        yield Fault(key, run[key], f"must be at least the largest k of topk, {max(topk)}")
+
+
+def _modes(run: RunValues, *phases: str) -> set[str]:
+    """How items are ranked in some phases of the evaluation: ``full``, ``uni100``, ..."""
+    mode = run["eval_args"].get("mode", "full")
+    return {mode.get(phase, "full") for phase in phases} if isinstance(mode, dict) else {mode}

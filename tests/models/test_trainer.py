@@ -1,8 +1,10 @@
 """What our trainer does that RecBole's does not: groups of parameters, schedule, averaged weights, a sample of users."""
 
+import json
 import math
 import os
 
+import numpy as np
 import pytest
 import torch
 from recbole.data import create_dataset, data_preparation
@@ -11,7 +13,8 @@ from torch import nn
 
 from recbole_gr.experiment import run as run_module
 from recbole_gr.experiment.run import run
-from recbole_gr.integration.config import make_config
+from recbole_gr.experiment.target_ranks import collect_target_ranks
+from recbole_gr.integration.config import checked_run, make_config
 from recbole_gr.models.optimization import parameter_groups, with_one_kernel
 from recbole_gr.models.schedule import LearningRateSchedule, Plan
 from recbole_gr.models.weight_average import WeightAverage
@@ -80,16 +83,16 @@ def names_by_decay(trainer):
     return {group["weight_decay"]: {names[id(parameter)] for parameter in group["params"]} for group in groups}
 
 
-@pytest.mark.parametrize("learner", ["adamw", "adam", "sgd", "adagrad", "rmsprop"])
-def test_norms_biases_and_position_biases_do_not_decay(tiny_settings, learner):
-    trainer, _ = prepared(tiny_settings, learner=learner, weight_decay=0.3)
-    groups = names_by_decay(trainer)
+def test_norms_biases_and_position_biases_do_not_decay(tiny_settings):
+    trainer, _ = prepared(tiny_settings, weight_decay=0.3)
     parameters = dict(trainer.model.named_parameters())
-    assert set(groups) == {0.0, 0.3} and groups[0.0] | groups[0.3] == set(parameters)
     free = {name for name in parameters if "norm" in name or "position_bias" in name}
-    assert groups[0.0] == free and len([name for name in free if "position_bias" in name]) == 2
-    assert "network.embedding.weight" in groups[0.3]
-    assert {group["lr"] for group in trainer.optimizer.param_groups} == {0.003}
+    assert len([name for name in free if "position_bias" in name]) == 2 and "network.embedding.weight" not in free
+    for learner in ("adamw", "adam", "sgd", "adagrad", "rmsprop"):
+        trainer.optimizer = trainer._build_optimizer(learner=learner)
+        assert type(trainer.optimizer).__name__.lower() == learner
+        assert names_by_decay(trainer) == {0.3: parameters.keys() - free, 0.0: free}
+        assert {group["lr"] for group in trainer.optimizer.param_groups} == {0.003}
 
 
 def test_an_adapter_and_a_frozen_model_have_the_groups_that_they_can(llm_settings):
@@ -229,14 +232,117 @@ def reference_result(settings, weights):
     return trainer.evaluate(test, load_best_model=False)
 
 
-def test_a_resumed_average_goes_on_bit_for_bit(tiny_settings, monkeypatch):
-    settings = {**tiny_settings, "epochs": 4, "stopping_step": 10, "weight_ema_decay": 0.95}
-    whole = run("TIGER", "small", config_dict={**settings, "checkpoint_dir": "whole"})
-    resumed = run_in_two_parts(settings, monkeypatch, stop_after=1)
-    assert_equal_states(saved_state("saved"), saved_state("whole"))
-    assert resumed["test_result"] == whole["test_result"] and resumed["best_valid_result"] == whole["best_valid_result"]
-
-
 def test_no_average_of_what_is_not_trained(llm_settings):
     trainer, (train, valid, _) = prepared(llm_settings, model="LLMasRS", weight_ema_decay=0.9)
     assert trainer.average.named and all("lora_" in name for name in trainer.average.named)
+
+
+# Validation
+
+
+LONG = {"topk": [50], "valid_metric": "NDCG@50", "beam_size": 60, "learning_rate": 0.01}  # something is hit so soon
+SAMPLED = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni100"}}
+
+
+def record_of(result):
+    with open(result["record"]) as file:
+        return json.load(file)
+
+
+@pytest.mark.parametrize("more", [{}, SAMPLED], ids=["full", "sampled"])
+def test_early_stopping_looks_at_the_sample_and_the_result_is_that_of_all_users(tiny_settings, more):
+    trainer, (train, valid, _) = prepared({**tiny_settings, **LONG, **more}, epochs=3, valid_users=15)
+    seen, evaluate = [], trainer.evaluate
+
+    def watched(loader, *args, **kwargs):
+        seen.append(sorted(set(loader._dataset.inter_feat["user_id"].tolist())))
+        return evaluate(loader, *args, **kwargs)
+
+    trainer.evaluate = watched
+    score, result = trainer.fit(train, valid)
+    assert [len(users) for users in seen] == [15, 15, 15, 60] and seen[0] == seen[1] == seen[2]
+    assert trainer.valid_users == {"in_training": 15, "in_result": 60}
+    assert score == result["ndcg@50"] == trainer.best_valid_score and result is trainer.best_valid_result
+    if not more:  # what is sampled is drawn anew every time
+        with trainer._valid_beams():
+            assert evaluate(valid) == result
+        of_all, of_sample = ranks_by_user(trainer, valid), ranks_by_user(trainer, trainer.valid_sample(valid))
+        assert of_sample == {user: rank for user, rank in of_all.items() if user in seen[0]}
+        assert 0 < result["recall@50"] == pytest.approx(np.mean([rank > 0 for rank in of_all.values()]), abs=1e-4)
+
+
+def ranks_by_user(trainer, loader):
+    with trainer._valid_beams(), collect_target_ranks(trainer, 50) as batches:
+        trainer.evaluate(loader)
+    users, ranks = (np.concatenate([batch[name] for batch in batches]).tolist() for name in ("user", "rank"))
+    return dict(zip(users, ranks))
+
+
+def test_without_a_checkpoint_the_result_is_that_of_the_sample(tiny_settings):
+    trainer, (train, valid, _) = prepared({**tiny_settings, **LONG}, epochs=1, valid_users=15)
+    score, result = trainer.fit(train, valid, saved=False)
+    assert trainer.valid_users == {"in_training": 15, "in_result": 15}
+    assert (score, result) == trainer._valid_epoch(trainer.valid_sample(valid))
+
+
+def test_validations_have_their_own_beams_and_no_certificate(tiny_settings):
+    settings = {**tiny_settings, "beam_size": 30, "valid_beam_size": 12, "beam_certify": True}
+    trainer, (train, valid, test) = prepared(settings, epochs=1)
+    seen, rank = [], trainer.model.rank
+
+    def watched(*args):
+        seen.append((trainer.model.beam_size, trainer.model.beam_certify))
+        return rank(*args)
+
+    trainer.model.rank = watched
+    trainer.fit(train, valid)
+    assert set(seen) == {(12, False)}
+    seen.clear()
+    trainer.evaluate(test)
+    assert set(seen) == {(30, True)}
+
+
+def test_beams_of_validations_must_reach_the_largest_k(tiny_settings):
+    with pytest.raises(SettingError, match="^valid_beam_size=9: must be at least the largest k of topk, 10"):
+        make_config("TIGER", "small", config_dict={**tiny_settings, "valid_beam_size": 9})
+    for more, reason in (({"eval_step": 0}, "eval_step=0 validates nothing"), (SAMPLED, "scored without beams")):
+        config = make_config("TIGER", "small", config_dict={**tiny_settings, "valid_beam_size": 10, **more})
+        (line,) = checked_run(config).notices
+        assert line.startswith("valid_beam_size=10 is not used") and reason in line
+
+
+@pytest.mark.parametrize("model", ["TIGER", "LLMasRS"])
+def test_a_run_that_is_resumed_ends_bit_for_bit_as_one_that_is_not(model, tiny_settings, llm_settings, monkeypatch):
+    settings = {**tiny_settings, **LONG, "eval_step": 2} if model == "TIGER" else {**llm_settings, "topk": [10]}
+    if model == "LLMasRS":
+        settings |= {"valid_metric": "NDCG@10", "llm": "scratch", "beam_certify": False}
+    settings |= {
+        "epochs": 4,
+        "stopping_step": 10,
+        "weight_ema_decay": 0.95,
+        "valid_users": 9,
+        "valid_beam_size": settings["beam_size"],
+    }
+    whole = run(model, "small", config_dict={**settings, "checkpoint_dir": "whole"})
+    resumed = run_in_two_parts(settings, monkeypatch, stop_after=1, model=model)
+    assert_equal_states(saved_state("saved"), saved_state("whole"))
+    once_more = run(model, "small", config_dict={**settings, "resume": state_path()})
+    expected = record_of(whole)
+    users = expected["dataset_statistics"]["users"]
+    assert expected["valid_users"] == {"in_training": 9, "in_result": users} and expected["config"]["valid_users"] == 9
+    stages = expected["stages"]
+    assert stages["validation"]["times"] == len([e for e in expected["learning_curve"] if "valid_score" in e])
+    assert stages["validation_of_all_users"]["times"] == 1 and stages["validation_of_all_users"]["users_per_second"] > 0
+    for result in (resumed, once_more):
+        record = record_of(result)
+        assert [record[key] for key in ("valid", "test", "valid_users")] == [
+            expected[k] for k in ("valid", "test", "valid_users")
+        ]
+        assert result["best_valid_score"] == whole["best_valid_score"]
+
+
+def test_a_frozen_model_is_validated_once_on_all_users(llm_settings):
+    trainer, (train, valid, _) = prepared(llm_settings, model="LLMasRS", tuning="frozen", valid_users=5)
+    assert trainer.valid_sample(valid) is valid
+    (line,) = [line for line in checked_run(trainer.config).notices if "valid_users" in line]
+    assert "tuning=frozen trains nothing" in line

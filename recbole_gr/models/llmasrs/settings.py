@@ -19,7 +19,7 @@ from recbole_gr.utils.errors import SettingError
 OF_TRAINING = (
     *("epochs", "epoch_samples", "train_batch_size", "gradient_accumulation", "gradient_checkpointing", "learner"),
     *("learning_rate", "weight_decay", "schedule", "final_learning_rate", "warmup_steps"),
-    *("weight_ema_decay", "clip_grad_norm", "stopping_step"),
+    *("weight_ema_decay", "clip_grad_norm", "stopping_step", "valid_users"),
 )
 
 

@@ -50,6 +50,10 @@ class LLMasRSTrainer(BeamSearchTrainer):
             self.best_valid_score, self.best_valid_result = self._valid_epoch(valid_data, show_progress=show_progress)
         return self.best_valid_score, self.best_valid_result
 
+    def valid_sample(self, valid_data: Any) -> Any:
+        """As of other models; a frozen one is validated once, on all users."""
+        return super().valid_sample(valid_data) if self.trains else valid_data
+
     def _train_epoch(self, *args: Any, **kwargs: Any) -> Any:
         batch = self.config["train_batch_size"]
         advice = (
