@@ -27,11 +27,6 @@ class TestTIGERDecoderOnly(GenerativeModelTests):
     settings = {"architecture": "decoder_only", "user_buckets": 5}
 
 
-class TestTIGERDecoderOnlyLast(GenerativeModelTests):
-    model = "TIGER"
-    settings = {"architecture": "decoder_only", "loss_positions": "last"}
-
-
 class TestTIGERPrefixLM(GenerativeModelTests):
     model = "TIGER"
     settings = {"architecture": "prefix_lm", "loss_positions": "last", "user_buckets": 5}
