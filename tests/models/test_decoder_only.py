@@ -38,7 +38,9 @@ def histories(users=5, longest=9, injected=False):
     lengths = torch.randint(1, longest + 1, (users,), generator=generator)
     lengths[:1], lengths[1:2] = longest, 1
     vectors = torch.randn(users, longest, SIZE.d_model, generator=generator) if injected else None
-    return History(draw(users, longest, seed=0), lengths, torch.arange(users), vectors)
+    codes = draw(users, longest, seed=0)
+    codes[torch.arange(longest) >= lengths.unsqueeze(1)] = 99  # what stands there may be anything
+    return History(codes, lengths, torch.arange(users), vectors)
 
 
 def prefix(history, row, length):

@@ -69,7 +69,8 @@ class DecoderOnly(SemanticIDNetwork):
         """
         if not at_every_item:
             return super().forward(history, targets, present)
-        following = torch.where(present.unsqueeze(-1), targets, F.pad(history.codes[:, 1:], (0, 0, 0, 1)))
+        known = history.codes.masked_fill(~history.items().unsqueeze(-1), 0)
+        following = torch.where(present.unsqueeze(-1), targets, F.pad(known[:, 1:], (0, 0, 0, 1)))
         codes = torch.cat([history.codes[:, :1], following], dim=1)
         injected = None if history.injected is None else F.pad(history.injected, (0, 0, 0, 1))
         hidden = self.encode(History(codes, history.lengths + 1, history.users, injected)).hidden
