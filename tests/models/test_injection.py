@@ -13,7 +13,7 @@ from recbole_gr.models.tiger.dense_head import DenseHead
 from recbole_gr.models.tiger.injection import ItemInjection
 from recbole_gr.utils.errors import SettingError
 
-SMALL = {"history_position": "item", "d_model": 16, "n_heads": 2, "d_kv": 8, "d_ff": 32, "train_batch_size": 256}
+SMALL = {"history_position": "auto", "d_model": 16, "n_heads": 2, "d_kv": 8, "d_ff": 32, "train_batch_size": 256}
 
 
 def vectors(items=7, dimension=5, seed=0):
