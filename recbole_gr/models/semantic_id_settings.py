@@ -17,12 +17,22 @@ class SemanticIDModelSettings(SemanticIDSettings, TrainingSettings, DecodingSett
     title: ClassVar[str] = "Models of semantic IDs"
 
     torch_compile: bool = setting(False, "Compile the network for training and scoring.", "training")
+    train_precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto",
+        "Of the matrix products of training; auto: bfloat16 on a GPU or CPU that has them in hardware, which is several times "
+        "faster. Ranking has precision.",
+        "training",
+    )
     decoding: Literal["constrained", "free"] = setting(
         "constrained", "constrained: only IDs of items can be generated; free: any codes.", "decoding"
     )
 
     @classmethod
     def conflicts(cls, run: RunValues) -> Iterator[Fault]:
+        if run["loss_positions"] == "all":
+            for key in ("benchmark_filename", "transform"):
+                if run[key] is not None:
+                    yield Fault(key, run[key], "must be None with loss_positions=all, which makes its samples by itself")
         if run["decoding"] != "free":
             return
         if run["beam_certify"]:
