@@ -61,7 +61,7 @@ def make_cf_vectors(
         return arrays, {**meta, "cost": {name: round(seconds, 3) for name, seconds in cost.items()}}
 
     arrays, meta = cached(config["cache_dir"], "cf_vectors", digest("CF vectors", *shaped_by), compute)
-    stages["cf_model"] = {"times": 1, **meta.pop("cost"), "from_cache": not made_now}
+    _add_cost(stages, meta.pop("cost"), made_now)
     vectors, without = _by_item(arrays["vectors"], part, item_tokens)
     if without:
         getLogger().warning(
@@ -70,6 +70,15 @@ def make_cf_vectors(
     provenance = {"cf_model": model, **settings, **meta, "cf_interactions": len(part.items)}
     provenance.update(cf_items_without_training=without, cf_dimension=vectors.shape[1], cf_digest=digest(vectors))
     return vectors, provenance
+
+
+def _add_cost(stages: Stages, cost: dict[str, float], made_now: bool) -> None:
+    """Vectors that two parts of a run use are made once, or twice where no cache is kept."""
+    before = stages.get("cf_model")
+    if before is None:
+        stages["cf_model"] = {"times": 1, **cost, "from_cache": not made_now}
+    elif made_now:
+        before.update({name: round(before[name] + value, 3) for name, value in cost.items()}, times=before["times"] + 1)
 
 
 def _svd(config: Config, part: TrainingPart) -> tuple[dict[str, Any], dict[str, str], Maker]:
