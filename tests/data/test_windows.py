@@ -24,6 +24,8 @@ def windows_of(batches):
     for batch in batches:
         items, targets, lengths = batch["item_id_list"], batch["item_id_target_list"], batch["item_length"]
         assert items.shape == targets.shape == (len(batch), int(lengths.max()))
+        before, following = targets[:, :-1], items[:, 1:]
+        assert ((before == following) | (before == 0) | (following == 0)).all()  # which decoder_only relies on
         rows = list(zip(batch["user_id"].tolist(), items.tolist(), targets.tolist(), lengths.tolist()))
         assert not any(any(row[length:]) or any(target[length:]) for _, row, target, length in rows)
         found.append([(user, tuple(row[:length]), tuple(target[:length])) for user, row, target, length in rows])
