@@ -1,34 +1,32 @@
 """The network of TIGER; the T5 of transformers is the reference."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
+from recbole_gr.models.tiger.encoder_decoder import EncoderDecoder
+from recbole_gr.models.tiger.history import History
 from recbole_gr.models.tiger.layers import Dropout
-from recbole_gr.models.tiger.network import SequenceModel
+from recbole_gr.models.tiger.network import NetworkOptions
 from recbole_gr.models.tiger.settings import MODEL_SIZES, ModelSize
 
 SIZES = (7, 5, 6, 3)
 
 
-def network(**options):
+def network(architecture=EncoderDecoder, **options):
     torch.manual_seed(0)
-    defaults = dict(
-        size=ModelSize(2, 24, 3, 40, 8),
-        feed_forward="relu",
-        dropout=0.1,
-        history_position="code",
-        separator=False,
-        user_buckets=0,
-    )
-    return SequenceModel(SIZES, **{**defaults, **options}).eval()
+    defaults = dict(size=ModelSize(2, 24, 3, 40, 8), dropout=0.1, history_position="code")
+    return architecture(SIZES, NetworkOptions(**{**defaults, **options})).eval()
 
 
 def histories(users=5, longest=9, seed=0):
     rng = np.random.default_rng(seed)
     codes = torch.as_tensor(np.stack([rng.integers(0, size, (users, longest)) for size in SIZES], axis=-1))
-    return codes, torch.as_tensor(rng.integers(1, longest + 1, users))
+    lengths = torch.as_tensor(rng.integers(1, longest + 1, users))
+    return History(codes, lengths, torch.arange(users))
 
 
 def items(users, per_user, seed=1):
@@ -109,17 +107,17 @@ def test_logits_equal_those_of_transformers_t5(feed_forward):
     model = network(size=size, feed_forward=feed_forward)
     randomise_norms_and_biases(model)
     t5 = t5_with_weights_of(model, size, feed_forward)
-    codes, lengths = histories(longest=40)
-    target = items(len(codes), 1)
+    history = histories(longest=40)
+    codes, target = history.codes, items(5, 1)
 
     offsets = torch.tensor((1, *SIZES)).cumsum(0)[:-1]
     tokens = (codes + offsets).flatten(1)
-    mask = (torch.arange(codes.shape[1]) < lengths.unsqueeze(1)).repeat_interleave(len(SIZES), dim=1).long()
+    mask = history.items().repeat_interleave(len(SIZES), dim=1).long()
     begin = torch.zeros(len(codes), 1, dtype=torch.long)
     decoder_tokens = torch.cat([begin, (target[:, 0] + offsets)[:, :-1]], dim=1)
     theirs = t5(input_ids=tokens, attention_mask=mask, decoder_input_ids=decoder_tokens).logits
 
-    ours = model.code_logits(*model.encode(codes, lengths), target)
+    ours = model.code_logits(model.encode(history), target)
     for level, logits in enumerate(ours):
         expected = theirs[:, level, offsets[level] : offsets[level] + SIZES[level]]
         torch.testing.assert_close(logits[:, 0], expected, atol=1e-4, rtol=0)
@@ -129,68 +127,66 @@ def test_logits_equal_those_of_transformers_t5(feed_forward):
 @torch.no_grad()
 def test_padding_changes_nothing(history_position, separator):
     model = network(history_position=history_position, separator=separator, user_buckets=4)
-    codes, lengths = histories()
-    users, target = torch.arange(len(codes)), items(len(codes), 3)
-    together = model.log_likelihood(*model.encode(codes, lengths, users), target)
-    for row, length in enumerate(lengths):
-        alone = model.encode(codes[row : row + 1, :length], lengths[row : row + 1], users[row : row + 1])
-        torch.testing.assert_close(model.log_likelihood(*alone, target[row : row + 1])[0], together[row])
+    history, target = histories(), items(5, 3)
+    together = model.log_likelihood(model.encode(history), target)
+    for row, length in enumerate(history.lengths):
+        here = slice(row, row + 1)
+        alone = History(history.codes[here, :length], history.lengths[here], history.users[here])
+        torch.testing.assert_close(model.log_likelihood(model.encode(alone), target[here])[0], together[row])
 
 
 @torch.no_grad()
 def test_order_of_the_history_counts():
     model = network(history_position="item")
-    codes, _ = histories()
-    lengths = torch.full((len(codes),), codes.shape[1])
-    target = items(len(codes), 1)
-    forward = model.log_likelihood(*model.encode(codes, lengths), target)
-    backward = model.log_likelihood(*model.encode(codes.flip(1), lengths), target)
+    codes, lengths = histories().codes, torch.full((5,), 9)
+    target = items(5, 1)
+    forward = model.log_likelihood(model.encode(History(codes, lengths)), target)
+    backward = model.log_likelihood(model.encode(History(codes.flip(1), lengths)), target)
     assert ((forward - backward).abs() > 1e-4).all()
 
 
 @torch.no_grad()
 def test_probabilities_of_all_ids_add_up_to_one():
     model = network()
-    codes, lengths = histories(users=2)
     grid = torch.cartesian_prod(*(torch.arange(size) for size in SIZES)).expand(2, -1, -1)
-    total = model.log_likelihood(*model.encode(codes, lengths), grid).exp().sum(1)
+    total = model.log_likelihood(model.encode(histories(users=2)), grid).exp().sum(1)
     torch.testing.assert_close(total, torch.ones(2), atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
 def test_loss_is_the_mean_negative_log_likelihood_per_code():
     model = network()
-    codes, lengths = histories()
-    target = items(len(codes), 1)
-    expected = -model.log_likelihood(*model.encode(codes, lengths), target).mean() / len(SIZES)
-    torch.testing.assert_close(model(codes, lengths, None, target[:, 0]), expected)
+    history, target = histories(), items(5, 1)
+    expected = -model.log_likelihood(model.encode(history), target).mean() / len(SIZES)
+    loss, _ = model(history, target, torch.ones(5, 1, dtype=torch.bool))
+    torch.testing.assert_close(loss, expected)
 
 
 @torch.no_grad()
 def test_decoding_step_by_step_equals_teacher_forcing():
     model = network(user_buckets=3)
-    codes, lengths = histories()
-    users = torch.arange(len(codes))
-    encoded = model.encode(codes, lengths, users)
-    target = items(len(codes), 4)
-    logits = model.code_logits(*encoded, target)
-    decoder = model.start_decoding(*encoded).select(users)
+    encoded = model.encode(histories())
+    target = items(5, 4)
+    logits = model.code_logits(encoded, target)
+    decoder = model.start_decoding(encoded).select(torch.arange(5))
     log_probs = decoder.start()
     torch.testing.assert_close(log_probs.expand(-1, 4, -1), logits[0].log_softmax(-1))
-    parent = torch.zeros(len(codes), 4, dtype=torch.long)
+    parent = torch.zeros(5, 4, dtype=torch.long)
     for level in range(3):
         log_probs = decoder.advance(parent, target[..., level])
         torch.testing.assert_close(log_probs, logits[level + 1].log_softmax(-1))
-        parent = torch.arange(4).expand(len(codes), -1)
+        parent = torch.arange(4).expand(5, -1)
 
 
 @torch.no_grad()
 def test_users_of_one_bucket_are_alike_and_others_are_not():
     model = network(user_buckets=3)
-    codes, lengths = histories(users=1)
-    target = items(1, 1)
-    score = [float(model.log_likelihood(*model.encode(codes, lengths, torch.tensor([user])), target)) for user in (1, 4, 2)]
-    assert score[0] == score[1] != score[2]
+    history, target = histories(users=1), items(1, 1)
+
+    def score(user):
+        return float(model.log_likelihood(model.encode(replace(history, users=torch.tensor([user]))), target))
+
+    assert score(1) == score(4) != score(2)
 
 
 # layers x (3 attentions of 4 d_model x heads x 64, and 2 feed-forwards of 2 d_model x d_ff), worked out by hand
@@ -200,15 +196,7 @@ def test_users_of_one_bucket_are_alike_and_others_are_not():
 )
 def test_named_sizes_have_the_weights_of_the_table(name, weights):
     with torch.device("meta"):
-        model = SequenceModel(
-            (256,) * 4,
-            MODEL_SIZES[name],
-            feed_forward="relu",
-            dropout=0.0,
-            history_position="code",
-            separator=False,
-            user_buckets=0,
-        )
+        model = EncoderDecoder((256,) * 4, NetworkOptions(MODEL_SIZES[name]))
     assert sum(p.numel() for n, p in model.named_parameters() if "layers" in n and p.dim() == 2) == weights
 
 
