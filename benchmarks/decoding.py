@@ -33,7 +33,9 @@ from transformers.generation.logits_process import LogitsProcessor, PrefixConstr
 
 from recbole_gr.decoding.beam_search import beam_search
 from recbole_gr.decoding.trie import Trie
-from recbole_gr.models.tiger.network import SequenceModel
+from recbole_gr.models.tiger.encoder_decoder import EncoderDecoder
+from recbole_gr.models.tiger.history import History
+from recbole_gr.models.tiger.network import NetworkOptions
 from recbole_gr.models.tiger.settings import MODEL_SIZES
 from recbole_gr.tokenizers.collision import append_digit
 
@@ -52,15 +54,7 @@ def random_semantic_ids(n_items):
 
 def random_model(codebook_sizes):
     torch.manual_seed(0)
-    model = SequenceModel(
-        codebook_sizes,
-        MODEL_SIZE,
-        feed_forward=FEED_FORWARD,
-        dropout=0.0,
-        history_position="code",
-        separator=False,
-        user_buckets=0,
-    ).eval()
+    model = EncoderDecoder(codebook_sizes, NetworkOptions(MODEL_SIZE, FEED_FORWARD, history_position="code")).eval()
     with torch.no_grad():
         for head in model.heads:
             head.weight.mul_(HEAD_WIDENING)
@@ -74,7 +68,7 @@ def random_histories(n_items, users, length):
 
 def our_search(model, trie, codes, beams, available=None):
     lengths = torch.full((len(codes),), codes.shape[1])
-    decoder = model.start_decoding(*model.encode(codes, lengths))
+    decoder = model.start_decoding(model.encode(History(codes, lengths)))
     return beam_search(decoder, trie, beams, available=available)
 
 
@@ -82,7 +76,7 @@ class Rival:
     """transformers' ``generate`` for the same model.
 
     Args:
-        model (SequenceModel): the weights.
+        model (EncoderDecoder): the weights.
         codes (np.ndarray): the catalogue's IDs, with a padding row.
     """
 
@@ -220,7 +214,7 @@ class Catalogue:
         self.history = torch.as_tensor(codes)[items]
         self.seen = (torch.arange(args.users).repeat_interleave(args.length), items.flatten())
         lengths = torch.full((args.users,), args.length)
-        self.decoder = self.model.start_decoding(*self.model.encode(self.history, lengths))
+        self.decoder = self.model.start_decoding(self.model.encode(History(self.history, lengths)))
         self.children_seconds = []
 
     def whole(self):

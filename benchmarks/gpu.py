@@ -303,16 +303,16 @@ def against_t5(device, small):
     """Two checks: seconds of a training step, and users per second of a beam search over the valid IDs."""
     from recbole_gr.decoding.beam_search import beam_search
     from recbole_gr.decoding.trie import Trie
-    from recbole_gr.models.tiger.network import SequenceModel
+    from recbole_gr.models.tiger.encoder_decoder import EncoderDecoder
+    from recbole_gr.models.tiger.history import History
+    from recbole_gr.models.tiger.network import NetworkOptions
     from recbole_gr.models.tiger.settings import MODEL_SIZES
 
     n_items, length, sizes, levels = (300 if small else 12000), 20, MODEL_SIZES["336K"], (32 if small else 256,) * 4
     batch, users, beams, rounds = (16, 4, 10, 2) if small else (256, 64, 50, 7)
     torch.manual_seed(0)
     codes = np.random.default_rng(0).integers(0, levels[0], (n_items + 1, 4))
-    ours = SequenceModel(
-        levels, sizes, feed_forward="relu", dropout=0.1, history_position="code", separator=False, user_buckets=0
-    ).to(device)
+    ours = EncoderDecoder(levels, NetworkOptions(sizes, dropout=0.1, history_position="code")).to(device)
     offset = ours.level_offset
     theirs = t5_of(sizes, 1 + sum(levels)).to(device)
     of_item = torch.as_tensor(codes, device=device)
@@ -320,6 +320,7 @@ def against_t5(device, small):
     target = of_item[torch.randint(1, n_items + 1, (batch,), device=device)]
     lengths = torch.full((batch,), length, device=device)
     tokens, labels = (history + offset).flatten(1), target + offset
+    every_target = torch.ones(batch, 1, dtype=torch.bool, device=device)
 
     def step_of(model, loss):
         fused = {"fused": True} if device.type == "cuda" else {}
@@ -337,7 +338,7 @@ def against_t5(device, small):
     def training():
         ours.train(), theirs.train()
         contenders = {
-            "ours": step_of(ours, lambda: ours(history, lengths, None, target)),
+            "ours": step_of(ours, lambda: ours(History(history, lengths), target.unsqueeze(1), every_target)[0]),
             "t5": step_of(theirs, lambda: theirs(input_ids=tokens, labels=labels).loss),
         }
         times = in_turns(contenders, device, rounds)
@@ -358,10 +359,10 @@ def against_t5(device, small):
             for level, token in enumerate(item):
                 follow.setdefault((0, *item[:level]), {})[token] = None
         follow = {prefix: list(following) for prefix, following in follow.items()}
-        some = history[:users]
+        some = History(history[:users], lengths[:users])
 
         def search():
-            return beam_search(ours.start_decoding(*ours.encode(some, lengths[:users])), trie, beams)
+            return beam_search(ours.start_decoding(ours.encode(some)), trie, beams)
 
         def generate():
             return theirs.generate(

@@ -8,7 +8,9 @@ import torch
 
 from recbole_gr.decoding.beam_search import SearchLimits, beam_search, certified_beam_search, kth_score
 from recbole_gr.decoding.trie import Trie
-from recbole_gr.models.tiger.network import SequenceModel
+from recbole_gr.models.tiger.encoder_decoder import EncoderDecoder
+from recbole_gr.models.tiger.history import History
+from recbole_gr.models.tiger.network import NetworkOptions
 from recbole_gr.models.tiger.settings import ModelSize
 
 SIZE = ModelSize(n_layers=1, d_model=16, n_heads=2, d_ff=32, d_kv=8)
@@ -21,16 +23,14 @@ def setting(seed, n_items=150, sizes=(8, 8, 8, 3), sharpness=30.0):
     rng = np.random.default_rng(seed)
     codes = np.stack([rng.integers(0, size, n_items) for size in sizes], axis=1)
     codes = np.concatenate([np.full((1, len(sizes)), -1), codes])
-    network = SequenceModel(
-        sizes, SIZE, feed_forward="relu", dropout=0.0, history_position="item", separator=False, user_buckets=0
-    ).eval()
+    network = EncoderDecoder(sizes, NetworkOptions(SIZE)).eval()
     for head in network.heads:
         torch.nn.init.normal_(head.weight, std=sharpness * 0.1 * SIZE.d_model**-0.5)
     item_codes = torch.as_tensor(codes)
     history, lengths = torch.randint(1, n_items + 1, (USERS, HISTORY)), torch.randint(1, HISTORY + 1, (USERS,))
     with torch.no_grad():
-        encoded = network.encode(item_codes[history], lengths)
-        every_item = network.log_likelihood(*encoded, item_codes[1:].expand(USERS, -1, -1))
+        encoded = network.encode(History(item_codes[history], lengths))
+        every_item = network.log_likelihood(encoded, item_codes[1:].expand(USERS, -1, -1))
     every_item = torch.nn.functional.pad(every_item, (1, 0), value=-torch.inf)
     return network, Trie(codes, sizes), encoded, every_item
 
@@ -44,7 +44,7 @@ def seen_items(seed, n_items, per_user):
 @torch.no_grad()
 def search(network, trie, encoded, beam_size, k, *, available=None, search=beam_search, **limits):
     limits = SearchLimits(beam_size, k, **limits)
-    found = certified_beam_search(network.start_decoding(*encoded), trie, limits, available=available, search=search)
+    found = certified_beam_search(network.start_decoding(encoded), trie, limits, available=available, search=search)
     return found.item_scores, found.certified, found.certified_by_first_search
 
 
@@ -149,7 +149,7 @@ def test_available_items_counts_what_lies_below_each_node():
 def test_free_form_search_drops_what_is_no_item():
     network, trie, encoded, every_item = setting(5, n_items=40)
     with torch.no_grad():
-        free = beam_search(network.start_decoding(*encoded), trie, 30, constrained=False)
+        free = beam_search(network.start_decoding(encoded), trie, 30, constrained=False)
     assert (free.leaves == -1).any() and (free.leaves >= 0).any()
     assert ((free.scores == -torch.inf) == (free.leaves == -1)).all()
     scores, sure, _ = search(network, trie, encoded, 30, 3, search=partial(beam_search, constrained=False))

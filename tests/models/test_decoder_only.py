@@ -77,10 +77,9 @@ def t5_stack(model, feed_forward):
         for block, layer in zip(stack.block, ours.layers):
             attention, wide = block.layer[0], block.layer[-1]
             attention.layer_norm.weight.copy_(layer.attention_norm.weight)
-            keys, values = layer.attention.key_value.weight.chunk(2)
-            attention.SelfAttention.q.weight.copy_(layer.attention.query.weight)
-            attention.SelfAttention.k.weight.copy_(keys)
-            attention.SelfAttention.v.weight.copy_(values)
+            theirs = (attention.SelfAttention.q, attention.SelfAttention.k, attention.SelfAttention.v)
+            for their, our in zip(theirs, layer.attention.projection_weights()):
+                their.weight.copy_(our)
             attention.SelfAttention.o.weight.copy_(layer.attention.output.weight)
             wide.layer_norm.weight.copy_(layer.feed_forward_norm.weight)
             if feed_forward == "relu":
@@ -252,10 +251,10 @@ def test_dropout_is_applied_and_keeps_what_the_candidates_are_given_on_average(c
     with torch.no_grad():
         model.code_logits(encoded, items)
         model.stack.layers.train()
-        layer.attention.dropout = 0.5
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
+        layer.attention.dropout.p = 0.5
         torch.manual_seed(0)
         for _ in range(2000):
             model.code_logits(encoded, items)

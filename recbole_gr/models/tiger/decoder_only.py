@@ -13,8 +13,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from recbole_gr.models.tiger.elementwise import Dropout, RMSNorm
 from recbole_gr.models.tiger.history import History
-from recbole_gr.models.tiger.layers import Dropout, EncoderLayer, KeysValues, RelativePositionBias, of_parents
+from recbole_gr.models.tiger.layers import (
+    EncoderLayer,
+    KeysValues,
+    RelativePositionBias,
+    initialise_queries,
+    of_parents,
+)
 from recbole_gr.models.tiger.network import NetworkOptions, SemanticIDNetwork
 from recbole_gr.models.tiger.settings import ModelSize
 
@@ -52,12 +59,11 @@ class DecoderOnly(SemanticIDNetwork):
         for name, weight in self.named_parameters():
             if name.startswith("heads"):
                 nn.init.normal_(weight, std=0.1 * size.d_model**-0.5)
-            elif name.endswith("query.weight"):
-                nn.init.normal_(weight, std=(size.d_model * size.d_kv) ** -0.5)
             elif name.endswith("position_bias.bias.weight"):
                 nn.init.normal_(weight, std=size.d_model**-0.5)
             elif weight.dim() == 2 and name.startswith("stack"):
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+        initialise_queries(self)
 
     def forward(
         self, history: History, targets: torch.Tensor, present: torch.Tensor, *, at_every_item: bool = False
@@ -143,7 +149,7 @@ class Stack(nn.Module):
         n_layers = layer.pop("n_layers")
         self.position_bias = RelativePositionBias(size.n_heads, bidirectional=not options.causal)
         self.layers = nn.ModuleList(StackLayer(**layer) for _ in range(n_layers))
-        self.norm = nn.RMSNorm(size.d_model, eps=1e-6)
+        self.norm = RMSNorm(size.d_model)
         self.dropout = Dropout(options.dropout)
 
     def bias(self, distance: torch.Tensor) -> torch.Tensor:
@@ -209,10 +215,10 @@ class StackLayer(EncoderLayer):
         """As :meth:`Stack.go_on`, with ``history_bias`` ``[1 or b, 1 or r, h, l, t]`` and ``own_bias`` ``[h, l, past + l]``."""
         b, r, length, d = hidden.shape
         normed = self.attention_norm(hidden).view(b * r, length, d)
-        own = self.attention.keys_values(normed)
+        queries, own = self.attention.project(normed)
         if past is not None:
             own = torch.cat([past[0], own[0]], dim=2), torch.cat([past[1], own[1]], dim=2)
-        attended = self._attend(self.attention.queries(normed), history, history_bias, own, own_bias)
+        attended = self._attend(queries, history, history_bias, own, own_bias)
         hidden = hidden + self.dropout(self.attention.output(attended.transpose(1, 2).flatten(2)).view(b, r, length, d))
         return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden))), own
 
@@ -238,7 +244,7 @@ class StackLayer(EncoderLayer):
         to_history = by_candidate(by_user(queries) @ history[0].transpose(2, 3)) + history_bias
         to_own = queries @ own[0].transpose(2, 3) + own_bias
         weights = torch.cat([to_history.flatten(0, 1), to_own], dim=-1).softmax(dim=-1)
-        weights = F.dropout(weights, self.attention.dropout, training=self.training)
+        weights = self.attention.dropout(weights)
         of_history = by_candidate(by_user(weights[..., :n_history]) @ history[1])
         return of_history.flatten(0, 1) + weights[..., n_history:] @ own[1]
 

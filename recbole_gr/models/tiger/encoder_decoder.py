@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_gr.models.tiger.history import History
-from recbole_gr.models.tiger.layers import Decoder, Encoder, KeysValues, of_parents
+from recbole_gr.models.tiger.layers import Decoder, Encoder, KeysValues, initialise_queries, of_parents
 from recbole_gr.models.tiger.network import NetworkOptions, SemanticIDNetwork
 from recbole_gr.models.tiger.settings import ModelSize
 
@@ -53,12 +53,11 @@ class EncoderDecoder(SemanticIDNetwork):
             assert isinstance(head, nn.Linear)
             nn.init.normal_(head.weight, std=0.1 * size.d_model**-0.5)
         for name, weight in self.named_parameters():
-            if name.endswith("query.weight"):
-                nn.init.normal_(weight, std=(size.d_model * size.d_kv) ** -0.5)
-            elif name.endswith("position_bias.bias.weight"):
+            if name.endswith("position_bias.bias.weight"):
                 nn.init.normal_(weight, std=size.d_model**-0.5)
             elif weight.dim() == 2 and ("encoder." in name or "decoder." in name):
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+        initialise_queries(self)
 
     def encode(self, history: History) -> Encoded:
         hidden, present = self.positions(history)

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from recbole_gr.models.tiger.elementwise import Dropout, DropoutOfReLU, RMSNorm
+
 #: Keys and values of one layer.
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 
@@ -31,21 +33,6 @@ def of_parents(past: list[KeysValues], parent: torch.Tensor) -> list[KeysValues]
     width = len(past[0][0]) // len(parent)
     source = (parent + torch.arange(len(parent), device=parent.device).unsqueeze(1) * width).flatten()
     return [(keys.index_select(0, source), values.index_select(0, source)) for keys, values in past]
-
-
-class Dropout(nn.Dropout):
-    """Dropout that takes four decisions from one random number on a CPU, where drawing them is a quarter of the time.
-
-    The rate is rounded to 1/65536. On other devices it is torch's own.
-    """
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.p == 0 or hidden.device.type != "cpu":
-            return super().forward(hidden)
-        numbers = torch.empty(-(-hidden.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        threshold = round(self.p * 2**16) - 2**15
-        kept = (numbers.view(torch.int16)[: hidden.numel()] >= threshold).view(hidden.shape)
-        return hidden * kept * (1 / (1 - self.p))
 
 
 class RelativePositionBias(nn.Module):
@@ -81,31 +68,107 @@ class RelativePositionBias(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention without scaling and without biases, as T5 has it."""
+    """Multi-head attention without scaling and without biases, as T5 has it: the part behind the projections."""
 
     def __init__(self, d_model: int, n_heads: int, d_kv: int, dropout: float) -> None:
         super().__init__()
-        self.n_heads, self.d_kv, self.dropout = n_heads, d_kv, dropout
+        self.n_heads, self.d_kv = n_heads, d_kv
+        self.output = nn.Linear(n_heads * d_kv, d_model, bias=False)
+        self.dropout = Dropout(dropout)
+
+    def projection_weights(self) -> tuple[torch.Tensor, ...]:
+        """Weights of queries, keys and values, each ``[h * e, d]``."""
+        raise NotImplementedError
+
+    def heads(self, projected: torch.Tensor, n: int) -> tuple[torch.Tensor, ...]:
+        """``[b, t, n * h * e]`` -> n times ``[b, h, t, e]``."""
+        by_head = projected.view(*projected.shape[:2], n, self.n_heads, self.d_kv).permute(2, 0, 3, 1, 4)
+        if projected.device.type == "cpu":  # at once, or the products below would do it for each
+            by_head = by_head.contiguous()
+        return by_head.unbind(0)
+
+    def attend(self, queries: torch.Tensor, keys_values: KeysValues, bias: torch.Tensor) -> torch.Tensor:
+        """``[b, h, q, e]`` attends to keys and values ``[b, h, t, e]`` with ``bias`` broadcast to ``[b, h, q, t]``.
+
+        Returns:
+            ``[b, q, d]``.
+        """
+        keys, values = keys_values
+        bias = bias.to(keys.dtype)
+        if queries.device.type == "cpu":  # where torch's function, if a bias is learned, does the same with more passes
+            shares = self.dropout((queries @ keys.transpose(2, 3)).add_(bias).softmax(dim=-1))
+            out = shares @ values
+        else:
+            dropout = self.dropout.p if self.training else 0.0
+            out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=dropout, scale=1.0)
+        return self.output(out.transpose(1, 2).flatten(2))
+
+
+class SelfAttention(Attention):
+    """Attention of a sequence to itself; one product makes queries, keys and values."""
+
+    def __init__(self, d_model: int, n_heads: int, d_kv: int, dropout: float) -> None:
+        super().__init__(d_model, n_heads, d_kv, dropout)
+        self.query_key_value = nn.Linear(d_model, 3 * n_heads * d_kv, bias=False)
+        self.register_load_state_dict_pre_hook(_join_projections)
+
+    def projection_weights(self) -> tuple[torch.Tensor, ...]:
+        return self.query_key_value.weight.chunk(3)
+
+    def project(self, hidden: torch.Tensor) -> tuple[torch.Tensor, KeysValues]:
+        """``[b, t, d]`` -> queries; keys and values: each ``[b, h, t, e]``."""
+        queries, keys, values = self.heads(self.query_key_value(hidden), 3)
+        return queries, (keys, values)
+
+    def forward(
+        self, hidden: torch.Tensor, bias: torch.Tensor, past: KeysValues | None = None
+    ) -> tuple[torch.Tensor, KeysValues]:
+        """``[b, q, d]`` attends to the ``past`` and itself.
+
+        Returns:
+            tuple: ``[b, q, d]``; keys and values of all positions so far.
+        """
+        queries, present = self.project(hidden)
+        if past is not None:
+            present = torch.cat([past[0], present[0]], dim=2), torch.cat([past[1], present[1]], dim=2)
+        return self.attend(queries, present, bias), present
+
+
+def _join_projections(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Checkpoints of older versions have one matrix for queries and one for keys and values."""
+    old = [f"{prefix}query.weight", f"{prefix}key_value.weight"]
+    if all(name in state for name in old):
+        state[f"{prefix}query_key_value.weight"] = torch.cat([state.pop(name) for name in old])
+
+
+class CrossAttention(Attention):
+    """Attention to another sequence, whose keys and values are computed once."""
+
+    def __init__(self, d_model: int, n_heads: int, d_kv: int, dropout: float) -> None:
+        super().__init__(d_model, n_heads, d_kv, dropout)
         self.query = nn.Linear(d_model, n_heads * d_kv, bias=False)
         self.key_value = nn.Linear(d_model, 2 * n_heads * d_kv, bias=False)
-        self.output = nn.Linear(n_heads * d_kv, d_model, bias=False)
+
+    def projection_weights(self) -> tuple[torch.Tensor, ...]:
+        return (self.query.weight, *self.key_value.weight.chunk(2))
 
     def keys_values(self, hidden: torch.Tensor) -> KeysValues:
         """``[b, t, d]`` -> keys and values, each ``[b, h, t, e]``."""
-        both = self.key_value(hidden).view(*hidden.shape[:2], 2, self.n_heads, self.d_kv)
-        keys, values = both.permute(2, 0, 3, 1, 4).unbind(0)
+        keys, values = self.heads(self.key_value(hidden), 2)
         return keys, values
-
-    def queries(self, hidden: torch.Tensor) -> torch.Tensor:
-        """``[b, q, d]`` -> ``[b, h, q, e]``."""
-        return self.query(hidden).view(*hidden.shape[:2], self.n_heads, self.d_kv).transpose(1, 2)
 
     def forward(self, hidden: torch.Tensor, keys_values: KeysValues, bias: torch.Tensor) -> torch.Tensor:
         """``[b, q, d]`` attends to keys and values ``[b, h, t, e]`` with ``bias`` broadcast to ``[b, h, q, t]``."""
-        query = self.queries(hidden)
-        dropout = self.dropout if self.training else 0.0
-        out = F.scaled_dot_product_attention(query, *keys_values, attn_mask=bias, dropout_p=dropout, scale=1.0)
-        return self.output(out.transpose(1, 2).flatten(2))
+        (queries,) = self.heads(self.query(hidden), 1)
+        return self.attend(queries, keys_values, bias)
+
+
+def initialise_queries(network: nn.Module) -> None:
+    """Attention is not scaled; instead T5 begins with small query weights."""
+    for module in network.modules():
+        if isinstance(module, Attention):
+            queries = module.projection_weights()[0]
+            nn.init.normal_(queries, std=(queries.shape[1] * module.d_kv) ** -0.5)
 
 
 class FeedForward(nn.Module):
@@ -116,11 +179,12 @@ class FeedForward(nn.Module):
         self.gate = nn.Linear(d_model, d_ff, bias=False) if kind == "gated" else None
         self.inner = nn.Linear(d_model, d_ff, bias=False)
         self.outer = nn.Linear(d_ff, d_model, bias=False)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(dropout) if kind == "gated" else DropoutOfReLU(dropout)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         inner = self.inner(hidden)
-        inner = F.relu(inner) if self.gate is None else F.gelu(self.gate(hidden), approximate="tanh") * inner
+        if self.gate is not None:
+            inner = F.gelu(self.gate(hidden), approximate="tanh") * inner
         return self.outer(self.dropout(inner))
 
 
@@ -129,9 +193,9 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, *, d_model: int, n_heads: int, d_kv: int, d_ff: int, feed_forward: str, dropout: float) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(d_model, eps=1e-6)
-        self.attention = Attention(d_model, n_heads, d_kv, dropout)
-        self.feed_forward_norm = nn.RMSNorm(d_model, eps=1e-6)
+        self.attention_norm = RMSNorm(d_model)
+        self.attention = SelfAttention(d_model, n_heads, d_kv, dropout)
+        self.feed_forward_norm = RMSNorm(d_model)
         self.feed_forward = FeedForward(d_model, d_ff, feed_forward, dropout)
         self.dropout = Dropout(dropout)
 
@@ -140,11 +204,8 @@ class EncoderLayer(nn.Module):
 
     def step(self, hidden: torch.Tensor, bias: torch.Tensor, past: KeysValues | None) -> tuple[torch.Tensor, KeysValues]:
         """Go on behind the ``past`` positions: ``[b, t, d]`` and the keys and values of all positions so far."""
-        normed = self.attention_norm(hidden)
-        present = self.attention.keys_values(normed)
-        if past is not None:
-            present = torch.cat([past[0], present[0]], dim=2), torch.cat([past[1], present[1]], dim=2)
-        hidden = hidden + self.dropout(self.attention(normed, present, bias))
+        attended, present = self.attention(self.attention_norm(hidden), bias, past)
+        hidden = hidden + self.dropout(attended)
         return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden))), present
 
 
@@ -153,11 +214,11 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, *, d_model: int, n_heads: int, d_kv: int, d_ff: int, feed_forward: str, dropout: float) -> None:
         super().__init__()
-        self.self_attention_norm = nn.RMSNorm(d_model, eps=1e-6)
-        self.self_attention = Attention(d_model, n_heads, d_kv, dropout)
-        self.cross_attention_norm = nn.RMSNorm(d_model, eps=1e-6)
-        self.cross_attention = Attention(d_model, n_heads, d_kv, dropout)
-        self.feed_forward_norm = nn.RMSNorm(d_model, eps=1e-6)
+        self.self_attention_norm = RMSNorm(d_model)
+        self.self_attention = SelfAttention(d_model, n_heads, d_kv, dropout)
+        self.cross_attention_norm = RMSNorm(d_model)
+        self.cross_attention = CrossAttention(d_model, n_heads, d_kv, dropout)
+        self.feed_forward_norm = RMSNorm(d_model)
         self.feed_forward = FeedForward(d_model, d_ff, feed_forward, dropout)
         self.dropout = Dropout(dropout)
 
@@ -183,11 +244,8 @@ class DecoderLayer(nn.Module):
         """
         b, r, length, d = hidden.shape
         normed = self.self_attention_norm(hidden).view(b * r, length, d)
-        present = self.self_attention.keys_values(normed)
-        if past is not None:
-            present = torch.cat([past[0], present[0]], dim=2), torch.cat([past[1], present[1]], dim=2)
-        attended = self.self_attention(normed, present, self_bias).view(b, r, length, d)
-        hidden = hidden + self.dropout(attended)
+        attended, present = self.self_attention(normed, self_bias, past)
+        hidden = hidden + self.dropout(attended.view(b, r, length, d))
 
         normed = self.cross_attention_norm(hidden).view(b, r * length, d)
         attended = self.cross_attention(normed, history, history_bias).view(b, r, length, d)
@@ -218,7 +276,7 @@ class Encoder(nn.Module):
             **{"d_ff": d_ff, "feed_forward": feed_forward, "dropout": dropout},
         }
         self.layers = nn.ModuleList(EncoderLayer(**layer) for _ in range(n_layers))
-        self.norm = nn.RMSNorm(d_model, eps=1e-6)
+        self.norm = RMSNorm(d_model)
         self.dropout = Dropout(dropout)
 
     def forward(self, hidden: torch.Tensor, padding_bias: torch.Tensor) -> torch.Tensor:
@@ -267,7 +325,7 @@ class Decoder(nn.Module):
             **{"d_ff": d_ff, "feed_forward": feed_forward, "dropout": dropout},
         }
         self.layers = nn.ModuleList(DecoderLayer(**layer) for _ in range(n_layers))
-        self.norm = nn.RMSNorm(d_model, eps=1e-6)
+        self.norm = RMSNorm(d_model)
         self.dropout = Dropout(dropout)
 
     def history_keys_values(self, encoded: torch.Tensor) -> list[KeysValues]:

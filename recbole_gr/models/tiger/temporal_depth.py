@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from recbole_gr.models.tiger.history import History
-from recbole_gr.models.tiger.layers import Encoder, KeysValues, of_parents
+from recbole_gr.models.tiger.layers import Encoder, KeysValues, initialise_queries, of_parents
 from recbole_gr.models.tiger.network import NetworkOptions, SemanticIDNetwork
 
 
@@ -47,12 +47,11 @@ class TemporalDepth(SemanticIDNetwork):
         for name, weight in self.named_parameters():
             if weight.dim() == 2 and not name.startswith("embedding"):
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-            if name.endswith("query.weight"):  # attention is not scaled
-                nn.init.normal_(weight, std=(d_model * self.options.size.d_kv) ** -0.5)
-            elif name.endswith("position_bias.bias.weight"):
+            if name.endswith("position_bias.bias.weight"):
                 nn.init.zeros_(weight)
             elif name.startswith("heads"):
                 nn.init.normal_(weight, std=0.1 * d_model**-0.5)
+        initialise_queries(self)
 
     def encode(self, history: History) -> Encoded:
         hidden, present = self.positions(history)
