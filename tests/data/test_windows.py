@@ -15,7 +15,7 @@ from recbole_gr.data.dataloader import TrainingBatch
 from recbole_gr.data.windows import Windows, target_list_field
 from tests.support.sequences import ML_100K, training_loader, training_part, write_sequences
 
-ALL = {"loss_positions": "all"}
+ALL, LAST = {"loss_positions": "all"}, {"loss_positions": "last"}
 
 
 def windows_of(batches):
@@ -247,8 +247,8 @@ def test_every_process_gets_equally_many_batches(small_part, tiny_settings, worl
 
 def test_a_saved_loader_takes_over_the_new_settings(small_part, tiny_settings):
     settings = {**tiny_settings, "save_dataloaders": True}
-    for more in ({}, ALL, {**ALL, "train_batch_size": 32}):
+    for more in (LAST, ALL, {**ALL, "train_batch_size": 32}):
         config = Config("TIGER", "small", config_dict={**settings, **more})
         loader = data_preparation(config, create_dataset(config))[0]
-        assert (target_list_field(config) in next(iter(loader))) == (more != {})
+        assert (target_list_field(config) in next(iter(loader))) == (more != LAST)
     assert len(list(loader)) == len(loader) == -(-loader.batches.n_samples // 32) > 40

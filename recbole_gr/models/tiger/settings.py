@@ -122,7 +122,7 @@ class TIGERSettings(SemanticIDModelSettings):
         yield from _conflicts_of_one_stack(run)
         if run["separator"] and history_position(run) == "item":
             yield Fault("separator", True, "needs history_position=code; with one position per item nothing is to part")
-        if run["benchmark_filename"] is not None and run["augmentation"] != "prefix":
+        if run["benchmark_filename"] is not None and run["loss_positions"] != "all" and run["augmentation"] != "prefix":
             yield Fault(
                 "augmentation", run["augmentation"], "must be prefix; the samples of benchmark_filename are used as they are"
             )
