@@ -25,7 +25,7 @@ from recbole_gr.utils.stopwatch import Stages
 from recbole_gr.version import __version__
 
 VERSIONS = (
-    *("recbole", "torch", "numpy", "scipy", "pandas"),
+    *("recbole", "torch", "numpy", "scipy", "scikit-learn", "pandas"),
     *("transformers", "peft", "sentence-transformers", "faiss-cpu"),
 )
 
@@ -106,7 +106,7 @@ def build_record(
         },
     }
     if hasattr(model, "certificates"):
-        record["test_rankings"] = {**model.certificates, "precision": model.precision}
+        record["test_rankings"] = {**model.certificates, "precision": model.precision, "of": model.certified_lists}
     if hasattr(model, "describe"):
         record["language_model"] = model.describe(dataset, stages)
     if hasattr(dataset, "semantic_ids"):

@@ -17,6 +17,12 @@ class SemanticIDModelSettings(SemanticIDSettings, TrainingSettings, DecodingSett
     title: ClassVar[str] = "Models of semantic IDs"
 
     torch_compile: bool = setting(False, "Compile the network for training and scoring.", "training")
+    train_precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto",
+        "Of the matrix products of training; auto: bfloat16 on a GPU or CPU that has them in hardware, which is several times "
+        "faster. Ranking has precision.",
+        "training",
+    )
     decoding: Literal["constrained", "free"] = setting(
         "constrained", "constrained: only IDs of items can be generated; free: any codes.", "decoding"
     )
@@ -26,7 +32,9 @@ class SemanticIDModelSettings(SemanticIDSettings, TrainingSettings, DecodingSett
         if run["loss_positions"] == "all":
             for key in ("benchmark_filename", "transform"):
                 if run[key] is not None:
-                    yield Fault(key, run[key], "must be None with loss_positions=all, which makes its samples by itself")
+                    yield Fault(
+                        "loss_positions", "all", f"must be last with {key}={run[key]!r}, which is about single samples"
+                    )
         if run["decoding"] != "free":
             return
         if run["beam_certify"]:
