@@ -61,7 +61,9 @@ def loops(model, history, row, target):
     for item in history.codes[row, : history.lengths[row]]:
         positions.append(sum(code_embedding(model, item, level) for level in range(len(SIZES))))
     state = stack(positions, model.temporal, model.options.causal)[-1]
-    read = [state, *(code_embedding(model, target, level) for level in range(len(SIZES) - 1))]
+    read = [state]
+    for level in range(len(SIZES) - 1):
+        read.append(read[-1] + code_embedding(model, target, level))
     return [head.weight @ hidden for head, hidden in zip(model.heads, stack(read, model.depth, causal=True))]
 
 

@@ -60,6 +60,7 @@ class TIGER(SemanticIDRecommender):
             causal=history_is_causal(config),
             label_smoothing=config["label_smoothing"] or 0.0,
             depth_layers=config["depth_layers"] or 1,
+            depth_dropout=config["depth_dropout"] or 0.0,
         )
 
         self.dense_weight = config["dense_weight"] or 0.0

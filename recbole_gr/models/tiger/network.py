@@ -28,6 +28,7 @@ class NetworkOptions:
     causal: bool = False
     label_smoothing: float = 0.0
     depth_layers: int = 1
+    depth_dropout: float = 0.0
 
 
 class SemanticIDNetwork(nn.Module, ABC):

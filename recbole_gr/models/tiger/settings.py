@@ -65,6 +65,7 @@ class TIGERSettings(SemanticIDModelSettings):
         "training",
     )
     depth_layers: int = setting(1, "Layers of the depth stack of architecture: temporal_depth.", "model", ge=1)
+    depth_dropout: float = setting(0.0, "Dropout within the depth stack, beside that of its input.", "model", ge=0, lt=1)
     label_smoothing: float = setting(
         0.0, "Share of the probability that is spread over all codes of a level.", "training", ge=0, lt=1
     )
@@ -140,7 +141,8 @@ class TIGERSettings(SemanticIDModelSettings):
     def idle(cls, run: RunValues) -> dict[str, str]:
         idle = {}
         if run["architecture"] != "temporal_depth":
-            idle["depth_layers"] = "architecture=temporal_depth alone has a depth stack"
+            reason = "architecture=temporal_depth alone has a depth stack"
+            idle.update(dict.fromkeys(("depth_layers", "depth_dropout"), reason))
         if not run["item_embedding"]:
             idle["item_embedding_dropout"] = "item_embedding=False"
         if run["loss_positions"] == "all":

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from recbole_gr.models.tiger.history import History
 from recbole_gr.models.tiger.layers import Encoder, KeysValues, initialise_queries, of_parents
@@ -30,20 +31,21 @@ class Encoded(NamedTuple):
 class TemporalDepth(SemanticIDNetwork):
     """A temporal stack over items and a depth stack over the codes of the next one.
 
-    The depth stack reads the state after an item first, then the codes generated so far; after what it has read it gives
-    the logits of the next level.
+    The depth stack has a position per level: the state after the history plus the sum of the codes generated so far, so that
+    what is known of the item so far is at hand at every level and not only through attention. Dropout of its own
+    (``depth_dropout``) comes on top of that of the state.
     """
 
     def __init__(self, codebook_sizes: Sequence[int], options: NetworkOptions) -> None:
         super().__init__(codebook_sizes, options)
         stack: dict[str, Any] = {**vars(options.size), "feed_forward": options.feed_forward, "dropout": options.dropout}
         self.temporal = Encoder(**stack, causal=options.causal)
-        self.depth = Encoder(**{**stack, "n_layers": options.depth_layers}, causal=True)
+        self.depth = Encoder(**{**stack, "n_layers": options.depth_layers, "dropout": options.depth_dropout}, causal=True)
         self._initialise()
 
     def _initialise(self) -> None:
         d_model = self.options.size.d_model
-        nn.init.normal_(self.embedding.weight, std=0.1)
+        nn.init.normal_(self.embedding.weight, std=1.0)
         for name, weight in self.named_parameters():
             if weight.dim() == 2 and not name.startswith("embedding"):
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
@@ -67,10 +69,10 @@ class TemporalDepth(SemanticIDNetwork):
         return encoded.hidden.gather(1, last)
 
     def code_logits(self, encoded: Encoded, codes: torch.Tensor, *, at_every_item: bool = False) -> list[torch.Tensor]:
-        b, r, n_levels = codes.shape
+        b, r, _ = codes.shape
         states = self.states(encoded, at_every_item=at_every_item).expand(b, r, -1)
-        before = self.embedding(codes[..., :-1] + self.level_offset[:-1])
-        hidden = torch.cat([states.unsqueeze(2), before], dim=2).flatten(0, 1)
+        before = self.embedding(codes[..., :-1] + self.level_offset[:-1]).cumsum(dim=2)
+        hidden = (F.pad(before, (0, 0, 1, 0)) + states.unsqueeze(2)).flatten(0, 1)
         hidden, _ = self.depth.step(hidden)
         return [head(hidden[:, level]).view(b, r, -1) for level, head in enumerate(self.heads)]
 
@@ -79,11 +81,12 @@ class TemporalDepth(SemanticIDNetwork):
 
 
 class DepthDecoder:
-    """The depth stack during a beam search: one state per user, and per beam the keys and values of its codes."""
+    """The depth stack during a beam search: one state per user, and per beam the sum and the keys and values of its codes."""
 
     def __init__(self, model: TemporalDepth, states: torch.Tensor) -> None:
         self.model, self.states = model, states
         self.level = 0
+        self.codes: torch.Tensor | None = None
         self.past: list[KeysValues] | None = None
 
     def select(self, users: torch.Tensor) -> "DepthDecoder":
@@ -92,16 +95,18 @@ class DepthDecoder:
 
     def start(self) -> torch.Tensor:
         """Log-probabilities of the first code, ``[b, 1, codes]``."""
-        self.level, self.past = 0, None
+        self.level, self.codes, self.past = 0, None, None
         return self._next_log_probs(self.states)
 
     def advance(self, parent: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """Log-probabilities of the next code for the beams made of ``parent`` beams and one more ``code``."""
         assert self.past is not None  # start() comes first
         self.past = of_parents(self.past, parent)
-        hidden = self.model.embedding(code + self.model.level_offset[self.level])
+        newest = self.model.embedding(code + self.model.level_offset[self.level])
+        before = 0 if self.codes is None else self.codes.gather(1, parent.unsqueeze(-1).expand_as(newest))
+        self.codes = before + newest
         self.level += 1
-        return self._next_log_probs(hidden)
+        return self._next_log_probs(self.states + self.codes)
 
     def _next_log_probs(self, hidden: torch.Tensor) -> torch.Tensor:
         users, beams, d = hidden.shape
