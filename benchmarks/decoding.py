@@ -52,7 +52,15 @@ def random_semantic_ids(n_items):
 
 def random_model(codebook_sizes):
     torch.manual_seed(0)
-    model = SequenceModel(codebook_sizes, MODEL_SIZE, feed_forward=FEED_FORWARD, dropout=0.0, history_position="code", separator=False, user_buckets=0).eval()
+    model = SequenceModel(
+        codebook_sizes,
+        MODEL_SIZE,
+        feed_forward=FEED_FORWARD,
+        dropout=0.0,
+        history_position="code",
+        separator=False,
+        user_buckets=0,
+    ).eval()
     with torch.no_grad():
         for head in model.heads:
             head.weight.mul_(HEAD_WIDENING)

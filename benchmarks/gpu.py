@@ -310,7 +310,9 @@ def against_t5(device, small):
     batch, users, beams, rounds = (16, 4, 10, 2) if small else (256, 64, 50, 7)
     torch.manual_seed(0)
     codes = np.random.default_rng(0).integers(0, levels[0], (n_items + 1, 4))
-    ours = SequenceModel(levels, sizes, feed_forward="relu", dropout=0.1, history_position="code", separator=False, user_buckets=0).to(device)
+    ours = SequenceModel(
+        levels, sizes, feed_forward="relu", dropout=0.1, history_position="code", separator=False, user_buckets=0
+    ).to(device)
     offset = ours.level_offset
     theirs = t5_of(sizes, 1 + sum(levels)).to(device)
     of_item = torch.as_tensor(codes, device=device)

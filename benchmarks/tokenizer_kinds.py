@@ -19,6 +19,7 @@ import resource
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from statistics import median
 from time import perf_counter
@@ -29,7 +30,9 @@ from machine import describe_machine, print_json
 from recbole.data.dataset import Dataset
 
 import recbole_gr  # noqa: F401  patches RecBole before it is imported
+from recbole_gr.data.dataset import HistoryDataset
 from recbole_gr.data.item_vectors import make_item_vectors
+from recbole_gr.data.training_part import training_part
 from recbole_gr.integration.config import make_config
 from recbole_gr.tokenizers import SemanticIDs, read_sid_file, resolve_collisions, tokenize
 from recbole_gr.tokenizers.collision import COLLISION_RULES
@@ -282,8 +285,9 @@ def main():
 
 
 def text_vectors(config):
-    dataset = Dataset(config)
-    vectors, _ = make_item_vectors(config, dataset.field2id_token[dataset.iid_field].astype(str))
+    dataset = HistoryDataset(config)
+    tokens = dataset.field2id_token[dataset.iid_field].astype(str)
+    vectors, _ = make_item_vectors(config, tokens, partial(training_part, dataset), {})
     return vectors
 
 

@@ -1,4 +1,4 @@
-"""Training batches of histories of like length, so that little of a batch is padding."""
+"""The training loader of the generative models: batches of like length, which keep what a model must know on the CPU."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,58 +7,9 @@ import torch
 from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
 
-BATCHES_SORTED_TOGETHER = 50
-
-
-class LengthGroupedBatches:
-    """Random batches, each of samples of like length.
-
-    The samples are shuffled, every ``BATCHES_SORTED_TOGETHER`` batches of them are sorted by length and divided into
-    batches, and the batches are shuffled. In distributed training all ranks draw the same order (same seed) and take
-    every ``world_size``-th batch of it, equally many: left-over batches are not used, too few are repeated.
-
-    Args:
-        lengths: int64 ``[samples]``, what each history costs to read.
-        batch_size: samples per batch and process.
-        generator: the source of random numbers.
-        epoch_samples: samples drawn per epoch, without replacement; None for all.
-        shuffle: if False, samples keep their order and only neighbours share a batch.
-        rank: the process.
-        world_size: the number of processes.
-    """
-
-    def __init__(
-        self,
-        lengths: torch.Tensor,
-        batch_size: int,
-        generator: torch.Generator,
-        *,
-        epoch_samples: int | None = None,
-        shuffle: bool = True,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.lengths, self.batch_size, self.generator, self.shuffle = lengths, batch_size, generator, shuffle
-        self.n_samples = min(epoch_samples or len(lengths), len(lengths))
-        self.rank, self.world_size = rank, world_size
-
-    def __len__(self) -> int:
-        return -(-self.n_samples // self.batch_size) // self.world_size or 1
-
-    def __iter__(self) -> Iterator[list[int]]:
-        if self.shuffle:
-            drawn = torch.randperm(len(self.lengths), generator=self.generator)[: self.n_samples]
-        else:
-            drawn = torch.arange(self.n_samples)
-        batches: list[torch.Tensor] = []
-        for group in drawn.split(self.batch_size * BATCHES_SORTED_TOGETHER):
-            if self.shuffle:
-                group = group[self.lengths[group].argsort(stable=True)]
-            batches += group.split(self.batch_size)
-        order = torch.randperm(len(batches), generator=self.generator) if self.shuffle else range(len(batches))
-        mine = (list(order) * self.world_size)[self.rank :: self.world_size][: len(self)]
-        # a generator, so that random numbers are drawn at the first batch: torch asks for iterators that it does not use
-        yield from (batches[index].tolist() for index in mine)
+from recbole_gr.data.batches import Batches, LengthGroupedBatches, WindowBatches
+from recbole_gr.data.samples import AUGMENTATIONS
+from recbole_gr.data.windows import Windows
 
 
 class TrainingBatch(Interaction):
@@ -77,6 +28,11 @@ class TrainingBatch(Interaction):
         super().__init__(interaction)
         self.on_cpu = self
 
+    @classmethod
+    def of(cls, batch: Interaction) -> "TrainingBatch":
+        """A batch on the CPU, with what a :class:`TrainingBatch` has beside it."""
+        return cls(batch.interaction)
+
     def to(self, device: torch.device | str, selected_field: Any = None) -> Interaction:
         """As RecBole's; but after a copy to a GPU that may not overlap the CPU waits until all before it is computed."""
         if selected_field is not None:
@@ -87,14 +43,29 @@ class TrainingBatch(Interaction):
 
 
 class LengthGroupedTrainDataLoader(TrainDataLoader):
-    """RecBole's training loader with :class:`LengthGroupedBatches`; workers (``worker``) are started with spawn."""
+    """RecBole's training loader with batches of like length; workers (``worker``) are started with spawn.
+
+    With ``loss_positions: all`` a batch is one of :class:`~recbole_gr.data.windows.Windows`, else of the samples that
+    ``augmentation`` names.
+    """
 
     @property
-    def batches(self) -> LengthGroupedBatches:
-        """The batches of the next epoch; made on demand, for a loaded loader is given another generator and config."""
+    def samples(self) -> Any:
+        """What batches are made of; found on demand, for a loaded loader is given another config."""
+        if self.config["loss_positions"] == "all":
+            return Windows(self._dataset, self._dataset.max_item_list_len)
+        return AUGMENTATIONS[self.config["augmentation"]](self._dataset)
+
+    @property
+    def batches(self) -> Batches:
+        """The batches of the next epoch; made on demand, as :attr:`samples`."""
+        return self._batches(self.samples)
+
+    def _batches(self, samples: Any) -> Batches:
         distributed = not self.config["single_spec"]
-        return LengthGroupedBatches(
-            self._dataset.sample_lengths,
+        kind = WindowBatches if isinstance(samples, Windows) else LengthGroupedBatches
+        return kind(
+            samples,
             self.step,
             self.generator,
             epoch_samples=self.config["epoch_samples"],
@@ -107,12 +78,14 @@ class LengthGroupedTrainDataLoader(TrainDataLoader):
         return len(self.batches)
 
     def __iter__(self) -> Iterator[TrainingBatch]:
-        workers = self.config["worker"]
+        workers, samples = self.config["worker"], self.samples
+        collate = TrainingBatch.of if isinstance(samples, Windows) else _Trimmed(self._dataset, self.transform)
         return iter(
             torch.utils.data.DataLoader(
-                range(self.sample_size),  # type: ignore[arg-type]
-                batch_sampler=self.batches,
-                collate_fn=_Samples(self._dataset, self.transform, self.config["LIST_SUFFIX"]),
+                samples,
+                batch_size=None,  # the sampler brings whole batches
+                sampler=self._batches(samples),
+                collate_fn=collate,
                 num_workers=workers,
                 multiprocessing_context="spawn" if workers else None,
                 generator=torch.Generator(),  # seeds the workers, which use no random numbers; ours is for the batches
@@ -120,14 +93,14 @@ class LengthGroupedTrainDataLoader(TrainDataLoader):
         )
 
 
-class _Samples:
-    """What a worker needs to lay out a batch; the loader itself holds a generator, which cannot be sent to it."""
+class _Trimmed:
+    """What a worker needs to finish a batch; the loader itself holds a generator, which cannot be sent to it."""
 
-    def __init__(self, dataset: Any, transform: Callable[..., Interaction], suffix: str) -> None:
+    def __init__(self, dataset: Any, transform: Callable[..., Interaction]) -> None:
         self.dataset, self.transform = dataset, transform
-        self.history, self.length = dataset.iid_field + suffix, dataset.item_list_length_field
+        self.history, self.length = dataset.iid_field + dataset.config["LIST_SUFFIX"], dataset.item_list_length_field
 
-    def __call__(self, index: list[int]) -> TrainingBatch:
-        batch = self.transform(self.dataset, self.dataset[index]).interaction
+    def __call__(self, sample: Interaction) -> TrainingBatch:
+        batch = self.transform(self.dataset, sample).interaction
         batch[self.history] = batch[self.history][:, : int(batch[self.length].max())]
         return TrainingBatch(batch)

@@ -1,6 +1,7 @@
 """The RecBole datasets of the generative recommenders: histories made on demand, and the semantic IDs of the items."""
 
 import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_gr.data.semantic_id_source import make_semantic_ids
+from recbole_gr.data.training_part import training_part
 from recbole_gr.tokenizers import SemanticIDs
+from recbole_gr.utils.arrays import padded_stretches
 from recbole_gr.utils.stopwatch import Stages
 
 
@@ -22,10 +25,15 @@ class HistoryDataset(SequentialDataset):
     ``MAX_ITEM_LIST_LENGTH`` of them, and the item itself. Unlike RecBole, which stores each history as a padded row
     (memory: samples x length, filled in a Python loop), a sample keeps where its history lies in one flat array of
     all items, and ``dataset[index]`` lays out the histories that are asked for.
+
+    Attributes:
+        item_sequence: int64 ``[interactions]``, the items of all users and parts, each user's in order of time.
+        first_row: int64 ``[interactions]``, where in ``item_sequence`` the user's items begin.
     """
 
     inter_feat: Any
     item_sequence: torch.Tensor
+    first_row: torch.Tensor
 
     def data_augmentation(self) -> None:
         """Keep where each history lies, in place of RecBole's padded rows."""
@@ -40,6 +48,7 @@ class HistoryDataset(SequentialDataset):
         length = np.minimum(target - first_row[target], self.max_item_list_len)
 
         self.item_sequence = self.inter_feat[self.iid_field]
+        self.first_row = torch.from_numpy(first_row)
         self.inter_feat = Interaction({field: self.inter_feat[field][target] for field in self.inter_feat})
         self.inter_feat[self.item_list_length_field] = torch.tensor(length)
         self.inter_feat[self.history_end_field] = torch.tensor(target)
@@ -56,14 +65,24 @@ class HistoryDataset(SequentialDataset):
         return self.iid_field + "_history_end"
 
     def __getitem__(self, index: Any, join: bool = True) -> Any:
-        sample = super().__getitem__(index, join)
+        return self._laid_out(super().__getitem__(index, join))
+
+    def with_history_of(self, index: torch.Tensor, length: torch.Tensor) -> Interaction:
+        """Samples of which only the last items of the history are read.
+
+        Args:
+            index: int64 ``[b]``, the samples.
+            length: int64 ``[b]``, items of the history; at most those that the sample has.
+        """
+        sample = super().__getitem__(index)
+        sample[self.item_list_length_field] = length
+        return self._laid_out(sample)
+
+    def _laid_out(self, sample: Any) -> Any:
         if self.history_end_field not in sample:  # the files of ``benchmark_filename`` bring their histories
             return sample
         end, length = sample[self.history_end_field], sample[self.item_list_length_field]
-        position = torch.arange(self.max_item_list_len)
-        source = (end - length).unsqueeze(-1) + position
-        inside = position < length.unsqueeze(-1)
-        history = self.item_sequence[source.clamp(max=len(self.item_sequence) - 1)].masked_fill(~inside, 0)
+        history = padded_stretches(self.item_sequence, end - length, length, self.max_item_list_len)
         sample.update(Interaction({self.iid_field + self.config["LIST_SUFFIX"]: history}))
         return sample
 
@@ -97,4 +116,6 @@ class SemanticIDDataset(HistoryDataset):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         item_tokens = self.field2id_token[self.iid_field].astype(str)
-        self.semantic_ids, self.semantic_id_measures, self.stages = make_semantic_ids(config, item_tokens)
+        self.semantic_ids, self.semantic_id_measures, self.stages = make_semantic_ids(
+            config, item_tokens, partial(training_part, self)
+        )

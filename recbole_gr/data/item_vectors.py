@@ -1,15 +1,19 @@
 """From the settings to the vectors that a tokenizer quantises: of text, of a trained model, or of both."""
 
 import os
+from collections.abc import Callable
 from logging import getLogger
 from typing import Any
 
 import numpy as np
 from recbole.config import Config
 
+from recbole_gr.data.cf_vectors import make_cf_vectors
 from recbole_gr.data.item_text import read_item_file_tokens, read_item_text
 from recbole_gr.data.trained_model import read_checkpoint_vectors
+from recbole_gr.data.training_part import TrainingPart
 from recbole_gr.utils.cache import cached, digest
+from recbole_gr.utils.stopwatch import Stages
 from recbole_gr.vectors.preparation import join_vectors, reduce_vectors
 from recbole_gr.vectors.text_encoder import (
     DEFAULT_TEXT_ENCODER,
@@ -22,21 +26,26 @@ from recbole_gr.vectors.text_encoder import (
 from recbole_gr.vectors.vector_file import read_vector_file
 
 
-def make_item_vectors(config: Config, item_tokens: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+def make_item_vectors(
+    config: Config, item_tokens: np.ndarray, part: Callable[[], TrainingPart], stages: Stages
+) -> tuple[np.ndarray, dict[str, Any]]:
     """The item vectors that the settings ask for, and what they were made from.
 
     ``item_vectors: text`` encodes item text or reads ``item_vector_file``, ``cf`` takes the item embedding of
-    ``cf_checkpoint``, ``text_cf`` joins both with ``text_weight`` and ``cf_weight``; then come ``pca_dimension`` and
-    ``whiten``.
+    ``cf_checkpoint`` or makes CF vectors by ``cf_model``, ``text_cf`` joins both with ``text_weight`` and ``cf_weight``; then
+    come ``pca_dimension`` and ``whiten``.
 
     Args:
         config: the merged settings.
         item_tokens: str ``[n_items]``, RecBole's tokens by item id; entry 0 is the padding item.
+        part: gives the training part, called where CF vectors are made.
+        stages: gets what making CF vectors cost.
 
     Returns:
         Vectors float32 ``[n_items, d]`` with row 0 zeros, and the provenance, a dict that JSON can hold: what each part
         says of itself (:func:`item_vectors`,
-        :func:`recbole_gr.data.trained_model.read_checkpoint_vectors`), ``item_vectors``, the weights where
+        :func:`recbole_gr.data.trained_model.read_checkpoint_vectors`,
+        :func:`recbole_gr.data.cf_vectors.make_cf_vectors`), ``item_vectors``, the weights where
         both parts are used, ``pca_dimension``, ``whiten``, and ``dimension`` and ``vector_digest`` of the result.
 
     Raises:
@@ -46,14 +55,7 @@ def make_item_vectors(config: Config, item_tokens: np.ndarray) -> tuple[np.ndarr
     provenance: dict[str, Any] = {"item_vectors": kind}
     parts: list[tuple[np.ndarray, float]] = []
     if kind in ("cf", "text_cf"):  # the quicker one to fail comes first
-        vectors, made_from = read_checkpoint_vectors(
-            config["cf_checkpoint"],
-            item_tokens,
-            config["dataset"],
-            config["data_path"],
-            parameter=config["cf_parameter"],
-        )
-        getLogger().info(f"Read item embeddings {list(vectors.shape)} from [{config['cf_checkpoint']}]")
+        vectors, made_from = _cf_vectors(config, item_tokens, part, stages)
         parts.append((vectors, config["cf_weight"]))
         provenance.update(made_from)
     if kind in ("text", "text_cf"):
@@ -76,6 +78,22 @@ def item_file(config: Config) -> str:
 def reading(config: Config) -> dict[str, Any]:
     """How the ``.item`` file is to be read, as the functions of ``item_text`` take it."""
     return {"item_field": config["ITEM_ID_FIELD"], "separator": config["field_separator"], "encoding": config["encoding"]}
+
+
+def _cf_vectors(
+    config: Config, item_tokens: np.ndarray, part: Callable[[], TrainingPart], stages: Stages
+) -> tuple[np.ndarray, dict[str, Any]]:
+    if not config["cf_checkpoint"]:
+        return make_cf_vectors(config, item_tokens, part(), stages)
+    vectors, made_from = read_checkpoint_vectors(
+        config["cf_checkpoint"],
+        item_tokens,
+        config["dataset"],
+        config["data_path"],
+        parameter=config["cf_parameter"],
+    )
+    getLogger().info(f"Read item embeddings {list(vectors.shape)} from [{config['cf_checkpoint']}]")
+    return vectors, made_from
 
 
 def _text_vectors(config: Config, item_tokens: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """From the settings to the semantic IDs of a catalogue: a file, or item vectors -> tokenizer."""
 
 import os
+from collections.abc import Callable
 from logging import getLogger
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from recbole.config import Config
 from recbole_gr.data.item_text import read_item_categories, read_item_file_tokens
 from recbole_gr.data.item_vectors import item_file, make_item_vectors, reading
 from recbole_gr.data.settings import tokenizer_settings
+from recbole_gr.data.training_part import TrainingPart
 from recbole_gr.tokenizers import SemanticIDs, check_codebooks, find_tokenizer, fingerprint, read_sid_file, tokenize
 from recbole_gr.tokenizers.measures import compare_with_vectors, describe, diagnose, quantised_levels
 from recbole_gr.utils.cache import Artifact, cached, digest
@@ -19,12 +21,15 @@ from recbole_gr.utils.stopwatch import Stages, stopwatch
 MadeT = TypeVar("MadeT")
 
 
-def make_semantic_ids(config: Config, item_tokens: np.ndarray) -> tuple[SemanticIDs, dict[str, Any], Stages]:
+def make_semantic_ids(
+    config: Config, item_tokens: np.ndarray, part: Callable[[], TrainingPart]
+) -> tuple[SemanticIDs, dict[str, Any], Stages]:
     """The semantic IDs that the settings ask for, reused from the cache where they were made before.
 
     Args:
         config: the merged settings.
         item_tokens: str ``[n_items]``, RecBole's tokens by item id; entry 0 is the padding item.
+        part: gives the training part, called where CF vectors are made.
 
     Returns:
         The semantic IDs; their measures, see :func:`recbole_gr.tokenizers.measures.diagnose`, those that need vectors
@@ -43,7 +48,7 @@ def make_semantic_ids(config: Config, item_tokens: np.ndarray) -> tuple[Semantic
         _fit_codebook_size(config, len(item_tokens) - 1)
         check_codebooks(config["tokenizer"], config["codebook_num"], config["codebook_size"], len(item_tokens) - 1)
         with stopwatch(stages, "vectors"):
-            vectors, provenance = make_item_vectors(config, item_tokens)
+            vectors, provenance = make_item_vectors(config, item_tokens, part, stages)
         with stopwatch(stages, "semantic_ids"):
             ids, comparison = _tokenized(config, item_tokens, vectors, provenance)
     measures = {**diagnose(ids, categories=categories), **comparison}

@@ -38,7 +38,7 @@ class SemanticIDSettings(Settings):
     title: ClassVar[str] = "Item vectors and semantic IDs"
 
     item_vectors: Literal["text", "cf", "text_cf"] = setting(
-        "text", "text; cf: item embeddings of a trained model; text_cf: both, joined.", "dataset"
+        "text", "text; cf: collaborative vectors, by cf_model or of cf_checkpoint; text_cf: both, joined.", "dataset"
     )
     text_encoder: str = setting(
         "all-MiniLM-L6-v2",
@@ -51,9 +51,19 @@ class SemanticIDSettings(Settings):
     )
     text_max_tokens: int = setting(128, "Longer texts are truncated.", "dataset", ge=1)
     item_vector_file: str | None = setting(None, "Vectors instead of an encoder: .npy, .npz or .pt.", "dataset", path=True)
+    cf_model: str = setting(
+        "svd",
+        "Makes CF vectors from the training part of the run: svd of which items follow each other, in seconds.",
+        "dataset",
+    )
+    cf_dimension: int = setting(64, "With cf_model: svd, dimensions of the vectors.", "dataset", ge=1)
+    cf_window: int = setting(5, "With cf_model: svd, most steps between two items that count as a pair.", "dataset", ge=1)
+    cf_shift: float = setting(
+        1.0, "With cf_model: svd, its logarithm is taken off the mutual information; 5 suits sparse data.", "dataset", ge=1
+    )
     cf_checkpoint: str | None = setting(
         None,
-        "Checkpoint of any trained model of RecBole that embeds items, e.g. SASRec; on the same dataset.",
+        "CF vectors without cf_model: checkpoint of any trained model of RecBole that embeds items, e.g. SASRec; on the same dataset.",
         "dataset",
         path=True,
     )
@@ -135,6 +145,7 @@ class SemanticIDSettings(Settings):
             reasons["leaf_order"] = f"with collision={run['collision']} no items share an ID"
         if run["item_vectors"] != "text_cf":
             reasons.update(dict.fromkeys(("text_weight", "cf_weight"), f"item_vectors={run['item_vectors']} joins nothing"))
+        reasons.update(_idle_cf(run))
         if chosen.get("codebook_update") == "loss":
             reasons["ema_decay"] = "codebook_update=loss keeps no mean"
         if chosen.get("codebook_update") == "ema" and run["tokenizer"] == "rvq":
@@ -151,12 +162,32 @@ def vector_faults(run: RunValues, cf_keys: tuple[str, ...] = ("cf_checkpoint", "
         if run[key] is not None:
             yield Fault(key, run[key], f"has no use with item_vectors={kind}")
     if kind != "text":
-        yield from checkpoint_faults(run, f"item_vectors={kind}")
+        yield from checkpoint_faults(run, f"item_vectors={kind}") if run["cf_checkpoint"] else cf_model_faults(run)
     if kind != "cf" and not run["item_vector_file"]:
         try:
             resolve_text_encoder(run["text_encoder"])
         except SettingError as error:
             yield Fault(error.key, error.value, error.allowed)
+
+
+def cf_model_faults(run: RunValues) -> Iterator[Fault]:
+    """CF vectors can be made from the training part of the run."""
+    if run["cf_model"] != "svd":
+        yield Fault("cf_model", run["cf_model"], "must be svd")
+    if run["benchmark_filename"] is not None:
+        yield Fault(
+            "cf_model",
+            run["cf_model"],
+            "cannot be made from files that are split already (benchmark_filename); set cf_checkpoint",
+        )
+
+
+def _idle_cf(run: RunValues) -> dict[str, str]:
+    of_svd = ("cf_dimension", "cf_window", "cf_shift")
+    if run["item_vectors"] == "text" or run["cf_checkpoint"]:
+        reason = "item_vectors=text" if run["item_vectors"] == "text" else "cf_checkpoint is set"
+        return dict.fromkeys(("cf_model", *of_svd), reason)
+    return {"cf_parameter": "cf_model=svd has no parameters"}
 
 
 def checkpoint_faults(run: RunValues, what_for: str) -> Iterator[Fault]:

@@ -128,7 +128,7 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
         collect_target_ranks(trainer, depth, ids) as ranks,
     ):
         test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
-    epoch_samples = min(config["epoch_samples"] or len(train_data._dataset), len(train_data._dataset))
+    epoch_samples = train_data.batches.n_samples if is_generative(type(model)) else len(train_data._dataset)
     add_rates(stages, epoch_samples, len(valid_data._dataset), len(test_data._dataset))
 
     logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from logging import getLogger
 from typing import Any
 
@@ -16,6 +17,7 @@ from recbole.utils import init_seed
 from recbole_gr.data.item_text import read_item_text
 from recbole_gr.data.item_vectors import item_file, make_item_vectors, reading
 from recbole_gr.data.settings import vector_faults
+from recbole_gr.data.training_part import training_part
 from recbole_gr.experiment.console import start_log
 from recbole_gr.experiment.tokenize_options import SID_FORMATS, check_tokenize_options
 from recbole_gr.integration.check_run import check_writable
@@ -91,7 +93,7 @@ def _tokenize(config: Config, compare_vectors: bool) -> tuple[np.ndarray, Semant
     made = create_dataset(config)
     tokens, ids, measures = made.field2id_token[made.iid_field].astype(str), made.semantic_ids, made.semantic_id_measures
     if from_file and compare_vectors:
-        vectors, _ = make_item_vectors(config, tokens)
+        vectors, _ = make_item_vectors(config, tokens, partial(training_part, made), made.stages)
         measures = {**measures, **compare_with_vectors(ids.codes[1:, : quantised_levels(ids)], vectors[1:])}
         getLogger().info(describe(measures))
     return tokens, ids, measures

@@ -99,6 +99,7 @@ def add_defaults(config: Config, model: str, model_class: Any, dataset: str) -> 
         ours.update(own.defaults())
         # the settings of tokenizers are not fields
         _shape_dataset(keys_of(own, scope="dataset") | (own.defaults().keys() - own.model_fields.keys()))
+        _shape_dataset({"eval_args"})  # CF vectors are made from the training part
     of_dataset = read_properties(properties_file("dataset", dataset))
     ours.update(of_dataset)
     if not of_dataset and not read_recbole_properties(f"dataset/{dataset}"):

@@ -23,6 +23,10 @@ class SemanticIDModelSettings(SemanticIDSettings, TrainingSettings, DecodingSett
 
     @classmethod
     def conflicts(cls, run: RunValues) -> Iterator[Fault]:
+        if run["loss_positions"] == "all":
+            for key in ("benchmark_filename", "transform"):
+                if run[key] is not None:
+                    yield Fault(key, run[key], "must be None with loss_positions=all, which makes its samples by itself")
         if run["decoding"] != "free":
             return
         if run["beam_certify"]:

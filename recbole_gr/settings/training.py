@@ -20,8 +20,8 @@ class TrainingSettings(Settings):
         resumable=True,
         ge=0,
     )
-    epoch_samples: int | None = setting(None, "Samples drawn per epoch; ~: all.", "training", ge=1)
-    train_batch_size: int = setting(256, "Samples per step.", "training", ge=1)
+    epoch_samples: int | None = setting(None, "Samples drawn per epoch, counted by their targets; ~: all.", "training", ge=1)
+    train_batch_size: int = setting(256, "Samples per step, counted by their targets.", "training", ge=1)
     train_neg_sample_args: dict[str, Any] | None = setting(
         None, "A generative model needs no negative samples.", "training", allowed="must be a dict"
     )

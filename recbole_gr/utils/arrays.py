@@ -62,3 +62,65 @@ def nth_of(owner: "torch.Tensor", count: "torch.Tensor") -> "torch.Tensor":
     import torch
 
     return torch.arange(len(owner), device=owner.device) - (count.cumsum(0) - count)[owner]
+
+
+def last_of_each(owner: "torch.Tensor") -> "torch.Tensor":
+    """Which entries are the last of their owner, where entries are sorted by owner.
+
+    Args:
+        owner: int64 ``[entries]``.
+
+    Returns:
+        bool ``[entries]``.
+    """
+    import torch
+
+    last = torch.ones(len(owner), dtype=torch.bool, device=owner.device)
+    last[:-1] = owner[1:] != owner[:-1]
+    return last
+
+
+def padded_stretches(values: "torch.Tensor", start: "torch.Tensor", length: "torch.Tensor", width: int) -> "torch.Tensor":
+    """Stretches of a flat array as rows, with 0 behind each.
+
+    Args:
+        values: ``[n]``.
+        start: int64 ``[rows]``, where each stretch begins.
+        length: int64 ``[rows]``, at most ``width``.
+        width: columns of the result.
+
+    Returns:
+        ``[rows, width]``, of the type of ``values``.
+    """
+    import torch
+
+    column = torch.arange(width, device=values.device)
+    place = (start.unsqueeze(-1) + column).clamp_(max=len(values) - 1)
+    return values[place].masked_fill_(column >= length.unsqueeze(-1), 0)
+
+
+#: Up to here a permutation of all numbers is cheap.
+PERMUTED_AT_ONCE = 1 << 24
+
+
+def draw_without_replacement(n: int, n_drawn: int, generator: "torch.Generator") -> "torch.Tensor":
+    """Different whole numbers below ``n``, in random order; memory grows with ``n_drawn`` where that is far below ``n``.
+
+    Args:
+        n: above the highest number.
+        n_drawn: how many, at most ``n``.
+        generator: the source of random numbers.
+
+    Returns:
+        int64 ``[n_drawn]``.
+    """
+    import torch
+
+    if n <= PERMUTED_AT_ONCE or 2 * n_drawn > n:
+        return torch.randperm(n, generator=generator)[:n_drawn]
+    drawn = torch.empty(0, dtype=torch.int64)
+    while True:
+        drawn = torch.cat([drawn, torch.randint(n, (n_drawn,), generator=generator)])
+        first = np.unique(drawn.numpy(), return_index=True)[1]
+        if len(first) >= n_drawn:
+            return drawn[np.sort(first)[:n_drawn]]

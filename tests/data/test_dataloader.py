@@ -6,7 +6,8 @@ import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 
-from recbole_gr.data.dataloader import LengthGroupedBatches, TrainingBatch
+from recbole_gr.data.batches import LengthGroupedBatches
+from recbole_gr.data.dataloader import TrainingBatch
 
 
 def lengths_like_beauty():
@@ -20,53 +21,74 @@ def lengths_like_beauty():
     return torch.as_tensor(np.minimum(np.concatenate([np.arange(1, count - 2) for count in counts]), 20))
 
 
+class OfLengths:
+    """Samples of which only the lengths are known."""
+
+    def __init__(self, lengths):
+        self.all = lengths
+
+    def __len__(self):
+        return len(self.all)
+
+    def lengths(self, number):
+        return self.all[number]
+
+
+def grouped(lengths, batch_size, **options):
+    return LengthGroupedBatches(OfLengths(lengths), batch_size, torch.Generator().manual_seed(0), **options)
+
+
 def batches(**options):
-    generator = torch.Generator().manual_seed(0)
-    return LengthGroupedBatches(lengths_like_beauty(), 128, options.pop("generator", generator), **options)
+    return grouped(lengths_like_beauty(), 128, **options)
+
+
+def epoch_of_numbers(drawn):
+    return [batch.tolist() for batch in drawn]
 
 
 def test_every_sample_comes_once():
     drawn = batches()
-    epoch = list(drawn)
+    epoch = epoch_of_numbers(drawn)
     assert len(epoch) == len(drawn)
-    assert sorted(sum(epoch, [])) == list(range(len(drawn.lengths)))
+    assert sorted(sum(epoch, [])) == list(range(len(drawn.samples)))
 
 
 def test_the_seed_decides_and_epochs_differ():
     first, again = batches(), batches()
-    epoch = list(first)
-    assert epoch == list(again)
-    assert epoch != list(first)
+    epoch = epoch_of_numbers(first)
+    assert epoch == epoch_of_numbers(again)
+    assert epoch != epoch_of_numbers(first)
 
 
 def test_few_samples_per_epoch_are_drawn_without_replacement():
     drawn = batches(epoch_samples=1000)
-    epochs = [sum(drawn, []) for _ in range(2)]
+    epochs = [sum(epoch_of_numbers(drawn), []) for _ in range(2)]
     assert all(len(set(epoch)) == len(epoch) == 1000 for epoch in epochs)
     assert set(epochs[0]) != set(epochs[1]) and len(drawn) == 8
 
 
 def padding(drawn, epoch):
-    places = sum(int(drawn.lengths[batch].max()) * len(batch) for batch in epoch)
-    return 1 - int(drawn.lengths.sum()) / places
+    lengths = drawn.samples.all
+    places = sum(int(lengths[batch].max()) * len(batch) for batch in epoch)
+    return 1 - int(lengths.sum()) / places
 
 
 @pytest.mark.parametrize("batch_size", [128, 256, 1024])
 def test_at_most_a_tenth_is_padding(batch_size):
-    drawn = LengthGroupedBatches(lengths_like_beauty(), batch_size, torch.Generator().manual_seed(0))
+    drawn = grouped(lengths_like_beauty(), batch_size)
     assert padding(drawn, drawn) < 0.1
-    random = torch.randperm(len(drawn.lengths), generator=torch.Generator().manual_seed(0)).split(batch_size)
+    random = torch.randperm(len(drawn.samples), generator=torch.Generator().manual_seed(0)).split(batch_size)
     assert padding(drawn, random) > 0.4
 
 
 def test_batches_are_mixed_and_come_in_random_order():
     drawn = batches()
-    mean = torch.tensor([drawn.lengths[batch].float().mean() for batch in drawn])
+    mean = torch.tensor([drawn.samples.all[batch].float().mean() for batch in drawn])
     assert abs(np.corrcoef(mean, np.arange(len(mean)))[0, 1]) < 0.3
 
 
 def test_two_processes_share_an_epoch():
-    ranks = [list(batches(rank=rank, world_size=2)) for rank in (0, 1)]
+    ranks = [epoch_of_numbers(batches(rank=rank, world_size=2)) for rank in (0, 1)]
     assert len(ranks[0]) == len(ranks[1]) == len(batches(world_size=2))
     first, second = (set(sum(rank, [])) for rank in ranks)
     assert not first & second
@@ -74,7 +96,7 @@ def test_two_processes_share_an_epoch():
 
 
 def test_without_shuffling_samples_keep_their_order():
-    assert sum(batches(shuffle=False), []) == list(range(len(lengths_like_beauty())))
+    assert sum(epoch_of_numbers(batches(shuffle=False)), []) == list(range(len(lengths_like_beauty())))
 
 
 @pytest.mark.parametrize("n_samples, n_batches", [(1, 1), (4, 1), (12, 3), (13, 4), (30, 8), (33, 9)])
@@ -83,8 +105,8 @@ def test_every_process_gets_equally_many_batches(n_samples, n_batches, world_siz
     lengths = torch.arange(n_samples) + 1
     ranks = []
     for rank in range(world_size):
-        drawn = LengthGroupedBatches(lengths, 4, torch.Generator().manual_seed(0), rank=rank, world_size=world_size)
-        ranks.append(list(drawn))
+        drawn = grouped(lengths, 4, rank=rank, world_size=world_size)
+        ranks.append(epoch_of_numbers(drawn))
         assert len(ranks[-1]) == len(drawn) == max(1, n_batches // world_size)
     if n_batches >= world_size:
         samples = sum(sum(ranks, []), [])

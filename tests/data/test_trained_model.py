@@ -317,7 +317,7 @@ def test_tiger_on_text_and_item_embeddings(small_part, tiny_settings):
     settings = {**tiny_settings, **settings, "pca_dimension": 6, "whiten": True}
     source = source_of(run("TIGER", "small", config_dict=settings))
     tokens = catalogue(configured(small_part))
-    text, _ = make_item_vectors(make_config("TIGER", "small", config_dict=tiny_settings), tokens)
+    text, _ = make_item_vectors(make_config("TIGER", "small", config_dict=tiny_settings), tokens, None, {})
     cf, made_from = vectors_of(path, tokens, small_part)
     joined = join_vectors([cf, text], [0.5, 2.0])
     assert joined.shape[1] == 8 + 12
@@ -334,8 +334,8 @@ def test_tiger_on_text_and_item_embeddings(small_part, tiny_settings):
     [
         ({"item_vectors": "both"}, "^item_vectors='both': must be one of text, cf, text_cf"),
         (
-            {"item_vectors": "cf", "item_vector_file": None},
-            "^cf_checkpoint=None: item_vectors=cf needs the checkpoint of a trained model",
+            {"item_vectors": "cf", "item_vector_file": None, "cf_checkpoint": "none.pth"},
+            "^cf_checkpoint='none.pth': there is no such file",
         ),
         ({"item_vectors": "text_cf", "cf_checkpoint": "none.pth"}, "^cf_checkpoint='none.pth': there is no such file"),
         ({"item_vectors": "cf", "cf_checkpoint": "x.pth"}, "^item_vector_file='.*': has no use with item_vectors=cf"),

@@ -1,6 +1,7 @@
 """The RecBole dataset of LLMasRS: histories, and the catalogue in the words of a language model."""
 
 from collections.abc import Sequence
+from functools import partial
 from logging import getLogger
 from typing import Any
 
@@ -13,6 +14,7 @@ from recbole_gr.data.item_text import find_title_column, read_item_text
 from recbole_gr.data.item_vectors import item_file, reading
 from recbole_gr.data.semantic_id_source import make_semantic_ids
 from recbole_gr.data.trained_model import read_checkpoint_vectors
+from recbole_gr.data.training_part import training_part
 from recbole_gr.language_model import load_tokenizer
 from recbole_gr.language_model.item_tokens import ItemTokens, codes_as_tokens, tokenise_titles
 from recbole_gr.language_model.prompt import template_tokens
@@ -71,7 +73,9 @@ class LLMasRSDataset(HistoryDataset):
     def _tokenise_semantic_ids(self, config: Config, item_tokens: np.ndarray) -> None:
         words = [config["prompt_template"]]  # nothing else is text
         self.tokenizer = load_tokenizer(config["llm"], config["cache_dir"], words, config["scratch_vocabulary"])
-        self.semantic_ids, self.semantic_id_measures, self.stages = make_semantic_ids(config, item_tokens)
+        self.semantic_ids, self.semantic_id_measures, self.stages = make_semantic_ids(
+            config, item_tokens, partial(training_part, self)
+        )
         sizes = self.semantic_ids.codebook_sizes
         self.item_tokens = codes_as_tokens(self.semantic_ids.codes, sizes, len(self.tokenizer))
         self.code_tokens = list(range(len(self.tokenizer), len(self.tokenizer) + sum(sizes)))

@@ -117,9 +117,16 @@ class EncoderLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return self.step(hidden, bias, None)[0]
+
+    def step(self, hidden: torch.Tensor, bias: torch.Tensor, past: KeysValues | None) -> tuple[torch.Tensor, KeysValues]:
+        """Go on behind the ``past`` positions: ``[b, t, d]`` and the keys and values of all positions so far."""
         normed = self.attention_norm(hidden)
-        hidden = hidden + self.dropout(self.attention(normed, self.attention.keys_values(normed), bias))
-        return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
+        present = self.attention.keys_values(normed)
+        if past is not None:
+            present = torch.cat([past[0], present[0]], dim=2), torch.cat([past[1], present[1]], dim=2)
+        hidden = hidden + self.dropout(self.attention(normed, present, bias))
+        return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden))), present
 
 
 class DecoderLayer(nn.Module):
@@ -170,13 +177,23 @@ class DecoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Bidirectional stack over the history; one position bias for all layers."""
+    """Stack over the history, bidirectional or ``causal``; one position bias for all layers."""
 
     def __init__(
-        self, *, n_layers: int, d_model: int, n_heads: int, d_kv: int, d_ff: int, feed_forward: str, dropout: float
+        self,
+        *,
+        n_layers: int,
+        d_model: int,
+        n_heads: int,
+        d_kv: int,
+        d_ff: int,
+        feed_forward: str,
+        dropout: float,
+        causal: bool = False,
     ) -> None:
         super().__init__()
-        self.position_bias = RelativePositionBias(n_heads, bidirectional=True)
+        self.causal = causal
+        self.position_bias = RelativePositionBias(n_heads, bidirectional=not causal)
         layer: dict[str, Any] = {
             **{"d_model": d_model, "n_heads": n_heads, "d_kv": d_kv},
             **{"d_ff": d_ff, "feed_forward": feed_forward, "dropout": dropout},
@@ -188,11 +205,34 @@ class Encoder(nn.Module):
     def forward(self, hidden: torch.Tensor, padding_bias: torch.Tensor) -> torch.Tensor:
         """``[b, t, d]`` and ``[b, 1, 1, t]`` (0, or -inf at padding) -> ``[b, t, d]``."""
         position = torch.arange(hidden.shape[1], device=hidden.device)
-        bias = self.position_bias(position, position).to(hidden.dtype) + padding_bias
+        bias = self.position_bias(position, position).to(hidden.dtype)
+        if self.causal:  # padding comes behind the items, which do not look there
+            bias = bias.masked_fill(position[None, :] > position[:, None], -torch.inf)
+        else:
+            bias = bias + padding_bias
         hidden = self.dropout(hidden)
         for layer in self.layers:
             hidden = layer(hidden, bias)
         return self.dropout(self.norm(hidden))
+
+    def step(self, hidden: torch.Tensor, past: list[KeysValues] | None = None) -> tuple[torch.Tensor, list[KeysValues]]:
+        """Of a causal stack: go on with ``[b, t, d]`` behind the ``past`` positions.
+
+        Returns:
+            tuple: ``[b, t, d]``; keys and values of every layer, to be passed as ``past`` of the next call.
+        """
+        n_past = 0 if past is None else past[0][0].shape[2]
+        keys = torch.arange(n_past + hidden.shape[1], device=hidden.device)
+        queries = keys[n_past:]
+        bias = self.position_bias(queries, keys).to(hidden.dtype)
+        bias = bias.masked_fill(keys[None, :] > queries[:, None], -torch.inf)
+        hidden = self.dropout(hidden)
+        presents = []
+        layers: Iterable[Any] = self.layers
+        for index, layer in enumerate(layers):
+            hidden, present = layer.step(hidden, bias, None if past is None else past[index])
+            presents.append(present)
+        return self.dropout(self.norm(hidden)), presents
 
 
 class Decoder(nn.Module):

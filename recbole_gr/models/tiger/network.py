@@ -1,6 +1,8 @@
-"""The sequence model: from a history of semantic IDs to log-probabilities of the next item's codes."""
+"""What the architectures of TIGER share: the vocabulary, the positions of a history, the heads and the loss."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -8,171 +10,149 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_gr.models.tiger.layers import Decoder, Encoder, KeysValues
+from recbole_gr.decoding.protocols import CodeDecoder
+from recbole_gr.models.tiger.history import History
 from recbole_gr.models.tiger.settings import ModelSize
 
 
-class SequenceModel(nn.Module):
-    """T5-style encoder-decoder over semantic IDs (TIGER section 3.2; numbers in arXiv 2305.05065, appendix).
+@dataclass(frozen=True)
+class NetworkOptions:
+    """How a network is built; the settings of the same names say what each is."""
 
-    The vocabulary: token 0 is padding and begins the decoder's input, then the codes of level 0, level 1, ...,
-    one separator, and the hashed users. Each level has its own output head, so a code's probability is over its level.
+    size: ModelSize
+    feed_forward: str = "relu"
+    dropout: float = 0.0
+    history_position: str = "item"
+    separator: bool = False
+    user_buckets: int = 0
+    causal: bool = False
+    label_smoothing: float = 0.0
+    depth_layers: int = 1
+
+
+class SemanticIDNetwork(nn.Module, ABC):
+    """From histories of semantic IDs to log-probabilities of the next item's codes.
+
+    The vocabulary: token 0 is padding and begins an item that is generated, then the codes of level 0, level 1, ..., one
+    separator, and the hashed users. Each level has its own output head, so a code's probability is over its level.
+
+    What :meth:`encode` returns is handed to the other methods as it is; only the architecture knows what is in it.
 
     Args:
         codebook_sizes: codes per level.
-        size: layers, widths, heads.
-        feed_forward: ``relu`` or ``gated``.
-        dropout: rate after embeddings and in every sub-layer.
-        history_position: ``code``, one encoder position per code as in the paper; or ``item``, one per item,
-            the sum of its codes' embeddings, which makes the encoder's input L times shorter.
-        separator: a learned token after each item of the history (GRID); for ``code`` only.
-        user_buckets: 0, or the number of hashed user tokens put before the history (TIGER: 2,000).
+        options: how it is built.
     """
 
     level_offset: torch.Tensor
 
-    def __init__(
-        self,
-        codebook_sizes: Sequence[int],
-        size: ModelSize,
-        *,
-        feed_forward: str,
-        dropout: float,
-        history_position: str,
-        separator: bool,
-        user_buckets: int,
-    ) -> None:
+    def __init__(self, codebook_sizes: Sequence[int], options: NetworkOptions) -> None:
         super().__init__()
         self.codebook_sizes = tuple(codebook_sizes)
         self.n_levels = len(self.codebook_sizes)
-        self.history_position, self.separator, self.user_buckets = history_position, separator, user_buckets
+        self.options = options
         *level_offset, self.separator_token = accumulate((1, *self.codebook_sizes))
         self.register_buffer("level_offset", torch.tensor(level_offset), persistent=False)
         self.first_user_token = self.separator_token + 1
+        d_model = options.size.d_model
+        self.embedding = nn.Embedding(self.first_user_token + options.user_buckets, d_model)
+        self.heads = nn.ModuleList(nn.Linear(d_model, codes, bias=False) for codes in self.codebook_sizes)
 
-        stack: dict[str, Any] = {**vars(size), "feed_forward": feed_forward, "dropout": dropout}
-        self.embedding = nn.Embedding(self.first_user_token + user_buckets, size.d_model)
-        self.encoder = Encoder(**stack)
-        self.decoder = Decoder(**stack)
-        self.heads = nn.ModuleList(nn.Linear(size.d_model, codes, bias=False) for codes in self.codebook_sizes)
-        self._initialise(size)
+    @abstractmethod
+    def encode(self, history: History) -> Any:
+        """Read histories."""
 
-    def _initialise(self, size: ModelSize) -> None:
-        """T5's scheme: unscaled attention needs small query weights; heads start near uniform."""
-        nn.init.normal_(self.embedding.weight, std=1.0)
-        for head in self.heads:
-            assert isinstance(head, nn.Linear)
-            nn.init.normal_(head.weight, std=0.1 * size.d_model**-0.5)
-        for name, weight in self.named_parameters():
-            if name.endswith("query.weight"):
-                nn.init.normal_(weight, std=(size.d_model * size.d_kv) ** -0.5)
-            elif name.endswith("position_bias.bias.weight"):
-                nn.init.normal_(weight, std=size.d_model**-0.5)
-            elif weight.dim() == 2 and ("encoder." in name or "decoder." in name):
-                nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-
-    def encode(
-        self, codes: torch.Tensor, lengths: torch.Tensor, users: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encode histories.
-
-        Args:
-            codes: int64 ``[b, t, L]``, oldest first; anything beyond ``lengths``.
-            lengths: int64 ``[b]``, items in each history.
-            users: int64 ``[b]``, user ids, needed where there are user tokens.
-
-        Returns:
-            tuple: ``[b, positions, d]``; padding bias ``[b, 1, 1, positions]``, 0 or -inf.
-        """
-        items = torch.arange(codes.shape[1], device=codes.device) < lengths.unsqueeze(1)
-        tokens = (codes + self.level_offset).masked_fill(~items.unsqueeze(-1), 0)
-        if self.history_position == "item":
-            hidden, present = self.embedding(tokens).sum(dim=2), items
-        else:
-            if self.separator:
-                tokens = F.pad(tokens, (0, 1), value=self.separator_token)
-            present = items.unsqueeze(-1).expand_as(tokens).flatten(1)
-            hidden = self.embedding(tokens.flatten(1))
-        if self.user_buckets:
-            assert users is not None
-            user_token = self.first_user_token + users % self.user_buckets
-            hidden = torch.cat([self.embedding(user_token).unsqueeze(1), hidden], dim=1)
-            present = F.pad(present, (1, 0), value=True)
-        padding_bias = torch.zeros(present.shape, dtype=hidden.dtype, device=hidden.device)
-        padding_bias = padding_bias.masked_fill(~present, -torch.inf)[:, None, None, :]
-        return self.encoder(hidden, padding_bias), padding_bias
-
-    def code_logits(self, encoded: torch.Tensor, padding_bias: torch.Tensor, codes: torch.Tensor) -> list[torch.Tensor]:
+    @abstractmethod
+    def code_logits(self, encoded: Any, codes: torch.Tensor, *, at_every_item: bool = False) -> list[torch.Tensor]:
         """Logits of every level of given items, each level seeing the codes before it (teacher forcing).
 
         Args:
+            encoded: from :meth:`encode`.
             codes: int64 ``[b, r, L]``, r items per user.
+            at_every_item: item j follows item j of the history, whatever comes after (r = t); otherwise all r items
+                follow the whole history.
 
         Returns:
             list: per level ``[b, r, codes of the level]``.
         """
-        tokens = F.pad(codes[..., :-1] + self.level_offset[:-1], (1, 0), value=0)
-        histories = self.decoder.history_keys_values(encoded)
-        hidden, _ = self.decoder(self.embedding(tokens), histories, padding_bias)
-        return [head(hidden[:, :, level]) for level, head in enumerate(self.heads)]
 
-    def forward(self, codes: torch.Tensor, lengths: torch.Tensor, users: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    @abstractmethod
+    def states(self, encoded: Any, *, at_every_item: bool = False) -> torch.Tensor:
+        """What the network knows after each item of the history, ``[b, t, d]``, or after the last one, ``[b, 1, d]``."""
+
+    @abstractmethod
+    def start_decoding(self, encoded: Any) -> CodeDecoder:
+        """A decoder for :func:`recbole_gr.decoding.beam_search.beam_search`."""
+
+    def forward(
+        self, history: History, targets: torch.Tensor, present: torch.Tensor, *, at_every_item: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean cross-entropy over the codes of the next items.
 
         Args:
-            codes, lengths, users: as in :meth:`encode`.
-            target: int64 ``[b, L]``.
+            history: b histories.
+            targets: int64 ``[b, r, L]``: what follows each history (r = 1), or each of its items (r = t).
+            present: bool ``[b, r]``, which of the targets count.
+            at_every_item: whether there is a target for each item of the history.
 
         Returns:
-            torch.Tensor: the loss, a scalar.
+            tuple: the loss, a scalar; the states that the targets follow, ``[b, r, d]``.
         """
-        logits = self.code_logits(*self.encode(codes, lengths, users), target.unsqueeze(1))
-        losses = [F.cross_entropy(level.squeeze(1).float(), target[:, i]) for i, level in enumerate(logits)]
-        return torch.stack(losses).mean()
+        encoded = self.encode(history)
+        logits = self.code_logits(encoded, targets, at_every_item=at_every_item)
+        expected = targets.masked_fill(~present.unsqueeze(-1), -100)  # what cross_entropy leaves out
+        losses = [
+            F.cross_entropy(
+                level.flatten(0, 1).float(),
+                expected[..., i].flatten(),
+                label_smoothing=self.options.label_smoothing,
+            )
+            for i, level in enumerate(logits)
+        ]
+        return torch.stack(losses).mean(), self.states(encoded, at_every_item=at_every_item)
 
-    def log_likelihood(self, encoded: torch.Tensor, padding_bias: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """Exact log-probability of given items: ``[b, r]`` for codes ``[b, r, L]``."""
-        logits = self.code_logits(encoded, padding_bias, codes)
-        log_probs = [level.float().log_softmax(-1) for level in logits]
+    def log_likelihood(self, encoded: Any, codes: torch.Tensor) -> torch.Tensor:
+        """Exact log-probability of given items: float32 ``[b, r]`` for codes int64 ``[b, r, L]``."""
+        log_probs = [level.float().log_softmax(-1) for level in self.code_logits(encoded, codes)]
         by_level = [level.gather(-1, codes[..., i : i + 1]).squeeze(-1) for i, level in enumerate(log_probs)]
         return sum(by_level[1:], by_level[0])
 
-    def start_decoding(self, encoded: torch.Tensor, padding_bias: torch.Tensor) -> "BeamDecoder":
-        """A decoder state for :func:`recbole_gr.decoding.beam_search.beam_search`."""
-        return BeamDecoder(self, self.decoder.history_keys_values(encoded), padding_bias)
+    def item_tokens(self, history: History) -> torch.Tensor:
+        """Tokens of the history's codes, int64 ``[b, t, L]``, 0 beyond its length."""
+        return (history.codes + self.level_offset).masked_fill(~history.items().unsqueeze(-1), 0)
 
+    def with_user(
+        self, hidden: torch.Tensor, present: torch.Tensor, users: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put the hashed user before the positions, if the vocabulary has users: ``[b, p, d]`` and bool ``[b, p]``."""
+        if not self.options.user_buckets:
+            return hidden, present
+        assert users is not None
+        user_token = self.first_user_token + users % self.options.user_buckets
+        hidden = torch.cat([self.embedding(user_token).unsqueeze(1), hidden], dim=1)
+        return hidden, F.pad(present, (1, 0), value=True)
 
-class BeamDecoder:
-    """The decoder's state during a beam search: the history's keys and values once per user, the codes' per beam."""
+    def positions(self, history: History) -> tuple[torch.Tensor, torch.Tensor]:
+        """The input of a stack over the history.
 
-    def __init__(self, model: SequenceModel, histories: list[KeysValues], padding_bias: torch.Tensor) -> None:
-        self.model, self.histories, self.padding_bias = model, histories, padding_bias
-        self.level = 0
-        self.past: list[KeysValues] | None = None
+        Returns:
+            tuple: ``[b, positions, d]``; which positions there are, bool ``[b, positions]``. First the user, if the
+            vocabulary has users, then :attr:`positions_per_item` of each item.
+        """
+        tokens, items = self.item_tokens(history), history.items()
+        if self.options.history_position == "item":
+            hidden, present = self.embedding(tokens).sum(dim=2), items
+            if history.injected is not None:
+                hidden = hidden + history.injected
+            return self.with_user(hidden, present, history.users)
+        if self.options.separator:
+            tokens = F.pad(tokens, (0, 1), value=self.separator_token)
+        hidden = self.embedding(tokens)
+        if history.injected is not None:
+            hidden = hidden + history.injected.unsqueeze(2)
+        present = items.unsqueeze(-1).expand_as(tokens).flatten(1)
+        return self.with_user(hidden.flatten(1, 2), present, history.users)
 
-    def select(self, users: torch.Tensor) -> "BeamDecoder":
-        """The same for some of the users (int64 indices), before any code was generated."""
-        histories = [(keys[users], values[users]) for keys, values in self.histories]
-        return BeamDecoder(self.model, histories, self.padding_bias[users])
-
-    def start(self) -> torch.Tensor:
-        """Log-probabilities of the first code, ``[b, 1, codes]``."""
-        self.level, self.past = 0, None
-        begin = torch.zeros(len(self.padding_bias), 1, dtype=torch.long, device=self.padding_bias.device)
-        return self._next_log_probs(begin)
-
-    def advance(self, parent: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities of the next code for the beams made of ``parent`` beams and one more ``code``."""
-        assert self.past is not None  # start() comes first
-        users, beams = parent.shape
-        width = len(self.past[0][0]) // users
-        source = (parent + torch.arange(users, device=parent.device).unsqueeze(1) * width).flatten()
-        self.past = [(keys.index_select(0, source), values.index_select(0, source)) for keys, values in self.past]
-        tokens = code + self.model.level_offset[self.level]
-        self.level += 1
-        return self._next_log_probs(tokens)
-
-    def _next_log_probs(self, tokens: torch.Tensor) -> torch.Tensor:
-        hidden = self.model.embedding(tokens).unsqueeze(2)
-        hidden, self.past = self.model.decoder(hidden, self.histories, self.padding_bias, self.past)
-        return self.model.heads[self.level](hidden[:, :, 0]).float().log_softmax(-1)
+    @property
+    def positions_per_item(self) -> int:
+        """How many positions of a stack over the history an item has."""
+        return 1 if self.options.history_position == "item" else self.n_levels + self.options.separator

@@ -44,6 +44,25 @@ class TIGERSettings(SemanticIDModelSettings):
     model_size: Literal["336K", "778K", "1.9M", "3.3M", "6.7M", "13M", "21M", "43M", "88M", "192M"] = setting(
         "336K", "Named size of arXiv 2509.25522.", "model"
     )
+    architecture: Literal["encoder_decoder", "temporal_depth"] = setting(
+        "encoder_decoder",
+        "encoder_decoder: the paper's; temporal_depth: a stack over items, and a small one over the codes of the next item.",
+        "model",
+    )
+    history_attention: Literal["auto", "causal", "bidirectional"] = setting(
+        "auto",
+        "Whether a position of the history sees those before it only; auto: bidirectional with loss_positions: last, else causal.",
+        "model",
+    )
+    loss_positions: Literal["last", "all"] = setting(
+        "all",
+        "last: a sample trains the item that follows its history; all: one pass over a sequence trains each of its items.",
+        "training",
+    )
+    depth_layers: int = setting(1, "Layers of the depth stack of architecture: temporal_depth.", "model", ge=1)
+    label_smoothing: float = setting(
+        0.0, "Share of the probability that is spread over all codes of a level.", "training", ge=0, lt=1
+    )
     n_layers: int | None = setting(
         None, "Overrides the size's layers, the same number in encoder and decoder.", "model", ge=1
     )
@@ -58,11 +77,46 @@ class TIGERSettings(SemanticIDModelSettings):
     )
     separator: bool = setting(False, "A learned token after each item of the history; with history_position: code.", "model")
     user_buckets: int = setting(0, "Hashed user tokens; 0: none.", "model", ge=0)
+    augmentation: Literal["prefix", "window", "none"] = setting(
+        "prefix",
+        "Training samples: prefix (each item with all before it), window (each item with its last item, its last two, ...: all "
+        "contiguous sub-sequences), none (one per user, the longest).",
+        "training",
+    )
 
     @classmethod
     def conflicts(cls, run: RunValues) -> Iterator[Fault]:
         if run["separator"] and run["history_position"] == "item":
             yield Fault("separator", True, "needs history_position=code; with one position per item nothing is to part")
+        if run["benchmark_filename"] is not None and run["augmentation"] != "prefix":
+            yield Fault(
+                "augmentation", run["augmentation"], "must be prefix; the samples of benchmark_filename are used as they are"
+            )
+        if run["architecture"] == "temporal_depth" and run["history_position"] == "code":
+            yield Fault("history_position", "code", "architecture=temporal_depth has one position per item")
+        if run["loss_positions"] == "all" and run["history_attention"] == "bidirectional":
+            yield Fault(
+                "loss_positions", "all", "needs history_attention=causal; others would see what they are to generate"
+            )
+
+    @classmethod
+    def idle(cls, run: RunValues) -> dict[str, str]:
+        idle = {}
+        if run["architecture"] != "temporal_depth":
+            idle["depth_layers"] = "architecture=temporal_depth alone has a depth stack"
+        if run["loss_positions"] == "all":
+            idle["augmentation"] = "every position is trained already"
+        return idle
+
+
+def history_is_causal(config: Any) -> bool:
+    """Whether a position of the history sees only those before it.
+
+    Checkpoints from before there was a choice have neither value; their histories are bidirectional.
+    """
+    if config["history_attention"] == "auto":
+        return config["loss_positions"] == "all"
+    return config["history_attention"] == "causal"
 
 
 def model_size(config: Any) -> ModelSize:

@@ -1,0 +1,113 @@
+"""One position per item, and a small stack that generates the codes of the next item from one state.
+
+The RQ-Transformer (Lee et al., CVPR 2022, arXiv 2203.01941, section 3.2) for histories of items: the codes of an item are
+summed to one position, a temporal stack reads the positions, and a depth stack generates code after code.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from recbole_gr.models.tiger.history import History
+from recbole_gr.models.tiger.layers import Encoder, KeysValues
+from recbole_gr.models.tiger.network import NetworkOptions, SemanticIDNetwork
+
+
+class Encoded(NamedTuple):
+    """Histories that were read.
+
+    Args:
+        hidden: ``[b, t, d]``, the state after each item.
+        lengths: int64 ``[b]``, items of each history.
+    """
+
+    hidden: torch.Tensor
+    lengths: torch.Tensor
+
+
+class TemporalDepth(SemanticIDNetwork):
+    """A temporal stack over items and a depth stack over the codes of the next one.
+
+    The depth stack reads the state after an item first, then the codes generated so far; after what it has read it gives
+    the logits of the next level.
+    """
+
+    def __init__(self, codebook_sizes: Sequence[int], options: NetworkOptions) -> None:
+        super().__init__(codebook_sizes, options)
+        stack: dict[str, Any] = {**vars(options.size), "feed_forward": options.feed_forward, "dropout": options.dropout}
+        self.temporal = Encoder(**stack, causal=options.causal)
+        self.depth = Encoder(**{**stack, "n_layers": options.depth_layers}, causal=True)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        d_model = self.options.size.d_model
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        for name, weight in self.named_parameters():
+            if weight.dim() == 2 and not name.startswith("embedding"):
+                nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+            if name.endswith("query.weight"):  # attention is not scaled
+                nn.init.normal_(weight, std=(d_model * self.options.size.d_kv) ** -0.5)
+            elif name.endswith("position_bias.bias.weight"):
+                nn.init.zeros_(weight)
+            elif name.startswith("heads"):
+                nn.init.normal_(weight, std=0.1 * d_model**-0.5)
+
+    def encode(self, history: History) -> Encoded:
+        hidden, present = self.positions(history)
+        padding_bias = torch.zeros(present.shape, dtype=hidden.dtype, device=hidden.device)
+        padding_bias = padding_bias.masked_fill(~present, -torch.inf)[:, None, None, :]
+        hidden = self.temporal(hidden, padding_bias)
+        return Encoded(hidden[:, int(self.options.user_buckets > 0) :], history.lengths)
+
+    def states(self, encoded: Encoded, *, at_every_item: bool = False) -> torch.Tensor:
+        if at_every_item:
+            return encoded.hidden
+        last = (encoded.lengths - 1)[:, None, None].expand(-1, 1, encoded.hidden.shape[-1])
+        return encoded.hidden.gather(1, last)
+
+    def code_logits(self, encoded: Encoded, codes: torch.Tensor, *, at_every_item: bool = False) -> list[torch.Tensor]:
+        b, r, n_levels = codes.shape
+        states = self.states(encoded, at_every_item=at_every_item).expand(b, r, -1)
+        before = self.embedding(codes[..., :-1] + self.level_offset[:-1])
+        hidden = torch.cat([states.unsqueeze(2), before], dim=2).flatten(0, 1)
+        hidden, _ = self.depth.step(hidden)
+        return [head(hidden[:, level]).view(b, r, -1) for level, head in enumerate(self.heads)]
+
+    def start_decoding(self, encoded: Encoded) -> "DepthDecoder":
+        return DepthDecoder(self, self.states(encoded))
+
+
+class DepthDecoder:
+    """The depth stack during a beam search: one state per user, and per beam the keys and values of its codes."""
+
+    def __init__(self, model: TemporalDepth, states: torch.Tensor) -> None:
+        self.model, self.states = model, states
+        self.level = 0
+        self.past: list[KeysValues] | None = None
+
+    def select(self, users: torch.Tensor) -> "DepthDecoder":
+        """The same for some of the users (int64 indices), before any code was generated."""
+        return DepthDecoder(self.model, self.states[users])
+
+    def start(self) -> torch.Tensor:
+        """Log-probabilities of the first code, ``[b, 1, codes]``."""
+        self.level, self.past = 0, None
+        return self._next_log_probs(self.states)
+
+    def advance(self, parent: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities of the next code for the beams made of ``parent`` beams and one more ``code``."""
+        assert self.past is not None  # start() comes first
+        users, beams = parent.shape
+        width = len(self.past[0][0]) // users
+        source = (parent + torch.arange(users, device=parent.device).unsqueeze(1) * width).flatten()
+        self.past = [(keys.index_select(0, source), values.index_select(0, source)) for keys, values in self.past]
+        hidden = self.model.embedding(code + self.model.level_offset[self.level])
+        self.level += 1
+        return self._next_log_probs(hidden)
+
+    def _next_log_probs(self, hidden: torch.Tensor) -> torch.Tensor:
+        users, beams, d = hidden.shape
+        hidden, self.past = self.model.depth.step(hidden.reshape(users * beams, 1, d), self.past)
+        return self.model.heads[self.level](hidden.view(users, beams, d)).float().log_softmax(-1)
