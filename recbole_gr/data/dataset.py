@@ -11,6 +11,7 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_gr.data.item_vectors import make_injected_vectors
 from recbole_gr.data.semantic_id_source import make_semantic_ids
 from recbole_gr.data.training_part import training_part
 from recbole_gr.tokenizers import SemanticIDs
@@ -103,6 +104,7 @@ class SemanticIDDataset(HistoryDataset):
     Attributes:
         semantic_ids: codes by item id.
         semantic_id_measures: how good they are, see :func:`recbole_gr.tokenizers.measures.diagnose`.
+        injected_vectors: float32 ``[n_items, d]`` by name, what the model is to read beside the codes.
         stages: what making them cost, for the run record.
 
     Raises:
@@ -111,11 +113,12 @@ class SemanticIDDataset(HistoryDataset):
 
     semantic_ids: SemanticIDs
     semantic_id_measures: dict[str, Any]
+    injected_vectors: dict[str, np.ndarray]
     stages: Stages
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         item_tokens = self.field2id_token[self.iid_field].astype(str)
-        self.semantic_ids, self.semantic_id_measures, self.stages = make_semantic_ids(
-            config, item_tokens, partial(training_part, self)
-        )
+        part = partial(training_part, self)
+        self.semantic_ids, self.semantic_id_measures, self.stages = make_semantic_ids(config, item_tokens, part)
+        self.injected_vectors = make_injected_vectors(config, item_tokens, part, self.stages)

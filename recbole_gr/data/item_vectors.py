@@ -70,6 +70,21 @@ def make_item_vectors(
     return vectors, {**provenance, "dimension": vectors.shape[1], "vector_digest": digest(vectors)}
 
 
+def make_injected_vectors(
+    config: Config, item_tokens: np.ndarray, part: Callable[[], TrainingPart], stages: Stages
+) -> dict[str, np.ndarray]:
+    """The un-quantised vectors that ``inject`` asks for, by ``text`` and ``cf``: float32 ``[n_items, d]`` each.
+
+    Args and errors are those of :func:`make_item_vectors`.
+    """
+    kind, vectors = config["inject"] or "none", {}  # not every model of semantic IDs can inject
+    if kind in ("cf", "text_cf"):
+        vectors["cf"] = _cf_vectors(config, item_tokens, part, stages)[0]
+    if kind in ("text", "text_cf"):
+        vectors["text"] = _text_vectors(config, item_tokens)[0]
+    return vectors
+
+
 def item_file(config: Config) -> str:
     """Path of the ``.item`` file."""
     return os.path.join(config["data_path"], f"{config['dataset']}.item")

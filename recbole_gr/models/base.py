@@ -112,10 +112,20 @@ class BeamSearchRecommender(SequentialRecommender, ABC):
             available = None if seen is None else self.trie.available_items(len(rows), _seen_by(rows, seen))
             decoder = self.start_decoding(interaction, rows)
             found = certified_beam_search(decoder, self.trie, limits, available=available, search=self.search)
+            item_scores = self.rerank(interaction, rows, found.item_scores)
         self.certificates["users"] += len(found.certified)
         self.certificates["certified"] += int(found.certified.sum())
         self.certificates["certified_by_first_search"] += int(found.certified_by_first_search.sum())
-        return found.item_scores
+        return item_scores
+
+    def rerank(self, interaction: Interaction, rows: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Change the scores of what the beams found, where a model knows more; the certificate is about those before.
+
+        Args:
+            interaction, rows: whose they are, as in :meth:`start_decoding`.
+            scores: float32 ``[rows, n_items]``, -inf for what was not found, which stays so.
+        """
+        return scores
 
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> torch.Tensor:

@@ -17,6 +17,12 @@ class SemanticIDModelSettings(SemanticIDSettings, TrainingSettings, DecodingSett
     title: ClassVar[str] = "Models of semantic IDs"
 
     torch_compile: bool = setting(False, "Compile the network for training and scoring.", "training")
+    train_precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto",
+        "Of the matrix products of training; auto: bfloat16 on a GPU or CPU that has them in hardware, which is several times "
+        "faster. Ranking has precision.",
+        "training",
+    )
     decoding: Literal["constrained", "free"] = setting(
         "constrained", "constrained: only IDs of items can be generated; free: any codes.", "decoding"
     )

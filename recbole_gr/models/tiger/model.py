@@ -15,8 +15,10 @@ from recbole.data.interaction import Interaction
 from recbole_gr.data.windows import target_list_field
 from recbole_gr.decoding.protocols import CodeDecoder
 from recbole_gr.models.semantic_id import SemanticIDRecommender
+from recbole_gr.models.tiger.dense_head import DenseHead
 from recbole_gr.models.tiger.encoder_decoder import EncoderDecoder
 from recbole_gr.models.tiger.history import History
+from recbole_gr.models.tiger.injection import ItemInjection
 from recbole_gr.models.tiger.network import NetworkOptions, SemanticIDNetwork
 from recbole_gr.models.tiger.settings import history_is_causal, model_size
 from recbole_gr.models.tiger.temporal_depth import TemporalDepth
@@ -35,6 +37,8 @@ class TIGER(SemanticIDRecommender):
     """
 
     network: SemanticIDNetwork
+    injection: ItemInjection | None
+    dense_head: DenseHead | None
 
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -55,29 +59,57 @@ class TIGER(SemanticIDRecommender):
             depth_layers=config["depth_layers"] or 1,
         )
 
+        self.dense_weight = config["dense_weight"] or 0.0
+        self.rerank_weight = config["rerank_weight"] or 0.0
+
         # define layers and loss
         self.use_semantic_ids(config, dataset)
+        d_model = self.options.size.d_model
+        n_embeddings = self.n_items if config["item_embedding"] else 0
+        self.injection = None
+        if dataset.injected_vectors or n_embeddings:
+            vectors = {name: torch.from_numpy(rows) for name, rows in dataset.injected_vectors.items()}
+            dropout = config["item_embedding_dropout"]
+            self.injection = ItemInjection(vectors, d_model, n_items=n_embeddings, embedding_dropout=dropout)
+        self.dense_head = DenseHead(d_model, self.n_items) if self.dense_weight else None
 
     def make_network(self, codebook_sizes: tuple[int, ...]) -> SemanticIDNetwork:
         return ARCHITECTURES[self.architecture](codebook_sizes, self.options)
 
     def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
-        """Mean cross-entropy over the codes of the next items."""
-        if self.at_every_item:
-            targets = interaction[self.TARGET_LIST]
-        else:
-            targets = interaction[self.POS_ITEM_ID].unsqueeze(1)
-        history = self._history(interaction)
-        with self.autocast():
-            loss, _ = self.network(history, self.item_codes[targets], targets > 0, at_every_item=self.at_every_item)
+        """Mean cross-entropy over the codes of the next items, and ``dense_weight`` times that over the items."""
+        targets = interaction[self.TARGET_LIST] if self.at_every_item else interaction[self.POS_ITEM_ID].unsqueeze(1)
+        present = targets > 0
+        with self.training_autocast():
+            loss, states = self.network(
+                self._history(interaction), self.item_codes[targets], present, at_every_item=self.at_every_item
+            )
+            if self.dense_head is not None:
+                loss = loss + self.dense_weight * self.dense_head.loss(states[present], targets[present])
         return loss
 
     def start_decoding(self, interaction: Interaction, rows: torch.Tensor) -> CodeDecoder:
         return self.network.start_decoding(self.network.encode(self._history(interaction, rows)))
 
     def log_likelihood(self, interaction: Interaction, rows: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        return self.network.log_likelihood(self.network.encode(self._history(interaction, rows)), self.item_codes[items])
+        encoded = self.network.encode(self._history(interaction, rows))
+        scores = self.network.log_likelihood(encoded, self.item_codes[items])
+        if self.rerank_weight:
+            scores = scores + self.rerank_weight * self._dense_log_probs(encoded).gather(1, items)
+        return scores
+
+    def rerank(self, interaction: Interaction, rows: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """With ``rerank_weight``, add that times the dense log-probabilities to the scores of what the beams found."""
+        if not self.rerank_weight:
+            return scores
+        encoded = self.network.encode(self._history(interaction, rows))
+        return scores + self.rerank_weight * self._dense_log_probs(encoded)
+
+    def _dense_log_probs(self, encoded: Any) -> torch.Tensor:
+        assert self.dense_head is not None  # a setting sees to it
+        return self.dense_head.log_probs(self.network.states(encoded).squeeze(1))
 
     def _history(self, interaction: Interaction, rows: torch.Tensor | slice = slice(None)) -> History:
         items, lengths = self.trimmed_history(interaction, rows)
-        return History(self.item_codes[items], lengths, interaction[self.USER_ID][rows])
+        injected = None if self.injection is None else self.injection(items)
+        return History(self.item_codes[items], lengths, interaction[self.USER_ID][rows], injected)

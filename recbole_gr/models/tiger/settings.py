@@ -63,6 +63,28 @@ class TIGERSettings(SemanticIDModelSettings):
     label_smoothing: float = setting(
         0.0, "Share of the probability that is spread over all codes of a level.", "training", ge=0, lt=1
     )
+    inject: Literal["none", "text", "cf", "text_cf"] = setting(
+        "none",
+        "Un-quantised vectors, each through a small MLP, that are added to the items' positions: of text, CF vectors, both.",
+        "dataset",
+    )
+    item_embedding: bool = setting(
+        False,
+        "Add an embedding of its own to each item's position; the model then is not one of semantic IDs alone.",
+        "model",
+    )
+    item_embedding_dropout: float = setting(
+        0.3, "With item_embedding, the probability of an item's embedding to be dropped as a whole.", "training", ge=0, lt=1
+    )
+    dense_weight: float = setting(
+        0.0, "Weight of a second loss, the cross-entropy of a softmax over all items; 0: there is none.", "training", ge=0
+    )
+    rerank_weight: float = setting(
+        0.0,
+        "Add this times the log-probability of that softmax to the scores of the beams; the certificate is about the beams before.",
+        "decoding",
+        ge=0,
+    )
     n_layers: int | None = setting(
         None, "Overrides the size's layers, the same number in encoder and decoder.", "model", ge=1
     )
@@ -98,12 +120,16 @@ class TIGERSettings(SemanticIDModelSettings):
             yield Fault(
                 "loss_positions", "all", "needs history_attention=causal; others would see what they are to generate"
             )
+        if run["rerank_weight"] and not run["dense_weight"]:
+            yield Fault("rerank_weight", run["rerank_weight"], "needs a dense_weight above 0, whose softmax it asks")
 
     @classmethod
     def idle(cls, run: RunValues) -> dict[str, str]:
         idle = {}
         if run["architecture"] != "temporal_depth":
             idle["depth_layers"] = "architecture=temporal_depth alone has a depth stack"
+        if not run["item_embedding"]:
+            idle["item_embedding_dropout"] = "item_embedding=False"
         if run["loss_positions"] == "all":
             idle["augmentation"] = "every position is trained already"
         return idle
