@@ -19,13 +19,10 @@ import numpy as np
 
 from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.errors import SettingError
-from recbole_gr.utils.stopwatch import clock, cost_since, count_reuse
+from recbole_gr.utils.stopwatch import Cost, clock, cost_since, count_made, count_reused
 
 #: Arrays by name, and metadata that JSON can hold.
 Artifact = tuple[dict[str, np.ndarray], dict[str, Any]]
-
-#: ``seconds`` and ``cpu_seconds`` that making an artifact took, what it reused included; None where that is not known.
-Cost = dict[str, float] | None
 
 _ENTRY = "_entry"  # the array that holds an entry's key, checksum and metadata, as a JSON string
 
@@ -84,10 +81,11 @@ def cached(
             logger.warning(f"The {name} kept in [{path}] cannot be used ({error!r}); they are made anew.")
         else:
             logger.info(f"Reused {name} [{path}]")
-            count_reuse(cost)
+            count_reused(path, cost)
             return arrays, metadata
     _check_writable(folder)
     (arrays, metadata), cost = _computed(compute, name, path, logger)
+    count_made(path)
     try:
         _save(path, key, arrays, metadata, cost)
     except OSError as error:  # a full disk: what took long to compute is still good for this run
@@ -132,6 +130,7 @@ def _sized(letter: bytes, content: bytes | memoryview) -> Iterator[bytes | memor
 
 
 def _computed(compute: Callable[[], Artifact], name: str, where: str, logger: logging.Logger) -> tuple[Artifact, Cost]:
+    """The artifact, and its cost with that of what it was made from and reused."""
     start = clock()
     arrays, metadata = compute()
     passed = cost_since(start)

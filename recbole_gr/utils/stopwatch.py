@@ -15,8 +15,11 @@ import psutil
 #: What each stage cost, how often it ran, and its rates, by its name.
 Stages = dict[str, dict[str, float]]
 
-#: What reused artifacts took when they were made, since the process began. ``reused_untimed`` counts those that do not say.
-_reused = {"reused_seconds": 0.0, "reused_cpu_seconds": 0.0, "reused_untimed": 0.0}
+#: ``seconds`` and ``cpu_seconds`` that making an artifact took; None where that is not known.
+Cost = dict[str, float] | None
+
+#: The artifacts that the process made or reused, one after the other; one that was made spares nothing, its cost is 0.
+_artifacts: list[tuple[str, Cost]] = []
 
 
 def cpu_seconds() -> float:
@@ -31,28 +34,37 @@ def cpu_seconds() -> float:
     return total
 
 
-def count_reuse(cost: dict[str, float] | None) -> None:
-    """Count what an artifact from the cache took when it was made.
+def count_made(artifact: str) -> None:
+    """From now on nothing is spared by reusing this artifact: its making is in the time that has passed."""
+    _artifacts.append((artifact, {"seconds": 0.0, "cpu_seconds": 0.0}))
 
-    Args:
-        cost: ``seconds`` and ``cpu_seconds``; None where it is not known.
-    """
-    if cost is None:
-        _reused["reused_untimed"] += 1
-    else:
-        _reused["reused_seconds"] += cost["seconds"]
-        _reused["reused_cpu_seconds"] += cost["cpu_seconds"]
+
+def count_reused(artifact: str, cost: Cost) -> None:
+    """Count what an artifact from the cache took when it was made."""
+    _artifacts.append((artifact, cost))
 
 
 def clock() -> dict[str, float]:
     """The readings of all clocks, for :func:`cost_since`."""
-    return {"seconds": perf_counter(), "cpu_seconds": cpu_seconds(), **_reused}
+    return {"seconds": perf_counter(), "cpu_seconds": cpu_seconds(), "artifacts": len(_artifacts)}
 
 
 def cost_since(start: dict[str, float]) -> dict[str, float]:
-    """What has passed since a :func:`clock`: ``seconds`` and ``cpu_seconds``, and of what was reused that which is not 0."""
-    passed = {key: max(0.0, reading - start[key]) for key, reading in clock().items()}
-    return {key: value for key, value in passed.items() if value or not key.startswith("reused")}
+    """What has passed since a :func:`clock`.
+
+    Returns:
+        ``seconds``, ``cpu_seconds``, and where artifacts were reused, ``reused_seconds`` and ``reused_cpu_seconds``, what
+        making them took, and ``reused_untimed``, how many do not say. An artifact counts once however often it is read, and
+        not at all if it was made since the clock was read.
+    """
+    passed = {key: max(0.0, reading - start[key]) for key, reading in clock().items() if key != "artifacts"}
+    first: dict[str, Cost] = {}
+    for artifact, cost in _artifacts[int(start["artifacts"]) :]:
+        first.setdefault(artifact, cost)
+    known = [cost for cost in first.values() if cost is not None]
+    reused = {f"reused_{key}": sum(cost[key] for cost in known) for key in ("seconds", "cpu_seconds")}
+    reused["reused_untimed"] = len(first) - len(known)
+    return {**passed, **{key: value for key, value in reused.items() if value}}
 
 
 @contextmanager

@@ -1,12 +1,10 @@
 """The boards that come with the package: their settings are valid, and what they say of themselves is so."""
 
-import numpy as np
 import pytest
 
 from recbole_gr.cli import main
 from recbole_gr.leaderboard.board_file import board_names, published_blocks, read_board, read_published
 from recbole_gr.leaderboard.row_check import check_rows
-from recbole_gr.settings.properties import PROPERTIES
 
 GRID = [name for name in board_names() if name.startswith("grid-")]
 

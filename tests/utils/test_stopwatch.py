@@ -91,6 +91,22 @@ def test_without_a_cache_nothing_is_reused():
         assert stage["cpu_seconds"] >= 0.2 and "reused_cpu_seconds" not in stage
 
 
+def test_an_artifact_counts_once(tmp_path):
+    """However often it is read; and what was made in the same time spares nothing."""
+
+    def compute():
+        burn(0.2)
+        return ARRAYS, {}
+
+    stages = {}
+    for name in ("made", "reused"):
+        with stopwatch(stages, name):
+            for _ in range(3):
+                cached(str(tmp_path), "codes", "key", compute)
+    assert 0.2 <= stages["made"]["cpu_seconds"] < 0.4 and "reused_cpu_seconds" not in stages["made"]
+    assert 0.2 <= stages["reused"]["reused_cpu_seconds"] < 0.4
+
+
 def test_what_was_made_from_reused_things_took_theirs_too(tmp_path):
     """Codes made from vectors that were reused: who reuses the codes later spared the vectors too."""
 
