@@ -67,12 +67,11 @@ def cost_since(start: dict[str, float]) -> dict[str, float]:
     return {**passed, **{key: value for key, value in reused.items() if value}}
 
 
-@contextmanager
-def stopwatch(stages: Stages, name: str) -> Iterator[None]:
-    """Add what passes inside to ``stages[name]``, see :func:`cost_since`, and one to ``stages[name]["times"]``."""
-    start = clock()
-    yield
-    add_cost(stages, name, cost_since(start))
+def cpu_seconds_from_nothing(stage: dict[str, float]) -> float | None:
+    """CPU seconds of a stage, those included that the cache saved; None if they are not known."""
+    if "cpu_seconds" not in stage or stage.get("reused_untimed"):
+        return None
+    return stage["cpu_seconds"] + stage.get("reused_cpu_seconds", 0.0)
 
 
 def add_cost(stages: Stages, name: str, cost: dict[str, float]) -> None:
@@ -83,11 +82,12 @@ def add_cost(stages: Stages, name: str, cost: dict[str, float]) -> None:
     stage["times"] += 1
 
 
-def cpu_seconds_from_nothing(stage: dict[str, float]) -> float | None:
-    """CPU seconds of a stage, those included that the cache saved; None if they are not known."""
-    if "cpu_seconds" not in stage or stage.get("reused_untimed"):
-        return None
-    return stage["cpu_seconds"] + stage.get("reused_cpu_seconds", 0.0)
+@contextmanager
+def stopwatch(stages: Stages, name: str) -> Iterator[None]:
+    """Add what passes inside to ``stages[name]``, see :func:`cost_since`, and one to ``stages[name]["times"]``."""
+    start = clock()
+    yield
+    add_cost(stages, name, cost_since(start))
 
 
 def add_rates(stages: Stages, train_samples: int, valid_samples: int, test_samples: int) -> None:
