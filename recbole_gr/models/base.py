@@ -33,6 +33,9 @@ class BeamSearchRecommender(SequentialRecommender, ABC):
     beams_at_once = PerDevice(cpu=4096, cuda=262144)
     widest_search = PerDevice(cpu=65536, cuda=524288)
 
+    #: What a certificate is about.
+    certified_lists = "rankings"
+
     trie: ItemTrie
     search: Search
     leaf_ranks: torch.Tensor

@@ -107,7 +107,7 @@ class BeamSearchTrainer(Trainer):
         seen = self.model.certificates
         if seen["users"]:
             self.logger.info(
-                f"rankings proven equal to scoring every item in {self.model.precision}: "
+                f"{self.model.certified_lists} proven equal to scoring every item in {self.model.precision}: "
                 f"{seen['certified']} of {seen['users']} users "
                 f"({seen['certified_by_first_search']} with beam_size {self.config['beam_size']})"
             )

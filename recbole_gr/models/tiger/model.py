@@ -61,6 +61,8 @@ class TIGER(SemanticIDRecommender):
 
         self.dense_weight = config["dense_weight"] or 0.0
         self.rerank_weight = config["rerank_weight"] or 0.0
+        if self.rerank_weight:
+            self.certified_lists = f"the {self.max_k} items of most probable codes, before they are re-ranked,"
 
         # define layers and loss
         self.use_semantic_ids(config, dataset)
