@@ -5,6 +5,9 @@ import pytest
 from recbole_gr.cli import main
 from recbole_gr.leaderboard.board_file import board_names, published_blocks, read_board, read_published
 from recbole_gr.leaderboard.row_check import check_rows
+from recbole_gr.models.tiger.model import ARCHITECTURES
+from recbole_gr.models.tiger.network import NetworkOptions
+from recbole_gr.models.tiger.settings import TIGERSettings, history_is_causal, model_size
 
 GRID = [name for name in board_names() if name.startswith("grid-")]
 
@@ -52,6 +55,18 @@ def test_grids_boards(name, data_path):
     )
     (block,) = read_published(board.published, board.dataset)
     assert {row["name"] for row in block["rows"]} <= {row.name for row in board.rows}
+
+
+def test_architectures_are_compared_at_the_same_size(data_path):
+    """As many parameters in each row, to 1 %, whatever its layers are made of."""
+    board = read_board("grid-architecture", {"data_path": data_path})
+    counts = {}
+    for row in board.rows:
+        values = {**TIGERSettings.defaults(), **board.protocol, **row.settings}
+        options = NetworkOptions(model_size(values), depth_layers=values["depth_layers"], causal=history_is_causal(values))
+        network = ARCHITECTURES[values["architecture"]]((256, 256, 256, 40), options)
+        counts[row.name] = sum(weights.numel() for weights in network.parameters())
+    assert max(counts.values()) < 1.01 * min(counts.values()), counts
 
 
 def test_published_rows_have_a_number_per_metric():
