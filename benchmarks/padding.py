@@ -1,10 +1,13 @@
-"""How much of a training epoch is padding, and what it costs to build the dataset: ours against RecBole's own.
+"""How much of a training epoch is padding, and what it costs to build the dataset and to load an epoch, beside RecBole's own.
 
 Padding: the share of the encoder's positions that hold no item, over one epoch of the same samples. Our loader
 (``LengthGroupedTrainDataLoader``: histories of like length, trimmed to the batch's longest) against RecBole's
 ``TrainDataLoader`` (random batches of fixed length MAX_ITEM_LIST_LENGTH), and against random batches trimmed to their
 longest, which shows what the grouping adds to the trimming. The share is the same for one position per item and one
 per code; user tokens and separators are not counted.
+
+Loading: CPU seconds of one epoch of our loader with each ``augmentation``, and with windows of a target at every position
+(``loss_positions: all``), beside RecBole's loader; the first epoch is not counted.
 
 Building: seconds and memory from the atomic files to the training, validation and test parts, ``HistoryDataset``
 against RecBole's ``SequentialDataset``. Each build has a process of its own, in turns, and the medians are printed;
@@ -18,7 +21,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 from machine import describe_machine, print_json
 from recbole.data.dataloader import TrainDataLoader
@@ -42,6 +45,54 @@ def padding_shares(config):
         "RecBole: random, fixed length": padding(theirs, lambda lengths: fixed),
         "random, trimmed": padding(theirs, max),
     }
+
+
+#: What our loader makes, by name: its settings.
+KINDS = {
+    "augmentation=prefix": {"augmentation": "prefix"},
+    "augmentation=window": {"augmentation": "window"},
+    "augmentation=none": {"augmentation": "none"},
+    "loss_positions=all": {"loss_positions": "all"},
+}
+
+
+def loading_costs(config):
+    """Of one epoch, by kind of samples: targets, batches, share of padding, CPU seconds."""
+    part = HistoryDataset(config).build()[0]
+    costs = {}
+    for name, settings in KINDS.items():
+        for key in ("augmentation", "loss_positions"):
+            config[key] = settings.get(key)
+        loader = LengthGroupedTrainDataLoader(config, part, None, shuffle=True)
+        costs[name] = {"targets": loader.batches.n_samples, **cost_of_epoch(config, loader)}
+    recboles = TrainDataLoader(config, SequentialDataset(config).build()[0], None, shuffle=True)
+    costs["RecBole's loader"] = {"targets": recboles.sample_size, **cost_of_epoch(config, recboles)}
+    return costs
+
+
+def cost_of_epoch(config, loader):
+    for _ in loader:
+        pass
+    start, n_batches = process_time(), 0
+    for _ in loader:
+        n_batches += 1
+    seconds = process_time() - start
+    items, lengths = config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"], config["ITEM_LIST_LENGTH_FIELD"]
+    sizes = [(batch[items].numel(), int(batch[lengths].sum())) for batch in loader]
+    places, filled = map(sum, zip(*sizes))
+    return {"batches": n_batches, "padding": 1 - filled / places, "cpu_seconds": seconds}
+
+
+def print_loading_costs(settings):
+    config = make_config(**settings)
+    at_most, batch_size = config["MAX_ITEM_LIST_LENGTH"], config["train_batch_size"]
+    print(f"\n{settings['dataset']}, at most {at_most} items, {batch_size} targets per batch")
+    print(f"{'one epoch of':24} {'targets':>9} {'batches':>8} {'padding':>8} {'CPU s':>7}")
+    costs = loading_costs(config)
+    for name, cost in costs.items():
+        numbers = f"{cost['targets']:9,} {cost['batches']:8,} {cost['padding']:8.1%} {cost['cpu_seconds']:7.2f}"
+        print(f"{name:24} {numbers}")
+    return costs
 
 
 def epoch_lengths(config, loader):
@@ -108,13 +159,14 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
-    given = {"MAX_ITEM_LIST_LENGTH": args.max_length}
+    given = {"MAX_ITEM_LIST_LENGTH": args.max_length, "loss_positions": "last"}
     if args.data_path:
         given["data_path"] = os.path.abspath(args.data_path)
     settings = {"model": "TIGER", "dataset": args.dataset, "config_dict": given}
     print(describe_machine())
     costs = print_build_costs(settings, args.rounds)  # first: a process inherits the peak of the one that starts it
-    print_json("padding", vars(args), {"build": costs, "padding": print_padding_shares(settings)})
+    shares = print_padding_shares(settings)
+    print_json("padding", vars(args), {"build": costs, "padding": shares, "loading": print_loading_costs(settings)})
 
 
 if __name__ == "__main__":

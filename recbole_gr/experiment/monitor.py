@@ -18,7 +18,7 @@ def monitor_epochs(trainer: Any, stages: Stages) -> list[dict[str, float]]:
 
     Args:
         trainer: a RecBole ``Trainer``, before ``fit``.
-        stages: gets the stages ``training`` and ``validation``, see :func:`recbole_gr.utils.stopwatch.stopwatch`.
+        stages: gets the stages ``training``, ``validation`` and perhaps ``validation_of_all_users``, see :func:`recbole_gr.utils.stopwatch.stopwatch`.
 
     Returns:
         A list that grows while it trains, of ``epoch``, ``train_loss`` (the sum over batches, as RecBole prints it) and, for
@@ -41,6 +41,8 @@ def monitor_epochs(trainer: Any, stages: Stages) -> list[dict[str, float]]:
         return score, result
 
     trainer._train_epoch, trainer._valid_epoch = monitored_training, monitored_validation
+    if hasattr(trainer, "_evaluate_best"):
+        trainer._evaluate_best = stopwatch(stages, "validation_of_all_users")(trainer._evaluate_best)
     return curve
 
 

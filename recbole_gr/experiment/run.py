@@ -121,6 +121,8 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
     else:
         logger.info("The interrupted run had already finished training; only the test remains.")
         trainer.eval_collector.data_collect(train_data)
+        if is_generative(type(model)):
+            trainer.validate_best(valid_data, config["show_progress"])
     depth, ids = max(config["topk"]), quantised_ids(dataset)
     with (
         attach_checkpoint_to_interrupt(trainer),
@@ -128,8 +130,7 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
         collect_target_ranks(trainer, depth, ids) as ranks,
     ):
         test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
-    epoch_samples = train_data.batches.n_samples if is_generative(type(model)) else len(train_data._dataset)
-    add_rates(stages, epoch_samples, len(valid_data._dataset), len(test_data._dataset))
+    add_rates(stages, _counts(trainer, *loaders))
 
     logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
     logger.info(set_color("best valid ", "yellow") + f": {dict2str(trainer.best_valid_result or {})}")
@@ -148,9 +149,22 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
     if config["local_rank"] == 0 and config["record_dir"]:
         record = build_record(config, dataset, loaders, model, result=result, stages=stages)
         record["learning_curve"] = learning_curve
+        if getattr(trainer, "valid_users", None):
+            record["valid_users"] = trainer.valid_users
         table = target_ranks_table(ranks, loaders) if ranks else None
         result["record"] = write_record(record, config["record_dir"], config["record_name"], table)
         logger.info(set_color("run record ", "yellow") + f": {result['record']}")
     if not config["single_spec"]:
         dist.destroy_process_group()
     return result
+
+
+def _counts(trainer: Any, train_data: Any, valid_data: Any, test_data: Any) -> dict[str, int]:
+    """By stage, the samples or users that it goes through once."""
+    generative = is_generative(type(trainer.model))
+    return {
+        "training": train_data.batches.n_samples if generative else len(train_data._dataset),
+        "validation": len((trainer.valid_sample(valid_data) if generative else valid_data)._dataset),
+        "validation_of_all_users": len(valid_data._dataset),
+        "test": len(test_data._dataset),
+    }

@@ -1,6 +1,6 @@
 """Interrupting and resuming: all that training needs to go on as if it had never stopped.
 
-RecBole's checkpoint keeps the best model. Beside it, after every validation, this keeps the last one: weights,
+RecBole's checkpoint keeps the best model. Beside it, after every validation, this keeps the last one: weights, their average,
 optimizer, schedule, the counters of early stopping and every random state. It holds tensors and plain values only,
 so it is read with ``weights_only=True``.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_gr.integration.config import places_of
 from recbole_gr.models.registry import model_settings
 from recbole_gr.settings.field import keys_of
 from recbole_gr.settings.protocol import ProtocolSettings
@@ -44,6 +45,7 @@ def save_training_state(trainer: Any, train_data: Any, epoch: int) -> None:
         "model": trainer.model.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
         "schedule": trainer.schedule.state_dict() if hasattr(trainer, "schedule") else None,
+        "average": trainer.average.state_dict() if hasattr(trainer, "average") else None,
         "chance": _random_states(train_data),
     }
     with atomic_write(path, "wb") as file:
@@ -83,9 +85,18 @@ def restore_training_state(state: dict[str, Any], trainer: Any, train_data: Any)
     for key, value in state["run"].items():
         if here[key] != value:
             raise SettingError("resume", state["checkpoint"], f"was trained with {key} {value}, this run has {here[key]}")
-    for key, value in _settings(trainer.config).items():
-        if state["settings"].get(key) != value:
-            trained = state["settings"].get(key)
+    settings, trained_with = _settings(trainer.config), state["settings"]
+    new = (
+        {key for key, value in settings.items() if value is not None}
+        - trained_with.keys()
+        - places_of(trainer.config).keys()
+    )
+    if new:
+        line = f"was trained by a version without {', '.join(sorted(new))}; its checkpoint can be tested, its training not go on"
+        raise SettingError("resume", state["checkpoint"], line)
+    for key, value in settings.items():
+        trained = trained_with.get(key)
+        if trained != value:
             raise SettingError("resume", state["checkpoint"], f"was trained with {key}={trained!r}, this run has {value!r}")
     trainer.saved_model_file = state["checkpoint"]
     trainer.start_epoch = state["epoch"] + 1
@@ -94,12 +105,15 @@ def restore_training_state(state: dict[str, Any], trainer: Any, train_data: Any)
     trainer.best_valid_result = state["best_valid_result"]
     trainer.train_loss_dict = state["train_loss"]
     trainer.model.load_state_dict(state["model"])
-    if state["schedule"] is not None:
-        trainer.start_schedule(train_data)  # sets the learning rate of step 0; the optimizer's own comes after it
-        trainer.schedule.load_state_dict(state["schedule"])
     for saved, here in zip(state["optimizer"]["param_groups"], trainer.optimizer.param_groups):
         saved["fused"] = here.get("fused")  # how a step is computed is this device's affair, not the other one's
+    if state["schedule"] is not None:
+        trainer.start_schedule(train_data)  # which takes the optimizer's learning rate for the highest
     trainer.optimizer.load_state_dict(state["optimizer"])
+    if state["schedule"] is not None:
+        trainer.schedule.load_state_dict(state["schedule"])
+    if state.get("average") is not None:
+        trainer.average.load_state_dict(state["average"])
     _set_random_states(state["chance"], train_data)
     return trainer.start_epoch < trainer.epochs and trainer.cur_step <= trainer.stopping_step
 

@@ -32,7 +32,9 @@ class SemanticIDModelSettings(SemanticIDSettings, TrainingSettings, DecodingSett
         if run["loss_positions"] == "all":
             for key in ("benchmark_filename", "transform"):
                 if run[key] is not None:
-                    yield Fault(key, run[key], "must be None with loss_positions=all, which makes its samples by itself")
+                    yield Fault(
+                        "loss_positions", "all", f"must be last with {key}={run[key]!r}, which is about single samples"
+                    )
         if run["decoding"] != "free":
             return
         if run["beam_certify"]:

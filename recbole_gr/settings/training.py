@@ -27,21 +27,69 @@ class TrainingSettings(Settings):
     )
     learner: str = setting("adamw", "The name of used optimizer.", "training")
     learning_rate: float | None = setting(0.003, "The highest learning rate.", "training", ge=0)
-    weight_decay: float = setting(0.01, "Decoupled weight decay.", "training", ge=0)
+    weight_decay: float = setting(
+        0.01,
+        "Weight decay of matrices and embeddings (decoupled with adamw); norms, biases and tables of relative position biases "
+        "have none.",
+        "training",
+        ge=0,
+    )
     schedule: Literal["cosine", "inverse_sqrt", "constant"] = setting(
-        "cosine", "After the warm-up: cosine (to 0 at the last epoch), inverse_sqrt or constant.", "training"
+        "cosine",
+        "After the warm-up: cosine (down to final_learning_rate at the last step of the last epoch), inverse_sqrt or constant. "
+        "A resumed run with other epochs goes on along the curve of the new number.",
+        "training",
+    )
+    final_learning_rate: float = setting(
+        0.0, "The share of learning_rate that schedule: cosine ends at.", "training", ge=0, le=1
     )
     warmup_steps: int = setting(200, "Steps of linear warm-up.", "training", ge=0)
+    weight_ema_decay: float = setting(
+        0.0,
+        "Above 0, e.g. 0.999: an exponential moving average of the weights is validated, tested and saved, while the weights "
+        "themselves are trained on; at step t the decay is at most (1 + t) / (10 + t), so that short trainings gain too. 0: off.",
+        "training",
+        ge=0,
+        lt=1,
+    )
     clip_grad_norm: dict[str, Any] | None = setting(
         {"max_norm": 1.0}, "Gradient clipping.", "training", allowed="must be a dict, {'max_norm': 1.0}"
     )
     stopping_step: int = setting(
         5, "Evaluations without improvement before early stopping.", "training", resumable=True, ge=0
     )
+    valid_users: int | None = setting(
+        None,
+        "Early stopping looks at so many users, a fixed random sample by seed; the validation result of the best epoch is then "
+        "measured on all at the end. ~: all users in every validation.",
+        "training",
+        ge=1,
+    )
+    valid_beam_size: int | None = setting(
+        None, "Beams per user in validations; at least the largest k; ~: beam_size.", "training", ge=1
+    )
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "auto: bfloat16 on a GPU that has it; float32; bfloat16.", "training"
     )
     MAX_ITEM_LIST_LENGTH: int = setting(20, "Items of the history that are read.", "dataset", ge=1)
+
+    @classmethod
+    def conflicts(cls, run: RunValues) -> Iterator[Fault]:
+        if run["valid_beam_size"] is not None:
+            yield from _too_few_beams("valid_beam_size", run)
+
+    @classmethod
+    def idle(cls, run: RunValues) -> dict[str, str]:
+        reasons = {}
+        if run["schedule"] != "cosine":
+            reasons["final_learning_rate"] = f"schedule={run['schedule']} ends where it ends"
+        if type(run["eval_step"]) is int and run["eval_step"] < 1:
+            reasons.update(
+                dict.fromkeys(("valid_users", "valid_beam_size"), f"eval_step={run['eval_step']} validates nothing")
+            )
+        elif _modes(run, "valid") != {"full"}:
+            reasons["valid_beam_size"] = "the sampled items of a validation are scored without beams"
+        return reasons
 
 
 class DecodingSettings(Settings):
@@ -64,11 +112,20 @@ class DecodingSettings(Settings):
 
     @classmethod
     def conflicts(cls, run: RunValues) -> Iterator[Fault]:
-        topk = [run["topk"]] if isinstance(run["topk"], int) else run["topk"]
-        if run["beam_size"] < max(topk):
-            yield Fault("beam_size", run["beam_size"], f"must be at least the largest k of topk, {max(topk)}")
+        yield from _too_few_beams("beam_size", run)
         names = [run["metrics"]] if isinstance(run["metrics"], str) else run["metrics"]
         metrics = {metric.lower() for metric in names}
-        mode = run["eval_args"].get("mode", "full")
-        if "full" in (mode.values() if isinstance(mode, dict) else [mode]) and "gauc" in metrics:
+        if "full" in _modes(run, "valid", "test") and "gauc" in metrics:
             yield Fault("metrics", "GAUC", "needs a score for every item; use it with eval_args mode uni100 or the like")
+
+
+def _too_few_beams(key: str, run: RunValues) -> Iterator[Fault]:
+    topk = [run["topk"]] if isinstance(run["topk"], int) else run["topk"]
+    if run[key] < max(topk):
+        yield Fault(key, run[key], f"must be at least the largest k of topk, {max(topk)}")
+
+
+def _modes(run: RunValues, *phases: str) -> set[str]:
+    """How items are ranked in some phases of the evaluation: ``full``, ``uni100``, ..."""
+    mode = run["eval_args"].get("mode", "full")
+    return {mode.get(phase, "full") for phase in phases} if isinstance(mode, dict) else {mode}

@@ -6,7 +6,7 @@ and ``reused_cpu_seconds``. So ``cpu_seconds + reused_cpu_seconds`` is what the 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter, process_time
 
@@ -90,12 +90,13 @@ def stopwatch(stages: Stages, name: str) -> Iterator[None]:
     add_cost(stages, name, cost_since(start))
 
 
-def add_rates(stages: Stages, train_samples: int, valid_samples: int, test_samples: int) -> None:
-    """Samples or users per second for the stages that ran; the counts are those of one epoch."""
-    for name, count, unit in (
-        ("training", train_samples, "samples_per_second"),
-        ("validation", valid_samples, "users_per_second"),
-        ("test", test_samples, "users_per_second"),
-    ):
-        if name in stages:
-            stages[name][unit] = round(stages[name]["times"] * count / max(stages[name]["seconds"], 1e-9), 1)
+def add_rates(stages: Stages, counts: Mapping[str, int]) -> None:
+    """Samples or users per second for the stages that ran.
+
+    Args:
+        stages: get ``samples_per_second`` for ``training``, ``users_per_second`` for the others.
+        counts: by stage, what one time of it goes through.
+    """
+    for name in counts.keys() & stages.keys():
+        unit = "samples_per_second" if name == "training" else "users_per_second"
+        stages[name][unit] = round(stages[name]["times"] * counts[name] / max(stages[name]["seconds"], 1e-9), 1)

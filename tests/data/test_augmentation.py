@@ -23,6 +23,10 @@ def samples(batch):
     return found
 
 
+def loader_of_samples(name, **settings):
+    return training_loader(name, **settings, loss_positions="last")
+
+
 def epoch_of(loader):
     return [sample for batch in loader for sample in samples(batch)]
 
@@ -54,7 +58,7 @@ def test_an_epoch_has_every_sample_once(small_part, tiny_settings, augmentation,
     args = {"split": split, "order": "TO", "group_by": "user", "mode": "full"}
     settings = {**tiny_settings, "MAX_ITEM_LIST_LENGTH": max_length, "eval_args": args}
     expected = Counter(brute_force(augmentation, "small", **settings))
-    loader = training_loader("small", **settings, augmentation=augmentation)
+    loader = loader_of_samples("small", **settings, augmentation=augmentation)
     first, second = epoch_of(loader), epoch_of(loader)
     assert Counter(first) == Counter(second) == expected and first != second
     assert len(loader) == -(-len(first) // 128) and loader.batches.n_samples == len(first)
@@ -68,7 +72,7 @@ def test_samples_by_hand(tmp_path):
         "none": ["1 2 -> 3", "6 -> 1"],
     }
     for augmentation, words in expected.items():
-        loader = training_loader("made", **settings, augmentation=augmentation)
+        loader = loader_of_samples("made", **settings, augmentation=augmentation)
         token_of = loader._dataset.field2id_token["item_id"]
         found = [f"{' '.join(token_of[list(history)])} -> {token_of[item]}" for _, item, history in epoch_of(loader)]
         assert sorted(found) == words
@@ -78,7 +82,7 @@ def test_samples_by_hand(tmp_path):
 def test_validation_and_test_are_not_augmented(small_part, tiny_settings, augmentation):
     parts = []
     for given in ("prefix", augmentation):
-        config = Config("TIGER", "small", config_dict={**tiny_settings, "augmentation": given})
+        config = Config("TIGER", "small", config_dict={**tiny_settings, "loss_positions": "last", "augmentation": given})
         _, *evaluated = data_preparation(config, create_dataset(config))
         parts.append([samples(loader._dataset[:]) for loader in evaluated])
     assert parts[0] == parts[1] and all(len(part) == 60 for part in parts[0])
@@ -87,7 +91,7 @@ def test_validation_and_test_are_not_augmented(small_part, tiny_settings, augmen
 @pytest.mark.parametrize("augmentation", ["window", "none"])
 def test_batches_are_of_like_length_and_the_seed_decides(small_part, tiny_settings, augmentation):
     settings = {**tiny_settings, "augmentation": augmentation, "train_batch_size": 32}
-    first, again, other = (training_loader("small", **settings, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (loader_of_samples("small", **settings, seed=seed) for seed in (1, 1, 2))
     epoch = list(first)
     assert [samples(batch) for batch in epoch] == [samples(batch) for batch in again]
     assert [samples(batch) for batch in epoch] != [samples(batch) for batch in other]
@@ -96,7 +100,7 @@ def test_batches_are_of_like_length_and_the_seed_decides(small_part, tiny_settin
 
 
 def test_an_interrupted_run_goes_on_with_the_same_batches(small_part, tiny_settings):
-    loader, resumed = (training_loader("small", **tiny_settings, augmentation="window") for _ in range(2))
+    loader, resumed = (loader_of_samples("small", **tiny_settings, augmentation="window") for _ in range(2))
     list(loader)
     resumed.generator.set_state(loader.generator.get_state())
     assert epoch_of(resumed) == epoch_of(loader)
@@ -104,13 +108,13 @@ def test_an_interrupted_run_goes_on_with_the_same_batches(small_part, tiny_setti
 
 def test_batches_are_the_same_from_a_worker_process(small_part, tiny_settings):
     settings = {**tiny_settings, "augmentation": "window"}
-    here, there = (epoch_of(training_loader("small", **settings, worker=workers)) for workers in (0, 1))
+    here, there = (epoch_of(loader_of_samples("small", **settings, worker=workers)) for workers in (0, 1))
     assert here == there
 
 
 def test_few_samples_are_drawn_without_listing_all(small_part, tiny_settings, monkeypatch):
     monkeypatch.setattr(arrays, "PERMUTED_AT_ONCE", 10)
-    loader = training_loader("small", **tiny_settings, augmentation="window", epoch_samples=300)
+    loader = loader_of_samples("small", **tiny_settings, augmentation="window", epoch_samples=300)
     everything = Counter(brute_force("window", "small", **tiny_settings))
     first, second = epoch_of(loader), epoch_of(loader)
     assert len(first) == len(second) == 300 and len(loader) == 3 and set(first) != set(second)

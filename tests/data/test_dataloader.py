@@ -114,7 +114,7 @@ def test_every_process_gets_equally_many_batches(n_samples, n_batches, world_siz
 
 
 def loader(settings, **more):
-    config = Config("TIGER", "small", config_dict={**settings, **more})
+    config = Config("TIGER", "small", config_dict={"loss_positions": "last", **settings, **more})
     return data_preparation(config, create_dataset(config))[0]
 
 

@@ -13,7 +13,7 @@ FIELDS = ["user_id", "item_id", "timestamp"]
 
 
 def split(dataset_class, name, **settings):
-    config = Config("TIGER", name, config_dict={"show_progress": False, **settings})
+    config = Config("TIGER", name, config_dict={"show_progress": False, "loss_positions": "last", **settings})
     return dataset_class(config).build()
 
 
@@ -76,7 +76,7 @@ def test_memory_does_not_grow_with_the_length_of_the_history(small_part, tiny_se
 def test_batches_are_the_same_from_a_worker_process(small_part, tiny_settings):
     batches, random_states = [], []
     for workers in (0, 1):
-        config = Config("TIGER", "small", config_dict={**tiny_settings, "worker": workers})
+        config = Config("TIGER", "small", config_dict={**tiny_settings, "loss_positions": "last", "worker": workers})
         train_data, _, _ = data_preparation(config, create_dataset(config))
         batches.append(list(train_data))
         random_states.append(train_data.generator.get_state())

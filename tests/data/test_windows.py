@@ -15,7 +15,7 @@ from recbole_gr.data.dataloader import TrainingBatch
 from recbole_gr.data.windows import Windows, target_list_field
 from tests.support.sequences import ML_100K, training_loader, training_part, write_sequences
 
-ALL = {"loss_positions": "all"}
+ALL, LAST = {"loss_positions": "all"}, {"loss_positions": "last"}
 
 
 def windows_of(batches):
@@ -24,6 +24,8 @@ def windows_of(batches):
     for batch in batches:
         items, targets, lengths = batch["item_id_list"], batch["item_id_target_list"], batch["item_length"]
         assert items.shape == targets.shape == (len(batch), int(lengths.max()))
+        before, following = targets[:, :-1], items[:, 1:]
+        assert ((before == following) | (before == 0) | (following == 0)).all()  # which decoder_only relies on
         rows = list(zip(batch["user_id"].tolist(), items.tolist(), targets.tolist(), lengths.tolist()))
         assert not any(any(row[length:]) or any(target[length:]) for _, row, target, length in rows)
         found.append([(user, tuple(row[:length]), tuple(target[:length])) for user, row, target, length in rows])
@@ -245,8 +247,8 @@ def test_every_process_gets_equally_many_batches(small_part, tiny_settings, worl
 
 def test_a_saved_loader_takes_over_the_new_settings(small_part, tiny_settings):
     settings = {**tiny_settings, "save_dataloaders": True}
-    for more in ({}, ALL, {**ALL, "train_batch_size": 32}):
+    for more in (LAST, ALL, {**ALL, "train_batch_size": 32}):
         config = Config("TIGER", "small", config_dict={**settings, **more})
         loader = data_preparation(config, create_dataset(config))[0]
-        assert (target_list_field(config) in next(iter(loader))) == (more != {})
+        assert (target_list_field(config) in next(iter(loader))) == (more != LAST)
     assert len(list(loader)) == len(loader) == -(-loader.batches.n_samples // 32) > 40

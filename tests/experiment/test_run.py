@@ -196,6 +196,7 @@ def test_free_form_decoding_counts_no_hit_that_was_not_generated(small_part, tin
         {"schedule": "inverse_sqrt"},
         {"schedule": "constant", "collision": "none"},
         {"precision": "bfloat16"},
+        {"architecture": "decoder_only", "loss_positions": "last", "precision": "bfloat16"},
         {"normalise_residual": False, "epoch_samples": 100},
     ],
 )

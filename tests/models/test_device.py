@@ -26,6 +26,10 @@ SAMPLED = {"eval_args": {**LEAVE_ONE_OUT, "mode": "uni20"}, "metrics": ["Recall"
 TIGERS = {
     "TIGER": {},
     "TIGER, per code": {"history_position": "code", "separator": True, "user_buckets": 5, "feed_forward": "gated"},
+    "TIGER, last": {"loss_positions": "last"},
+    "TIGER, decoder-only": {"architecture": "decoder_only", "user_buckets": 5},
+    "TIGER, prefix-LM": {"architecture": "prefix_lm", "loss_positions": "last"},
+    "TIGER, temporal and depth": {"architecture": "temporal_depth", "depth_layers": 2},
     "TIGER, free": {"decoding": "free", "beam_certify": False},
     "TIGER, unmasked": {"mask_seen": False},
     "TIGER, RecBole's mask": {"mask_seen": "recbole", "beam_certify": False},

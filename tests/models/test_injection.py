@@ -13,7 +13,7 @@ from recbole_gr.models.tiger.dense_head import DenseHead
 from recbole_gr.models.tiger.injection import ItemInjection
 from recbole_gr.utils.errors import SettingError
 
-SMALL = {"history_position": "item", "d_model": 16, "n_heads": 2, "d_kv": 8, "d_ff": 32, "train_batch_size": 256}
+SMALL = {"history_position": "auto", "d_model": 16, "n_heads": 2, "d_kv": 8, "d_ff": 32, "train_batch_size": 256}
 
 
 def vectors(items=7, dimension=5, seed=0):
@@ -74,7 +74,7 @@ def prepared(small_part, tiny_settings, **settings):
     return config.model_class(config, loaders[0]._dataset).eval(), loaders
 
 
-@pytest.mark.parametrize("architecture", ["encoder_decoder", "temporal_depth"])
+@pytest.mark.parametrize("architecture", ["encoder_decoder", "decoder_only", "temporal_depth"])
 def test_every_item_of_a_history_counts_by_what_is_injected(small_part, tiny_settings, architecture):
     model, (_, _, test) = prepared(
         small_part, tiny_settings, architecture=architecture, inject="cf", item_embedding=True, cf_dimension=4

@@ -12,6 +12,36 @@ class TestTIGERPerCode(GenerativeModelTests):
     settings = {"history_position": "code", "separator": True, "user_buckets": 5, "collision": "none"}
 
 
+class TestTIGERBidirectional(GenerativeModelTests):
+    model = "TIGER"
+    settings = {"loss_positions": "last", "history_attention": "bidirectional"}
+
+
+class TestTIGERCausal(GenerativeModelTests):
+    model = "TIGER"
+    settings = {"loss_positions": "last", "history_attention": "causal"}
+
+
+class TestTIGERDecoderOnly(GenerativeModelTests):
+    model = "TIGER"
+    settings = {"architecture": "decoder_only", "user_buckets": 5}
+
+
+class TestTIGERPrefixLM(GenerativeModelTests):
+    model = "TIGER"
+    settings = {"architecture": "prefix_lm", "loss_positions": "last", "user_buckets": 5}
+
+
+class TestTIGERTemporalDepth(GenerativeModelTests):
+    model = "TIGER"
+    settings = {"architecture": "temporal_depth", "user_buckets": 5}
+
+
+class TestTIGERTemporalDepthLast(GenerativeModelTests):
+    model = "TIGER"
+    settings = {"architecture": "temporal_depth", "loss_positions": "last"}
+
+
 class TestLLMasRS(GenerativeModelTests):
     model = "LLMasRS"
     settings = {"scratch_size": "tiny", "scratch_vocabulary": 400, "MAX_ITEM_LIST_LENGTH": 4, "epoch_samples": 128}

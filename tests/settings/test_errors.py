@@ -58,6 +58,8 @@ def assert_one_line(outcome, *words):
         ("--dropout=1.5", ["dropout=1.5"]),
         ("--torch_compile=perhaps", ["torch_compile='perhaps'", "True or False"]),
         ("--separator=True", ["separator=True", "history_position=code"]),
+        ("--augmentation=sliding", ["augmentation='sliding'", "prefix, window, none"]),
+        ("--architecture=prefix_lm", ["architecture='prefix_lm'", "needs loss_positions=last"]),
         ("--decoding=free", ["beam_certify=True", "decoding=constrained"]),
         ("--metrics=['Recall','NDCG','GAUC']", ["metrics='GAUC'", "uni100"]),
         ("--resume=saved/none.pth", ["resume='saved/none.last.pth'", "no such training state"]),

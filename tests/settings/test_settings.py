@@ -17,7 +17,8 @@ from recbole_gr.integration import settings_pages
 from recbole_gr.integration.check_run import check_run, known_keys
 from recbole_gr.integration.config import checked_run, make_config
 from recbole_gr.models.registry import model_names, model_settings, path_keys, runtime_keys
-from recbole_gr.settings.field import Settings, allowed_values, extra_of, field_faults, keys_of, setting
+from recbole_gr.settings.check import faults_of, idle_settings
+from recbole_gr.settings.field import RunValues, Settings, allowed_values, extra_of, field_faults, keys_of, setting
 from recbole_gr.settings.protocol import ProtocolSettings
 from recbole_gr.settings.recbole_keys import RecBoleSettings, recbole_keys
 from recbole_gr.settings.values import SettingsLoader, parse_text, read_given
@@ -258,6 +259,27 @@ def test_switches_without_effect_are_named_only_if_the_user_set_them():
     assert idle("--tie_seed=3") == ["tie_seed=3 is not used: tie_order=file shuffles nothing"]
     assert idle("--text_weight=2.0") == ["text_weight=2.0 is not used: item_vectors=text joins nothing"]
     assert idle("--tie_seed=3", "--tie_order=shuffled") == []
+
+
+def test_samples_that_come_in_files_are_not_augmented():
+    def faults(**values):
+        defaults = {**model_settings("TIGER").defaults(), "topk": [10], "metrics": [], "eval_args": {}}
+        run = RunValues({**defaults, "loss_positions": "last", **values})
+        return [(fault.key, fault.value) for fault in faults_of([model_settings("TIGER")], run)]
+
+    files = ["train", "valid", "test"]
+    for possible in ({"augmentation": "window"}, {"benchmark_filename": files}, {"loss_positions": "all"}):
+        assert faults(**possible) == []
+    assert faults(augmentation="window", benchmark_filename=files) == [("augmentation", "window")]
+    for more in ({"benchmark_filename": files}, {"transform": "crop_itemseq"}):
+        assert faults(loss_positions="all", **more) == [("loss_positions", "all")]
+
+
+def test_augmentation_is_idle_where_every_position_is_trained():
+    for positions, expected in ((None, []), ("last", []), ("all", ["augmentation"])):
+        values = {**model_settings("TIGER").defaults(), "loss_positions": positions, "augmentation": "window"}
+        run = RunValues(values, {"augmentation": "in config_dict"})
+        assert list(idle_settings([model_settings("TIGER")], run)) == expected
 
 
 @pytest.mark.parametrize(

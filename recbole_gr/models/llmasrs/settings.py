@@ -18,7 +18,8 @@ from recbole_gr.utils.errors import SettingError
 #: Settings of training, for which a frozen model has no use.
 OF_TRAINING = (
     *("epochs", "epoch_samples", "train_batch_size", "gradient_accumulation", "gradient_checkpointing", "learner"),
-    *("learning_rate", "weight_decay", "schedule", "warmup_steps", "clip_grad_norm", "stopping_step"),
+    *("learning_rate", "weight_decay", "schedule", "final_learning_rate", "warmup_steps"),
+    *("weight_ema_decay", "clip_grad_norm", "stopping_step", "valid_users"),
 )
 
 

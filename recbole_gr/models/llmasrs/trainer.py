@@ -24,9 +24,10 @@ class LLMasRSTrainer(BeamSearchTrainer):
             self.distributed_model.broadcast_buffers = False  # titles and vectors are the same everywhere, and stay so
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.trains = bool(trained)  # an optimizer must have something; a frozen model gives it nothing
-        return super()._build_optimizer(params=trained or [torch.nn.Parameter(torch.zeros(1))], **kwargs)
+        self.trains = bool(self.trained_parameters())
+        if not self.trains:  # an optimizer must have something; a frozen model gives it nothing
+            kwargs["params"] = [torch.nn.Parameter(torch.zeros(1))]
+        return super()._build_optimizer(**kwargs)
 
     def fit(
         self,
@@ -48,6 +49,10 @@ class LLMasRSTrainer(BeamSearchTrainer):
         if valid_data:
             self.best_valid_score, self.best_valid_result = self._valid_epoch(valid_data, show_progress=show_progress)
         return self.best_valid_score, self.best_valid_result
+
+    def valid_sample(self, valid_data: Any) -> Any:
+        """As of other models; a frozen one is validated once, on all users."""
+        return super().valid_sample(valid_data) if self.trains else valid_data
 
     def _train_epoch(self, *args: Any, **kwargs: Any) -> Any:
         batch = self.config["train_batch_size"]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_gr.models.tiger.history import History
-from recbole_gr.models.tiger.layers import Decoder, Encoder, KeysValues
+from recbole_gr.models.tiger.layers import Decoder, Encoder, KeysValues, of_parents
 from recbole_gr.models.tiger.network import NetworkOptions, SemanticIDNetwork
 from recbole_gr.models.tiger.settings import ModelSize
 
@@ -121,10 +121,7 @@ class BeamDecoder:
     def advance(self, parent: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """Log-probabilities of the next code for the beams made of ``parent`` beams and one more ``code``."""
         assert self.past is not None  # start() comes first
-        users, beams = parent.shape
-        width = len(self.past[0][0]) // users
-        source = (parent + torch.arange(users, device=parent.device).unsqueeze(1) * width).flatten()
-        self.past = [(keys.index_select(0, source), values.index_select(0, source)) for keys, values in self.past]
+        self.past = of_parents(self.past, parent)
         tokens = code + self.model.level_offset[self.level]
         self.level += 1
         return self._next_log_probs(tokens)

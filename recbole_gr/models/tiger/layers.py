@@ -18,6 +18,21 @@ from torch.nn import functional as F
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 
+def of_parents(past: list[KeysValues], parent: torch.Tensor) -> list[KeysValues]:
+    """Keys and values of beams that continue others.
+
+    Args:
+        past: of every layer, each ``[users * beams before, h, past, e]``.
+        parent: int64 ``[users, beams]``, which of its user's beams each of them continues.
+
+    Returns:
+        list: of every layer, each ``[users * beams, h, past, e]``.
+    """
+    width = len(past[0][0]) // len(parent)
+    source = (parent + torch.arange(len(parent), device=parent.device).unsqueeze(1) * width).flatten()
+    return [(keys.index_select(0, source), values.index_select(0, source)) for keys, values in past]
+
+
 class Dropout(nn.Dropout):
     """Dropout that takes four decisions from one random number on a CPU, where drawing them is a quarter of the time.
 
@@ -81,9 +96,13 @@ class Attention(nn.Module):
         keys, values = both.permute(2, 0, 3, 1, 4).unbind(0)
         return keys, values
 
+    def queries(self, hidden: torch.Tensor) -> torch.Tensor:
+        """``[b, q, d]`` -> ``[b, h, q, e]``."""
+        return self.query(hidden).view(*hidden.shape[:2], self.n_heads, self.d_kv).transpose(1, 2)
+
     def forward(self, hidden: torch.Tensor, keys_values: KeysValues, bias: torch.Tensor) -> torch.Tensor:
         """``[b, q, d]`` attends to keys and values ``[b, h, t, e]`` with ``bias`` broadcast to ``[b, h, q, t]``."""
-        query = self.query(hidden).view(*hidden.shape[:2], self.n_heads, self.d_kv).transpose(1, 2)
+        query = self.queries(hidden)
         dropout = self.dropout if self.training else 0.0
         out = F.scaled_dot_product_attention(query, *keys_values, attn_mask=bias, dropout_p=dropout, scale=1.0)
         return self.output(out.transpose(1, 2).flatten(2))

@@ -15,16 +15,19 @@ from recbole.data.interaction import Interaction
 from recbole_gr.data.windows import target_list_field
 from recbole_gr.decoding.protocols import CodeDecoder
 from recbole_gr.models.semantic_id import SemanticIDRecommender
+from recbole_gr.models.tiger.decoder_only import DecoderOnly
 from recbole_gr.models.tiger.dense_head import DenseHead
 from recbole_gr.models.tiger.encoder_decoder import EncoderDecoder
 from recbole_gr.models.tiger.history import History
 from recbole_gr.models.tiger.injection import ItemInjection
 from recbole_gr.models.tiger.network import NetworkOptions, SemanticIDNetwork
-from recbole_gr.models.tiger.settings import history_is_causal, model_size
+from recbole_gr.models.tiger.settings import history_is_causal, history_position, model_size
 from recbole_gr.models.tiger.temporal_depth import TemporalDepth
 
 ARCHITECTURES: dict[str, type[SemanticIDNetwork]] = {
     "encoder_decoder": EncoderDecoder,
+    "decoder_only": DecoderOnly,
+    "prefix_lm": DecoderOnly,
     "temporal_depth": TemporalDepth,
 }
 
@@ -51,7 +54,7 @@ class TIGER(SemanticIDRecommender):
             size=model_size(config),
             feed_forward=config["feed_forward"],
             dropout=config["dropout"],
-            history_position=config["history_position"],
+            history_position=history_position(config),
             separator=config["separator"],
             user_buckets=config["user_buckets"],
             causal=history_is_causal(config),

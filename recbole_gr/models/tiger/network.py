@@ -99,6 +99,10 @@ class SemanticIDNetwork(nn.Module, ABC):
         """
         encoded = self.encode(history)
         logits = self.code_logits(encoded, targets, at_every_item=at_every_item)
+        return self.loss(logits, targets, present), self.states(encoded, at_every_item=at_every_item)
+
+    def loss(self, logits: list[torch.Tensor], targets: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy of the logits of every level, ``[b, r, codes of the level]``; the rest as :meth:`forward`."""
         expected = targets.masked_fill(~present.unsqueeze(-1), -100)  # what cross_entropy leaves out
         losses = [
             F.cross_entropy(
@@ -108,7 +112,7 @@ class SemanticIDNetwork(nn.Module, ABC):
             )
             for i, level in enumerate(logits)
         ]
-        return torch.stack(losses).mean(), self.states(encoded, at_every_item=at_every_item)
+        return torch.stack(losses).mean()
 
     def log_likelihood(self, encoded: Any, codes: torch.Tensor) -> torch.Tensor:
         """Exact log-probability of given items: float32 ``[b, r]`` for codes int64 ``[b, r, L]``."""

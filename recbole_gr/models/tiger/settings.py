@@ -35,6 +35,9 @@ MODEL_SIZES = {
     "192M": ModelSize(20, 384, 18, 3072),
 }
 
+#: Architectures that read and generate in one stack, and how their histories attend.
+ONE_STACK = {"decoder_only": "causal", "prefix_lm": "bidirectional"}
+
 
 class TIGERSettings(SemanticIDModelSettings):
     """The network of TIGER."""
@@ -44,14 +47,16 @@ class TIGERSettings(SemanticIDModelSettings):
     model_size: Literal["336K", "778K", "1.9M", "3.3M", "6.7M", "13M", "21M", "43M", "88M", "192M"] = setting(
         "336K", "Named size of arXiv 2509.25522.", "model"
     )
-    architecture: Literal["encoder_decoder", "temporal_depth"] = setting(
+    architecture: Literal["encoder_decoder", "decoder_only", "prefix_lm", "temporal_depth"] = setting(
         "encoder_decoder",
-        "encoder_decoder: the paper's; temporal_depth: a stack over items, and a small one over the codes of the next item.",
+        "encoder_decoder: the paper's; decoder_only: one causal stack over all codes; prefix_lm: one stack, bidirectional in the "
+        "history; temporal_depth: a stack over items, and a small one over the codes of the next item.",
         "model",
     )
     history_attention: Literal["auto", "causal", "bidirectional"] = setting(
         "auto",
-        "Whether a position of the history sees those before it only; auto: bidirectional with loss_positions: last, else causal.",
+        "Whether a position of the history sees those before it only; auto: as the architecture needs, "
+        "else bidirectional with loss_positions: last and causal with all.",
         "model",
     )
     loss_positions: Literal["last", "all"] = setting(
@@ -86,7 +91,10 @@ class TIGERSettings(SemanticIDModelSettings):
         ge=0,
     )
     n_layers: int | None = setting(
-        None, "Overrides the size's layers, the same number in encoder and decoder.", "model", ge=1
+        None,
+        "Overrides the size's layers, the same number in encoder and decoder, or those of the one stack.",
+        "model",
+        ge=1,
     )
     d_model: int | None = setting(None, "Overrides the size's width.", "model", ge=1)
     n_heads: int | None = setting(None, "Overrides the size's attention heads.", "model", ge=1)
@@ -94,8 +102,11 @@ class TIGERSettings(SemanticIDModelSettings):
     d_ff: int | None = setting(None, "Overrides the size's width of the feed-forward layer.", "model", ge=1)
     feed_forward: Literal["relu", "gated"] = setting("relu", "relu (T5 1.0) or gated (T5 1.1).", "model")
     dropout: float = setting(0.1, "The probability of an element to be zeroed.", "model", ge=0, lt=1)
-    history_position: Literal["code", "item"] = setting(
-        "item", "Encoder positions: one per item (the sum of its codes), or one per code.", "model"
+    history_position: Literal["auto", "code", "item"] = setting(
+        "auto",
+        "Positions of the history: one per item (the sum of its codes), or one per code; auto: item, but code with architecture: "
+        "decoder_only and prefix_lm.",
+        "model",
     )
     separator: bool = setting(False, "A learned token after each item of the history; with history_position: code.", "model")
     user_buckets: int = setting(0, "Hashed user tokens; 0: none.", "model", ge=0)
@@ -108,15 +119,17 @@ class TIGERSettings(SemanticIDModelSettings):
 
     @classmethod
     def conflicts(cls, run: RunValues) -> Iterator[Fault]:
-        if run["separator"] and run["history_position"] == "item":
+        yield from _conflicts_of_one_stack(run)
+        if run["separator"] and history_position(run) == "item":
             yield Fault("separator", True, "needs history_position=code; with one position per item nothing is to part")
-        if run["benchmark_filename"] is not None and run["augmentation"] != "prefix":
+        if run["benchmark_filename"] is not None and run["loss_positions"] != "all" and run["augmentation"] != "prefix":
             yield Fault(
                 "augmentation", run["augmentation"], "must be prefix; the samples of benchmark_filename are used as they are"
             )
         if run["architecture"] == "temporal_depth" and run["history_position"] == "code":
             yield Fault("history_position", "code", "architecture=temporal_depth has one position per item")
-        if run["loss_positions"] == "all" and run["history_attention"] == "bidirectional":
+        encoded_apart = run["architecture"] not in ONE_STACK
+        if encoded_apart and run["loss_positions"] == "all" and run["history_attention"] == "bidirectional":
             yield Fault(
                 "loss_positions", "all", "needs history_attention=causal; others would see what they are to generate"
             )
@@ -135,11 +148,40 @@ class TIGERSettings(SemanticIDModelSettings):
         return idle
 
 
+def _conflicts_of_one_stack(run: RunValues) -> Iterator[Fault]:
+    """What the architectures of :data:`ONE_STACK` cannot be combined with."""
+    architecture = run["architecture"]
+    if architecture not in ONE_STACK:
+        return
+    beside = f"with architecture={architecture}"
+    if run["separator"]:
+        yield Fault("separator", True, f"must be False {beside}, which has a begin token between items already")
+    if run["history_position"] == "item":
+        yield Fault("history_position", "item", f"must be auto or code {beside}, which reads what it generates: codes")
+    allowed = ONE_STACK[architecture]
+    if run["history_attention"] not in ("auto", allowed):
+        other = next(name for name, attention in ONE_STACK.items() if attention != allowed)
+        words = f"must be auto or {allowed} {beside}; architecture={other} has the other"
+        yield Fault("history_attention", run["history_attention"], words)
+    if architecture == "prefix_lm" and run["loss_positions"] == "all":
+        words = "needs loss_positions=last; its history sees all of itself, which it would have to generate"
+        yield Fault("architecture", architecture, words)
+
+
+def history_position(config: Any) -> str:
+    """Whether a history has a position per ``item`` or per ``code``."""
+    if config["history_position"] == "auto":
+        return "code" if config["architecture"] in ONE_STACK else "item"
+    return config["history_position"]
+
+
 def history_is_causal(config: Any) -> bool:
     """Whether a position of the history sees only those before it.
 
     Checkpoints from before there was a choice have neither value; their histories are bidirectional.
     """
+    if config["architecture"] in ONE_STACK:
+        return ONE_STACK[config["architecture"]] == "causal"
     if config["history_attention"] == "auto":
         return config["loss_positions"] == "all"
     return config["history_attention"] == "causal"
