@@ -1,7 +1,7 @@
 """The RecBole datasets of the generative recommenders: histories made on demand, and the semantic IDs of the items."""
 
 import copy
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -119,6 +119,6 @@ class SemanticIDDataset(HistoryDataset):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         item_tokens = self.field2id_token[self.iid_field].astype(str)
-        part = partial(training_part, self)
+        part = cache(partial(training_part, self))
         self.semantic_ids, self.semantic_id_measures, self.stages = make_semantic_ids(config, item_tokens, part)
         self.injected_vectors = make_injected_vectors(config, item_tokens, part, self.stages)

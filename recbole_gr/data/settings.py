@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator
 
+from recbole_gr.data.cf_models import SVD, cf_model_faults
 from recbole_gr.settings.field import Fault, RunValues, Settings, setting
 from recbole_gr.tokenizers.registry import (
     all_settings,
@@ -53,8 +54,15 @@ class SemanticIDSettings(Settings):
     item_vector_file: str | None = setting(None, "Vectors instead of an encoder: .npy, .npz or .pt.", "dataset", path=True)
     cf_model: str = setting(
         "svd",
-        "Makes CF vectors from the training part of the run: svd of which items follow each other, in seconds.",
+        "Makes CF vectors from the training part of the run: svd, of which items follow each other, in seconds; or the name of a "
+        "model of RecBole that embeds items, e.g. SASRec, LightGCN, which is trained first.",
         "dataset",
+    )
+    cf_settings: dict[str, Any] = setting(
+        {},
+        "With a model of RecBole as cf_model, settings of RecBole for it, e.g. {epochs: 30, hidden_size: 64}.",
+        "dataset",
+        allowed="must be settings by key, e.g. {epochs: 30}",
     )
     cf_dimension: int = setting(64, "With cf_model: svd, dimensions of the vectors.", "dataset", ge=1)
     cf_window: int = setting(5, "With cf_model: svd, most steps between two items that count as a pair.", "dataset", ge=1)
@@ -68,7 +76,9 @@ class SemanticIDSettings(Settings):
         path=True,
     )
     cf_parameter: str | None = setting(
-        None, "Name of the embedding in the checkpoint; ~: item_embedding.weight, or the only one like it.", "dataset"
+        None,
+        "Name of the embedding in the checkpoint or of cf_model; ~: item_embedding.weight, or the only one like it.",
+        "dataset",
     )
     text_weight: float = setting(1.0, "With item_vectors: text_cf, the length of each item's text vector.", "dataset", gt=0)
     cf_weight: float = setting(1.0, "With item_vectors: text_cf, the length of each item's embedding.", "dataset", gt=0)
@@ -122,13 +132,16 @@ class SemanticIDSettings(Settings):
 
     @classmethod
     def conflicts(cls, run: RunValues) -> Iterator[Fault]:
-        if not cls.makes_semantic_ids(run) or run["sid_file"]:
+        if not cls.makes_semantic_ids(run):
+            return
+        if run["sid_file"]:
+            yield from needed_vector_faults(run, vectors_used(run))
             return
         try:
             check_tokenizer_settings(tokenizer_settings(run.values, run.given))
         except SettingError as error:
             yield Fault(error.key, error.value, error.allowed)
-        yield from vector_faults(run, cls.cf_for_vectors_only(run))
+        yield from vector_faults(run, vectors_used(run), cls.cf_for_vectors_only(run))
         if run["sid_codebook_sizes"] is not None:
             yield Fault("sid_codebook_sizes", run["sid_codebook_sizes"], "has no use without sid_file")
 
@@ -154,26 +167,43 @@ class SemanticIDSettings(Settings):
         return reasons
 
 
-def vector_faults(run: RunValues, cf_keys: tuple[str, ...] = ("cf_checkpoint", "cf_parameter")) -> Iterator[Fault]:
-    """What the item vectors are made of must be there, and what is set must be used."""
-    kind = run["item_vectors"]
-    unused = cf_keys if kind == "text" else ("item_vector_file",) if kind == "cf" else ()
+def vectors_used(run: RunValues) -> set[str]:
+    """Which vectors a run needs, ``text`` or ``cf``: to make semantic IDs, and for its model to read."""
+    kinds = (None if run["sid_file"] else run["item_vectors"], run["inject"])  # not every model can inject
+    return {part for part in ("text", "cf") if part in kinds or "text_cf" in kinds}
+
+
+def vector_faults(
+    run: RunValues, used: set[str], cf_keys: tuple[str, ...] = ("cf_checkpoint", "cf_parameter")
+) -> Iterator[Fault]:
+    """What the item vectors are made of must be there, and what is set must be used.
+
+    Args:
+        run: the values.
+        used: ``text``, ``cf`` or both.
+        cf_keys: settings that have no use without ``cf``.
+    """
+    unused = (*(() if "cf" in used else cf_keys), *(() if "text" in used else ("item_vector_file",)))
     for key in unused:
         if run[key] is not None:
-            yield Fault(key, run[key], f"has no use with item_vectors={kind}")
-    if kind != "text":
-        yield from checkpoint_faults(run, f"item_vectors={kind}") if run["cf_checkpoint"] else cf_model_faults(run)
-    if kind != "cf" and not run["item_vector_file"]:
+            yield Fault(key, run[key], f"has no use with item_vectors={run['item_vectors']}")
+    yield from needed_vector_faults(run, used)
+
+
+def needed_vector_faults(run: RunValues, used: set[str]) -> Iterator[Fault]:
+    """What the item vectors are made of must be there."""
+    if "cf" in used:
+        yield from checkpoint_faults(run, "item_vectors=cf") if run["cf_checkpoint"] else made_cf_faults(run)
+    if "text" in used and not run["item_vector_file"]:
         try:
             resolve_text_encoder(run["text_encoder"])
         except SettingError as error:
             yield Fault(error.key, error.value, error.allowed)
 
 
-def cf_model_faults(run: RunValues) -> Iterator[Fault]:
-    """CF vectors can be made from the training part of the run."""
-    if run["cf_model"] != "svd":
-        yield Fault("cf_model", run["cf_model"], "must be svd")
+def made_cf_faults(run: RunValues) -> Iterator[Fault]:
+    """CF vectors must be such that the run can make them from its training part."""
+    yield from cf_model_faults(run["cf_model"], run["cf_settings"])
     if run["benchmark_filename"] is not None:
         yield Fault(
             "cf_model",
@@ -184,10 +214,12 @@ def cf_model_faults(run: RunValues) -> Iterator[Fault]:
 
 def _idle_cf(run: RunValues) -> dict[str, str]:
     of_svd = ("cf_dimension", "cf_window", "cf_shift")
-    if run["item_vectors"] == "text" or run["cf_checkpoint"]:
-        reason = "item_vectors=text" if run["item_vectors"] == "text" else "cf_checkpoint is set"
-        return dict.fromkeys(("cf_model", *of_svd), reason)
-    return {"cf_parameter": "cf_model=svd has no parameters"}
+    if "cf" not in vectors_used(run) or run["cf_checkpoint"]:
+        reason = "cf_checkpoint is set" if run["cf_checkpoint"] else f"item_vectors={run['item_vectors']}"
+        return dict.fromkeys(("cf_model", "cf_settings", *of_svd), reason)
+    return dict.fromkeys(
+        ("cf_settings", "cf_parameter") if run["cf_model"] == SVD else of_svd, f"cf_model={run['cf_model']}"
+    )
 
 
 def checkpoint_faults(run: RunValues, what_for: str) -> Iterator[Fault]:

@@ -79,6 +79,22 @@ def read_checkpoint_vectors(
     }
 
 
+def choose_item_embedding(model: str, matrices: dict[str, torch.Tensor], items: int, parameter: str | None) -> str:
+    """The name of the item embedding of a model that was just trained.
+
+    Args:
+        model: its name, for the error.
+        matrices: its parameters and buffers by name; those that are no floating-point matrices are left out.
+        items: items of its dataset, padding included.
+        parameter: as for :func:`read_checkpoint_vectors`.
+
+    Raises:
+        SettingError: as for a checkpoint.
+    """
+    of_two = {name: weight for name, weight in matrices.items() if _is_matrix(weight)}
+    return _choose(model, model, _candidates(model, model, of_two, parameter), items, parameter=parameter)
+
+
 def _read(path: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """The settings of a checkpoint, and the floating-point matrices of its model by their names."""
     if not os.path.isfile(path):

@@ -25,7 +25,7 @@ from recbole_gr.utils.stopwatch import Stages
 from recbole_gr.version import __version__
 
 VERSIONS = (
-    *("recbole", "torch", "numpy", "scipy", "pandas"),
+    *("recbole", "torch", "numpy", "scipy", "scikit-learn", "pandas"),
     *("transformers", "peft", "sentence-transformers", "faiss-cpu"),
 )
 

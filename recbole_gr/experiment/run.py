@@ -26,6 +26,7 @@ from recbole_gr.experiment.target_ranks import (
 from recbole_gr.integration.config import errors_name_places, make_config
 from recbole_gr.integration.plugin import is_generative
 from recbole_gr.integration.resume import read_training_state, restore_training_state, save_training_state
+from recbole_gr.utils.memory import keep_freed_memory
 from recbole_gr.utils.stopwatch import Stages, add_cost, add_rates, clock, cost_since, stopwatch
 
 
@@ -91,6 +92,7 @@ def _run_rank(rank: int, model: str, dataset: str, config_file_list: Any, group:
 
 
 def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str, Any]:
+    keep_freed_memory()
     init_seed(config["seed"], config["reproducibility"])
     start_log(config)
     logger = getLogger()

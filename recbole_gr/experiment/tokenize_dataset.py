@@ -16,7 +16,7 @@ from recbole.utils import init_seed
 
 from recbole_gr.data.item_text import read_item_text
 from recbole_gr.data.item_vectors import item_file, make_item_vectors, reading
-from recbole_gr.data.settings import vector_faults
+from recbole_gr.data.settings import vector_faults, vectors_used
 from recbole_gr.data.training_part import training_part
 from recbole_gr.experiment.console import start_log
 from recbole_gr.experiment.tokenize_options import SID_FORMATS, check_tokenize_options
@@ -88,8 +88,8 @@ def tokenize_dataset(
 def _tokenize(config: Config, compare_vectors: bool) -> tuple[np.ndarray, SemanticIDs, dict[str, Any]]:
     from_file = bool(config["sid_file"])
     if from_file and compare_vectors:
-        run = RunValues(config.final_config_dict, places_of(config))
-        raise_faults(list(vector_faults(run)), run)
+        run = RunValues({**config.final_config_dict, "sid_file": None}, places_of(config))  # the vectors without the file
+        raise_faults(list(vector_faults(run, vectors_used(run))), run)
     made = create_dataset(config)
     tokens, ids, measures = made.field2id_token[made.iid_field].astype(str), made.semantic_ids, made.semantic_id_measures
     if from_file and compare_vectors:

@@ -277,7 +277,12 @@ def test_samples_that_come_in_files_are_not_augmented():
 
 def test_augmentation_is_idle_where_every_position_is_trained():
     for positions, expected in ((None, []), ("last", []), ("all", ["augmentation"])):
-        values = {**model_settings("TIGER").defaults(), "loss_positions": positions, "augmentation": "window"}
+        values = {
+            **ProtocolSettings.defaults(),
+            **model_settings("TIGER").defaults(),
+            "loss_positions": positions,
+            "augmentation": "window",
+        }
         run = RunValues(values, {"augmentation": "in config_dict"})
         assert list(idle_settings([model_settings("TIGER")], run)) == expected
 

@@ -21,7 +21,7 @@ from recbole_gr.models.tiger.encoder_decoder import EncoderDecoder
 from recbole_gr.models.tiger.history import History
 from recbole_gr.models.tiger.injection import ItemInjection
 from recbole_gr.models.tiger.network import NetworkOptions, SemanticIDNetwork
-from recbole_gr.models.tiger.settings import history_is_causal, history_position, model_size
+from recbole_gr.models.tiger.settings import ONE_STACK, history_is_causal, history_position, model_size
 from recbole_gr.models.tiger.temporal_depth import TemporalDepth
 
 ARCHITECTURES: dict[str, type[SemanticIDNetwork]] = {
@@ -77,6 +77,30 @@ class TIGER(SemanticIDRecommender):
             dropout = config["item_embedding_dropout"]
             self.injection = ItemInjection(vectors, d_model, n_items=n_embeddings, embedding_dropout=dropout)
         self.dense_head = DenseHead(d_model, self.n_items) if self.dense_weight else None
+        self.logger.info(self.in_one_line())
+
+    def in_one_line(self) -> str:
+        """What is trained, and how: the name TIGER stands for several architectures."""
+        options, size = self.options, self.options.size
+        layers = (
+            f"{size.n_layers} + {options.depth_layers if self.architecture == 'temporal_depth' else size.n_layers} layers"
+        )
+        parts = [
+            self.architecture.replace("_", "-"),
+            f"{size.n_layers} layers" if self.architecture in ONE_STACK else layers,
+            f"{size.d_model} wide",
+            f"{'causal' if options.causal else 'bidirectional'} history with a position per {options.history_position}",
+            f"trained at {'every position' if self.at_every_item else 'the last position'} in {self.train_precision}",
+            f"semantic IDs of {' x '.join(map(str, self.codebook_sizes.tolist()))} codes",
+        ]
+        beside = list(self.injection.names) if self.injection else []
+        if self.injection is not None and self.injection.embedding is not None:
+            beside.append("an embedding of each item")
+        if beside:
+            parts.append(f"with {' and '.join(beside)} beside the codes")
+        if self.dense_head is not None:
+            parts.append("and a softmax over the items" + (", which re-ranks the beams" if self.rerank_weight else ""))
+        return f"TIGER: {', '.join(parts)}"
 
     def make_network(self, codebook_sizes: tuple[int, ...]) -> SemanticIDNetwork:
         return ARCHITECTURES[self.architecture](codebook_sizes, self.options)
