@@ -1,4 +1,4 @@
-"""What a training costs and how it goes: seconds of each stage, loss and validation score by epoch, the peak of memory."""
+"""What a training costs and how it goes: the cost of each stage, loss and validation score by epoch, the peak of memory."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any
 
 import psutil
 import torch
+import torch.distributed as dist
+from recbole.config import Config
 
-from recbole_gr.utils.stopwatch import stopwatch
+from recbole_gr.utils.stopwatch import Stages, stopwatch
 
 
-def monitor_epochs(trainer: Any, stages: dict[str, dict[str, float]]) -> list[dict[str, float]]:
+def monitor_epochs(trainer: Any, stages: Stages) -> list[dict[str, float]]:
     """Let a trainer's training and validation epochs be timed, and their results be kept.
 
     Args:
@@ -42,6 +44,16 @@ def monitor_epochs(trainer: Any, stages: dict[str, dict[str, float]]) -> list[di
     if hasattr(trainer, "_evaluate_best"):
         trainer._evaluate_best = stopwatch(stages, "validation_of_all_users")(trainer._evaluate_best)
     return curve
+
+
+def add_cpu_of_other_processes(stages: Stages, config: Config) -> None:
+    """Where several processes train together, the CPU seconds of each stage become those of all of them."""
+    if config["single_spec"]:
+        return
+    of_each: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(of_each, {name: stage["cpu_seconds"] for name, stage in stages.items()})
+    for name, stage in stages.items():
+        stage["cpu_seconds"] = round(sum(of_one.get(name, 0.0) for of_one in of_each), 3)
 
 
 def peak_memory() -> dict[str, float]:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from logging import getLogger
-from time import perf_counter
 from typing import Any
 
 import recbole.quick_start.quick_start
@@ -16,7 +15,7 @@ from recbole.utils import dict2str, get_environment, get_trainer, init_seed, set
 from torch import multiprocessing
 
 from recbole_gr.experiment.console import attach_checkpoint_to_interrupt, start_log
-from recbole_gr.experiment.monitor import monitor_epochs
+from recbole_gr.experiment.monitor import add_cpu_of_other_processes, monitor_epochs
 from recbole_gr.experiment.record import build_record, write_record
 from recbole_gr.experiment.target_ranks import (
     collect_target_ranks,
@@ -28,7 +27,7 @@ from recbole_gr.integration.config import errors_name_places, make_config
 from recbole_gr.integration.plugin import is_generative
 from recbole_gr.integration.resume import read_training_state, restore_training_state, save_training_state
 from recbole_gr.utils.memory import keep_freed_memory
-from recbole_gr.utils.stopwatch import Stages, add_rates, stopwatch
+from recbole_gr.utils.stopwatch import Stages, add_cost, add_rates, clock, cost_since, stopwatch
 
 
 def run(
@@ -99,7 +98,7 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
     logger = getLogger()
 
     stages: Stages = {}
-    start = perf_counter()
+    start = clock()
     with stopwatch(stages, "data"):
         dataset = create_dataset(config)
         logger.info(dataset)
@@ -147,7 +146,8 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
     if saved and os.path.isfile(trainer.saved_model_file):
         result["checkpoint"] = trainer.saved_model_file
     ranks = gathered_batches(ranks, config)
-    stages["whole"] = {"seconds": round(perf_counter() - start, 3), "times": 1}
+    add_cost(stages, "whole", cost_since(start))
+    add_cpu_of_other_processes(stages, config)
     if config["local_rank"] == 0 and config["record_dir"]:
         record = build_record(config, dataset, loaders, model, result=result, stages=stages)
         record["learning_curve"] = learning_curve

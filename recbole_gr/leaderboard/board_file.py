@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from recbole_gr.leaderboard.board import Board, Row, Search
 from recbole_gr.leaderboard.columns import METRICS
 from recbole_gr.models.registry import is_generative
-from recbole_gr.settings.properties import PROPERTIES, properties_file
+from recbole_gr.settings.properties import PROPERTIES, named_file, properties_file
 from recbole_gr.settings.values import SettingsLoader
 from recbole_gr.utils.errors import SettingError, SettingErrors
 
@@ -370,8 +370,9 @@ def _read_yaml(key: str, file: str, path: str | Path) -> dict[str, Any]:
 
 
 def _read_config_file(file: str) -> dict[str, Any]:
-    """Settings of a file for cells; what keys of the board set is left out."""
-    read = {key: value for key, value in _read_yaml("config_files", file, file).items() if key not in BY_KEYS}
+    """Settings of a file or a recipe for cells; what keys of the board set is left out."""
+    path = named_file("recipes", file)
+    read = {key: value for key, value in _read_yaml("config_files", file, path).items() if key not in BY_KEYS}
     try:
         return _plain_settings(read)
     except SettingErrors as errors:

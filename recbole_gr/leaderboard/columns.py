@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recbole_gr.leaderboard.summary import Comparison, Measure, RowSummary, Summary
+from recbole_gr.utils.stopwatch import cpu_seconds_from_nothing
 
 OUTPUTS = ("markdown", "csv", "latex", "html")
 
@@ -153,12 +154,32 @@ def _of_stage(stage: str, key: str) -> Callable[[dict[str, Any]], float | None]:
     return lambda record: record.get("stages", {}).get(stage, {}).get(key)
 
 
+def _cpu_minutes(stage: str) -> Callable[[dict[str, Any]], float | None]:
+    """Of a stage, with what making the artifacts took that the cache had; None where a record does not know."""
+
+    def minutes(record: dict[str, Any]) -> float | None:
+        seconds = cpu_seconds_from_nothing(record.get("stages", {}).get(stage, {}))
+        return None if seconds is None else seconds / 60
+
+    return minutes
+
+
 def _of(key: str) -> Callable[[dict[str, Any]], float | None]:
     return lambda record: record.get(key)
 
 
 register(Column("parameters", "parameters", from_record=_of("parameters"), over_seeds=_rounded_mean))
 register(Column("training_seconds", "training (s)", from_record=_of_stage("training", "seconds"), digits=1))
+for _stage, _title in (("training", "training"), ("test", "test"), ("whole", "all")):
+    register(
+        Column(
+            f"cpu_minutes_{_title}",
+            f"CPU min ({_title})",
+            from_record=_cpu_minutes(_stage),
+            digits=1,
+            only_where_recorded=True,
+        )
+    )
 register(Column("users_per_second", "users per second", from_record=_of_stage("test", "users_per_second"), digits=1))
 register(Column("peak_memory_mb", "peak memory (MB)", from_record=_of("peak_memory_mb")))
 register(

@@ -183,7 +183,8 @@ class Runner:
         return status
 
     def _environment(self) -> dict[str, str]:
-        threads = max(1, (os.cpu_count() or 1) // self.jobs)
+        """Cells that run at once share the processors; a number of threads that the user set holds."""
+        threads = max(1, _processors() // self.jobs)
         return {"OMP_NUM_THREADS": str(threads), **os.environ}
 
     def stop(self) -> None:
@@ -192,6 +193,13 @@ class Runner:
             self.stopped = True
             for process in self.processes:
                 process.terminate()
+
+
+def _processors() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # which macOS and Windows lack
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _device(place: int) -> dict[str, str]:

@@ -2,14 +2,14 @@
 
 An artifact is a dict of numpy arrays and a dict of metadata that JSON can hold. It lies in one ``.npz`` file,
 ``<folder>/<name>-<key>.npz``, by an atomic write: a reader sees all of it or none.
-Nothing is ever pickled.
+Nothing is ever pickled. An entry also says what making it cost; whoever reuses it can so tell what it takes from nothing, see
+:mod:`recbole_gr.utils.stopwatch`.
 """
 
 import hashlib
 import json
 import logging
 import os
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from numbers import Integral, Real
@@ -19,6 +19,7 @@ import numpy as np
 
 from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.errors import SettingError
+from recbole_gr.utils.stopwatch import Cost, clock, cost_since, count_made, count_reused
 
 #: Arrays by name, and metadata that JSON can hold.
 Artifact = tuple[dict[str, np.ndarray], dict[str, Any]]
@@ -71,20 +72,22 @@ def cached(
     """
     logger = logger or logging.getLogger()
     if folder is None:
-        return _computed(compute, name, "not kept", logger)
+        return _computed(compute, name, "not kept", logger)[0]
     path = os.path.join(folder, f"{name}-{key}.npz")
     if os.path.lexists(path):
         try:
-            arrays, metadata = _load(path, key)
+            (arrays, metadata), cost = _load(path, key)
         except Exception as error:  # a damaged zip or array header raises nearly anything, MemoryError included
             logger.warning(f"The {name} kept in [{path}] cannot be used ({error!r}); they are made anew.")
         else:
             logger.info(f"Reused {name} [{path}]")
+            count_reused(path, cost)
             return arrays, metadata
     _check_writable(folder)
-    arrays, metadata = _computed(compute, name, path, logger)
+    (arrays, metadata), cost = _computed(compute, name, path, logger)
+    count_made(path)
     try:
-        _save(path, key, arrays, metadata)
+        _save(path, key, arrays, metadata, cost)
     except OSError as error:  # a full disk: what took long to compute is still good for this run
         logger.warning(f"The {name} could not be kept in [{path}] ({error!r}); this run goes on without.")
     return arrays, metadata
@@ -126,14 +129,18 @@ def _sized(letter: bytes, content: bytes | memoryview) -> Iterator[bytes | memor
     yield content
 
 
-def _computed(compute: Callable[[], Artifact], name: str, where: str, logger: logging.Logger) -> Artifact:
-    start = time.perf_counter()
+def _computed(compute: Callable[[], Artifact], name: str, where: str, logger: logging.Logger) -> tuple[Artifact, Cost]:
+    """The artifact, and its cost with that of what it was made from and reused."""
+    start = clock()
     arrays, metadata = compute()
-    logger.info(f"Computed {name} in {time.perf_counter() - start:.1f} s [{where}]")
-    return arrays, json.loads(json.dumps(metadata))  # what a later run will read: lists for tuples, str keys
+    passed = cost_since(start)
+    logger.info(f"Computed {name} in {passed['seconds']:.1f} s [{where}]")
+    cost = {key: round(passed[key] + passed.get(f"reused_{key}", 0.0), 3) for key in ("seconds", "cpu_seconds")}
+    artifact = arrays, json.loads(json.dumps(metadata))  # what a later run will read: lists for tuples, str keys
+    return artifact, None if "reused_untimed" in passed else cost
 
 
-def _load(path: str, key: str) -> Artifact:
+def _load(path: str, key: str) -> tuple[Artifact, Cost]:
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     entry = json.loads(str(arrays.pop(_ENTRY)))
@@ -141,11 +148,11 @@ def _load(path: str, key: str) -> Artifact:
         raise ValueError(f"it was stored under the key {entry['key']}")
     if entry["checksum"] != digest(arrays, entry["metadata"]):
         raise ValueError("its checksum does not fit")
-    return arrays, entry["metadata"]
+    return (arrays, entry["metadata"]), entry.get("cost")  # entries of older versions do not say
 
 
-def _save(path: str, key: str, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
-    entry = json.dumps({"key": key, "checksum": digest(arrays, metadata), "metadata": metadata})
+def _save(path: str, key: str, arrays: dict[str, np.ndarray], metadata: dict[str, Any], cost: Cost) -> None:
+    entry = json.dumps({"key": key, "checksum": digest(arrays, metadata), "metadata": metadata, "cost": cost})
     with atomic_write(path, "wb") as file:
         np.savez(file, **{_ENTRY: np.array(entry), **arrays})  # type: ignore[arg-type]  # numpy's stubs take an array for allow_pickle
 

@@ -47,7 +47,9 @@ def test_the_run_record_has_all(small_part, tiny_settings):
     assert record["parameters"] == weights
     assert record["test_rankings"]["users"] == record["test_rankings"]["certified"] == statistics["users"]
     for stage in ("vectors", "semantic_ids", "training", "validation", "test"):
-        assert record["stages"][stage]["seconds"] >= 0
+        assert record["stages"][stage]["seconds"] >= 0 and record["stages"][stage]["cpu_seconds"] >= 0
+    parts = sum(record["stages"][stage]["cpu_seconds"] for stage in ("data", "training", "validation", "test"))
+    assert 0 < parts <= record["stages"]["whole"]["cpu_seconds"] + 0.01  # each is rounded
     assert record["stages"]["training"]["times"] == 2
     assert record["versions"]["recbole"] == "1.2.1"
 

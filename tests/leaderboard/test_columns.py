@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from support.board_files import make_board, make_row, write_all
+from support.board_files import make_board, make_row, write_all, write_cell
 
 from recbole_gr.leaderboard import columns
 from recbole_gr.leaderboard.columns import OUTPUTS, Column, columns_of, register
@@ -76,6 +76,29 @@ def test_a_column_that_no_record_has(outputs):
     register(Column("hidden", "hidden column", from_record=lambda record: None, only_where_recorded=True))
     written = outputs()
     assert all("absent" in text and "hidden column" not in text for text in written.values())
+
+
+def test_cpu_minutes(tmp_path):
+    """By hand: what the cache had counts as if it were made; what is not known is a dash."""
+    stages = {
+        "training": {"seconds": 100.0, "cpu_seconds": 60.0, "times": 2},
+        "test": {"seconds": 10.0, "cpu_seconds": 9.0, "times": 1},
+        "whole": {"seconds": 130.0, "cpu_seconds": 90.0, "reused_cpu_seconds": 30.0, "times": 1},
+    }
+    untimed = {**stages, "whole": {**stages["whole"], "reused_untimed": 1}}
+    board = make_board([make_row(name, "TIGER", seeds=(1,)) for name in ("known", "untimed", "old")])
+    files = write_all(tmp_path, board)
+    for cell, changed in zip(board.cells(), (stages, untimed), strict=False):
+        write_cell(tmp_path, cell, files[0, cell.seed], stages=changed)
+    summary = summarise(board, str(tmp_path))
+    titles = {column.title: column for column in columns_of(summary, "markdown") if column.title.startswith("CPU min")}
+    assert {title: [column.text(row) for row in summary.rows] for title, column in titles.items()} == {
+        "CPU min (training)": ["1.0", "1.0", "-"],
+        "CPU min (test)": ["0.1", "0.1", "-"],
+        "CPU min (all)": ["2.0", "-", "-"],
+    }
+    cost = as_markdown(summary).split("## Cost\n\n")[1]
+    assert [line.split("|")[6].strip() for line in cost.splitlines()[2:5]] == ["2.0", "-", "-"]
 
 
 def test_columns_that_cannot_be_entered():

@@ -73,7 +73,10 @@ def test_two_boards_at_once_with_a_failure_and_a_search(shelf):
         *[["Pop", "seed1"], ["sought", "seed1"], ["sought", "trial", "seed1"], ["sought", "trial", "seed1"]],
     ]
     for name in records:
-        assert read(CELLS, name)["test"].keys() == {"recall@5", "recall@10", "ndcg@5", "ndcg@10"}
+        record = read(CELLS, name)
+        assert record["test"].keys() == {"recall@5", "recall@10", "ndcg@5", "ndcg@10"}
+        whole = record["stages"]["whole"]  # of the cell alone, with its one thread, whatever runs beside it
+        assert record["machine"]["torch_threads"] == 1 and 0 < whole["cpu_seconds"] < 1.2 * whole["seconds"] + 0.5
         with open(os.path.join(CELLS, "work", name.replace(".json", ".log"))) as log:
             assert log.read().count("test result") == 1  # no cell ran twice
     (failure,) = cell_files(".failed.json")
@@ -105,6 +108,15 @@ def compare_with_recboles_evaluator(arguments):
         for metric, value in test.items():
             assert round(measured[cell.row.name][metric].mean, 4) == value
             assert f"{value:.4f}" in printed, (metric, lines)
+
+
+def test_cells_at_once_share_the_processors(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4}, raising=False)
+    threads = [Runner(CELLS, jobs)._environment()["OMP_NUM_THREADS"] for jobs in (1, 2, 5, 8)]
+    assert threads == ["5", "2", "1", "1"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert Runner(CELLS, 8)._environment()["OMP_NUM_THREADS"] == "3"
 
 
 def test_a_board_killed_in_the_middle_of_a_cell(shelf):
