@@ -68,7 +68,10 @@ def sasrec(kept, llm_settings):
 
 @pytest.fixture(scope="module")
 def settings_of(llm_settings, sasrec, tmp_path_factory):
-    """The settings of a case by its name, small; without dropout, whose numbers a GPU draws in its own way."""
+    """The settings of a case by its name, small.
+
+    Without dropout, whose numbers a GPU draws in its own way, and in float32, for the pretended GPU has no bfloat16.
+    """
     items = read_atomic(os.path.join(llm_settings["data_path"], "small", "small.item"))["item_id:token"]
     path = str(tmp_path_factory.mktemp("vectors") / "vectors.npz")
     vectors = np.random.default_rng(0).normal(size=(len(items), 12)).astype(np.float32)
@@ -77,7 +80,13 @@ def settings_of(llm_settings, sasrec, tmp_path_factory):
     sizes = {"n_layers": 1, "d_model": 16, "n_heads": 2, "d_kv": 8, "d_ff": 32, "dropout": 0.0, "codebook_size": 16}
     # few users: the metrics are 0 unless the ranking is long
     common["topk"] = [10, 50]
-    short = {"MAX_ITEM_LIST_LENGTH": 5, "beam_size": 50, "warmup_steps": 2, "item_vector_file": path}
+    short = {
+        "train_precision": "float32",
+        "MAX_ITEM_LIST_LENGTH": 5,
+        "beam_size": 50,
+        "warmup_steps": 2,
+        "item_vector_file": path,
+    }
     sasrecs = {"hidden_size": 16, "MAX_ITEM_LIST_LENGTH": 5, "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
 
     def settings(name, **more):
