@@ -14,7 +14,7 @@ from recbole_gr.data.trained_model import read_checkpoint_vectors
 from recbole_gr.data.training_part import TrainingPart
 from recbole_gr.utils.cache import cached, digest
 from recbole_gr.utils.stopwatch import Stages
-from recbole_gr.vectors.preparation import join_vectors, reduce_vectors
+from recbole_gr.vectors.preparation import centred, join_vectors, reduce_vectors
 from recbole_gr.vectors.text_encoder import (
     DEFAULT_TEXT_ENCODER,
     encode_texts,
@@ -32,7 +32,7 @@ def make_item_vectors(
     """The item vectors that the settings ask for, and what they were made from.
 
     ``item_vectors: text`` encodes item text or reads ``item_vector_file``, ``cf`` takes the item embedding of
-    ``cf_checkpoint`` or makes CF vectors by ``cf_model``, ``text_cf`` joins both with ``text_weight`` and ``cf_weight``; then
+    ``cf_checkpoint`` or makes CF vectors by ``cf_model``, ``text_cf`` joins both, centred, with ``text_weight`` and ``cf_weight``; then
     come ``pca_dimension`` and ``whiten``.
 
     Args:
@@ -63,7 +63,7 @@ def make_item_vectors(
         parts.append((vectors, config["text_weight"]))
         provenance.update(made_from)
     if kind == "text_cf":
-        vectors = join_vectors(*zip(*parts))
+        vectors = join_vectors([centred(part) for part, _ in parts], [weight for _, weight in parts])
         provenance.update(text_weight=config["text_weight"], cf_weight=config["cf_weight"])
     vectors = reduce_vectors(vectors, config["pca_dimension"], config["whiten"])
     provenance.update(pca_dimension=config["pca_dimension"], whiten=config["whiten"])

@@ -8,6 +8,20 @@ from recbole_gr.utils.arrays import chunks
 from recbole_gr.utils.errors import SettingError
 
 
+def centred(vectors: np.ndarray) -> np.ndarray:
+    """Vectors without their mean, which says nothing of how items differ and takes room at unit length.
+
+    Args:
+        vectors: float32 ``[n_items, d]``; rows of zeros, of padding and of items without, do not count and stay zeros.
+
+    Returns:
+        numpy.ndarray: float32 ``[n_items, d]``.
+    """
+    known = vectors.any(axis=1)
+    mean = vectors[known].mean(axis=0, dtype=np.float64).astype(np.float32) if known.any() else np.float32(0)
+    return np.where(known[:, None], vectors - mean, np.float32(0))
+
+
 def join_vectors(parts: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
     """Several vectors per item side by side, each part at unit length times its weight.
 

@@ -31,7 +31,7 @@ from recbole_gr.settings.field import RunValues
 from recbole_gr.utils.cache import digest
 from recbole_gr.utils.errors import SettingError
 from recbole_gr.vectors.cooccurrence import cooccurrence_vectors
-from recbole_gr.vectors.preparation import join_vectors
+from recbole_gr.vectors.preparation import centred, join_vectors
 
 SASREC = {"epochs": 1, "hidden_size": 8, "inner_size": 8, "n_layers": 1, "n_heads": 1, "MAX_ITEM_LIST_LENGTH": 5}
 BPR = {"epochs": 2, "embedding_size": 6, "train_batch_size": 512}
@@ -167,7 +167,7 @@ def test_text_and_cf_stand_side_by_side(small_part, tiny_settings, tmp_path):
     with np.load(tmp_path / "vectors.npz") as file:
         text = dict(zip(file["item_id"], file["vectors"]))
     parts = [np.stack([vectors[item] for item in tokens[1:]]) for vectors in (cf, text)]
-    joined = np.concatenate([np.zeros((1, 20), np.float32), join_vectors(parts, [0.5, 1.0])])
+    joined = np.concatenate([np.zeros((1, 20), np.float32), join_vectors([centred(part) for part in parts], [0.5, 1.0])])
     assert source["vector_digest"] == digest(joined)
 
 

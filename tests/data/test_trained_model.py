@@ -20,7 +20,7 @@ from recbole_gr.experiment.run import run
 from recbole_gr.integration.config import make_config
 from recbole_gr.utils.cache import digest
 from recbole_gr.utils.errors import SettingError, SettingErrors
-from recbole_gr.vectors.preparation import join_vectors, reduce_vectors
+from recbole_gr.vectors.preparation import centred, join_vectors, reduce_vectors
 
 
 def train(model, small_part, **settings):
@@ -319,7 +319,7 @@ def test_tiger_on_text_and_item_embeddings(small_part, tiny_settings):
     tokens = catalogue(configured(small_part))
     text, _ = make_item_vectors(make_config("TIGER", "small", config_dict=tiny_settings), tokens, None, {})
     cf, made_from = vectors_of(path, tokens, small_part)
-    joined = join_vectors([cf, text], [0.5, 2.0])
+    joined = join_vectors([centred(cf), centred(text)], [0.5, 2.0])
     assert joined.shape[1] == 8 + 12
     expected = digest(reduce_vectors(joined, 6, True))
     assert source.items() >= made_from.items()

@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 
 from recbole_gr.utils import arrays
 from recbole_gr.utils.errors import SettingError
-from recbole_gr.vectors.preparation import join_vectors, reduce_vectors
+from recbole_gr.vectors.preparation import centred, join_vectors, reduce_vectors
 
 
 def with_padding(rows):
@@ -117,3 +117,12 @@ def test_what_cannot_be_reduced():
     for vectors in (with_padding([[1, 2]]), with_padding([[1, 2]] * 4)):
         with pytest.raises(SettingError, match="^whiten=True: the vectors vary along 0 axes only"):
             reduce_vectors(vectors, whiten=True)
+
+
+def test_centred_vectors_have_no_mean_and_items_without_stay_zeros():
+    rows = np.random.default_rng(0).normal(5, 2, (9, 4)).astype(np.float32)
+    rows[[0, 3]] = 0
+    known = np.array([1, 2, 4, 5, 6, 7, 8])
+    found = centred(rows)
+    np.testing.assert_allclose(found[known], rows[known] - rows[known].mean(axis=0), atol=1e-6)
+    assert not found[[0, 3]].any() and found.dtype == np.float32
