@@ -20,7 +20,6 @@ from recbole_gr.models.tiger.layers import (
     KeysValues,
     RelativePositionBias,
     initialise_queries,
-    of_parents,
 )
 from recbole_gr.models.tiger.network import NetworkOptions, SemanticIDNetwork
 from recbole_gr.models.tiger.settings import ModelSize
@@ -162,7 +161,7 @@ class Stack(nn.Module):
         keys_values = []
         for layer in self.layers:
             assert isinstance(layer, StackLayer)
-            hidden, present = layer.step(hidden, bias, None)
+            hidden, present = layer.read(hidden, bias)
             keys_values.append(present)
         return self.dropout(self.norm(hidden)), keys_values
 
@@ -270,7 +269,7 @@ class StackDecoder:
     def advance(self, parent: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """Log-probabilities of the next code for the beams made of ``parent`` beams and one more ``code``."""
         assert self.past is not None  # start() comes first
-        self.past = of_parents(self.past, parent)
+        self.past = _of_parents(self.past, parent)
         tokens = code + self.model.level_offset[self.level]
         self.level += 1
         return self._next_log_probs(tokens)
@@ -279,3 +278,18 @@ class StackDecoder:
         hidden, start = self.model.embedding(tokens).unsqueeze(2), self.model.behind_all(self.lengths)
         hidden, self.past = self.model.stack.go_on(hidden, self.histories, start, self.past)
         return self.model.heads[self.level](hidden[:, :, 0]).float().log_softmax(-1)
+
+
+def _of_parents(past: list[KeysValues], parent: torch.Tensor) -> list[KeysValues]:
+    """Keys and values of beams that continue others.
+
+    Args:
+        past: of every layer, each ``[users * beams before, h, past, e]``.
+        parent: int64 ``[users, beams]``, which of its user's beams each of them continues.
+
+    Returns:
+        list: of every layer, each ``[users * beams, h, past, e]``.
+    """
+    width = len(past[0][0]) // len(parent)
+    source = (parent + torch.arange(len(parent), device=parent.device).unsqueeze(1) * width).flatten()
+    return [(keys.index_select(0, source), values.index_select(0, source)) for keys, values in past]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_gr.models.tiger.history import History
-from recbole_gr.models.tiger.layers import Decoder, Encoder, KeysValues, initialise_queries, of_parents
+from recbole_gr.models.tiger.layers import Decoder, Encoder, Generated, KeysValues, initialise_queries, of_parents
 from recbole_gr.models.tiger.network import NetworkOptions, SemanticIDNetwork
 from recbole_gr.models.tiger.settings import ModelSize
 
@@ -69,7 +69,7 @@ class EncoderDecoder(SemanticIDNetwork):
         tokens = F.pad(codes[..., :-1] + self.level_offset[:-1], (1, 0), value=0)
         bias = self._up_to_each_item(encoded, codes.shape[1]) if at_every_item else encoded.padding_bias
         histories = self.decoder.history_keys_values(encoded.hidden)
-        hidden, _ = self.decoder(self.embedding(tokens), histories, bias)
+        hidden = self.decoder(self.embedding(tokens), histories, bias)
         return [head(hidden[:, :, level]) for level, head in enumerate(self.heads)]
 
     def states(self, encoded: Encoded, *, at_every_item: bool = False) -> torch.Tensor:
@@ -104,7 +104,7 @@ class BeamDecoder:
     def __init__(self, model: EncoderDecoder, histories: list[KeysValues], padding_bias: torch.Tensor) -> None:
         self.model, self.histories, self.padding_bias = model, histories, padding_bias
         self.level = 0
-        self.past: list[KeysValues] | None = None
+        self.past: list[list[Generated]] | None = None
 
     def select(self, users: torch.Tensor) -> "BeamDecoder":
         """The same for some of the users (int64 indices), before any code was generated."""
@@ -126,6 +126,6 @@ class BeamDecoder:
         return self._next_log_probs(tokens)
 
     def _next_log_probs(self, tokens: torch.Tensor) -> torch.Tensor:
-        hidden = self.model.embedding(tokens).unsqueeze(2)
-        hidden, self.past = self.model.decoder(hidden, self.histories, self.padding_bias, self.past)
-        return self.model.heads[self.level](hidden[:, :, 0]).float().log_softmax(-1)
+        hidden = self.model.embedding(tokens)
+        hidden, self.past = self.model.decoder.generate(hidden, self.past, self.histories, self.padding_bias)
+        return self.model.heads[self.level](hidden).float().log_softmax(-1)

@@ -1,8 +1,9 @@
 """The parts of a T5 (Raffel et al., JMLR 2020): attention with relative position bias, feed-forward, encoder, decoder.
 
 Shapes: ``b`` users, ``t`` history positions, ``r`` candidates or beams per user, ``l`` codes per candidate,
-``d`` d_model, ``h`` heads, ``e`` d_kv. The decoder always works on ``[b, r, l, d]``: training has r = 1, scoring given
-items r = items per user, the beam search l = 1. So the ``r`` candidates of a user share one encoder pass, and its keys
+``d`` d_model, ``h`` heads, ``e`` d_kv. The decoder works on ``[b, r, l, d]``: r = 1 where a history has one target, r = t
+where each of its items has one, r = items per user to score given ones; and on ``[b, r, d]`` in the beam search, which
+generates one position of each beam after the other. So the ``r`` candidates of a user share one encoder pass, and its keys
 and values are never repeated.
 """
 
@@ -20,19 +21,23 @@ from recbole_gr.models.tiger.elementwise import Dropout, DropoutOfReLU, RMSNorm
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 
-def of_parents(past: list[KeysValues], parent: torch.Tensor) -> list[KeysValues]:
-    """Keys and values of beams that continue others.
+#: Of one position that was generated, keys and values of one layer: ``[b, r, 2, h, e]``; r = 1 if a user's beams share it.
+Generated = torch.Tensor
 
-    Args:
-        past: of every layer, each ``[users * beams before, h, past, e]``.
-        parent: int64 ``[users, beams]``, which of its user's beams each of them continues.
 
-    Returns:
-        list: of every layer, each ``[users * beams, h, past, e]``.
-    """
-    width = len(past[0][0]) // len(parent)
-    source = (parent + torch.arange(len(parent), device=parent.device).unsqueeze(1) * width).flatten()
-    return [(keys.index_select(0, source), values.index_select(0, source)) for keys, values in past]
+def of_parents(past: list[list[Generated]], parent: torch.Tensor) -> list[list[Generated]]:
+    """What beams that continue others have generated, of every layer: ``parent`` is int64 ``[b, r]``, which beams of before."""
+    source: torch.Tensor | None = None
+    selected = []
+    for layer in past:
+        selected.append(list(layer))
+        for position, generated in enumerate(layer):
+            width = generated.shape[1]
+            if width > 1:
+                if source is None:
+                    source = (parent + torch.arange(len(parent), device=parent.device).unsqueeze(1) * width).flatten()
+                selected[-1][position] = generated.flatten(0, 1).index_select(0, source).unflatten(0, parent.shape)
+    return selected
 
 
 class RelativePositionBias(nn.Module):
@@ -50,6 +55,16 @@ class RelativePositionBias(nn.Module):
     def forward(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         """Bias of the query positions (1-D tensor, int64) to the key positions: ``[1, h, queries, keys]``."""
         return self.bias(self.bucket(keys[None, :] - queries[:, None])).permute(2, 0, 1).unsqueeze(0)
+
+    def causal(self, length: int) -> torch.Tensor:
+        """Bias of so many positions to those before them and themselves, -inf to the rest: ``[1, h, length, length]``."""
+        position = torch.arange(length, device=self.bias.weight.device)
+        return self(position, position).masked_fill(position[None, :] > position[:, None], -torch.inf)
+
+    def of_last(self, length: int) -> torch.Tensor:
+        """Bias of the last of so many positions to all of them, ``[h, length]``."""
+        position = torch.arange(length, device=self.bias.weight.device)
+        return self(position[-1:], position)[0, :, 0]
 
     def bucket(self, distance: torch.Tensor) -> torch.Tensor:
         """Bucket numbers for key position minus query position."""
@@ -120,18 +135,35 @@ class SelfAttention(Attention):
         queries, keys, values = self.heads(self.query_key_value(hidden), 3)
         return queries, (keys, values)
 
-    def forward(
-        self, hidden: torch.Tensor, bias: torch.Tensor, past: KeysValues | None = None
-    ) -> tuple[torch.Tensor, KeysValues]:
-        """``[b, q, d]`` attends to the ``past`` and itself.
+    def forward(self, hidden: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, KeysValues]:
+        """``[b, t, d]`` and ``bias`` broadcast to ``[b, h, t, t]`` -> ``[b, t, d]``; keys and values."""
+        queries, keys_values = self.project(hidden)
+        return self.attend(queries, keys_values, bias), keys_values
+
+    def generate(
+        self, hidden: torch.Tensor, bias: torch.Tensor, past: list[Generated]
+    ) -> tuple[torch.Tensor, list[Generated]]:
+        """One position of each beam attends to those before it and itself.
+
+        These are so few that products of matrices would spend more on arranging than on computing.
+
+        Args:
+            hidden: ``[b, r, d]``.
+            bias: ``[h, past + 1]``.
+            past: the positions before.
 
         Returns:
-            tuple: ``[b, q, d]``; keys and values of all positions so far.
+            tuple: ``[b, r, d]``; the positions so far.
         """
-        queries, present = self.project(hidden)
-        if past is not None:
-            present = torch.cat([past[0], present[0]], dim=2), torch.cat([past[1], present[1]], dim=2)
-        return self.attend(queries, present, bias), present
+        b, r, _ = hidden.shape
+        projected = self.query_key_value(hidden).view(b, r, 3, self.n_heads, self.d_kv)
+        queries, so_far = projected[:, :, 0], [*past, projected[:, :, 1:]]
+        scores = torch.stack([(queries * each[:, :, 0]).sum(-1) for each in so_far])
+        shares = (scores + bias.T[:, None, None]).softmax(dim=0).to(queries.dtype).unsqueeze(-1)
+        out = shares[0] * so_far[0][:, :, 1]
+        for share, each in zip(shares[1:], so_far[1:], strict=True):
+            out.addcmul_(share, each[:, :, 1])
+        return self.output(out.flatten(2)), so_far
 
 
 def _join_projections(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -200,13 +232,23 @@ class EncoderLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        return self.step(hidden, bias, None)[0]
+        return self.read(hidden, bias)[0]
 
-    def step(self, hidden: torch.Tensor, bias: torch.Tensor, past: KeysValues | None) -> tuple[torch.Tensor, KeysValues]:
-        """Go on behind the ``past`` positions: ``[b, t, d]`` and the keys and values of all positions so far."""
-        attended, present = self.attention(self.attention_norm(hidden), bias, past)
+    def read(self, hidden: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, KeysValues]:
+        """``[b, t, d]`` and ``bias`` broadcast to ``[b, h, t, t]`` -> ``[b, t, d]``; keys and values."""
+        attended, keys_values = self.attention(self.attention_norm(hidden), bias)
+        return self._behind_attention(hidden, attended), keys_values
+
+    def generate(
+        self, hidden: torch.Tensor, bias: torch.Tensor, past: list[Generated]
+    ) -> tuple[torch.Tensor, list[Generated]]:
+        """As :meth:`SelfAttention.generate`."""
+        attended, so_far = self.attention.generate(self.attention_norm(hidden), bias, past)
+        return self._behind_attention(hidden, attended), so_far
+
+    def _behind_attention(self, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         hidden = hidden + self.dropout(attended)
-        return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden))), present
+        return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
 
 
 class DecoderLayer(nn.Module):
@@ -223,34 +265,42 @@ class DecoderLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self,
-        hidden: torch.Tensor,
-        self_bias: torch.Tensor,
-        history: KeysValues,
-        history_bias: torch.Tensor,
-        past: KeysValues | None = None,
-    ) -> tuple[torch.Tensor, KeysValues]:
+        self, hidden: torch.Tensor, self_bias: torch.Tensor, history: KeysValues, history_bias: torch.Tensor
+    ) -> torch.Tensor:
         """One layer.
 
         Args:
             hidden: ``[b, r, l, d]``.
-            self_bias: ``[1, h, l, past + l]``, causal.
+            self_bias: ``[1, h, l, l]``, causal.
             history: keys and values of the history, ``[b, h, t, e]``.
-            history_bias: ``[b, 1, 1, t]``, -inf at padding.
-            past: keys and values of the candidate's earlier codes, ``[b * r, h, past, e]``.
+            history_bias: broadcast to ``[b, h, r * l, t]``, -inf at what is not to be seen.
 
         Returns:
-            tuple: ``[b, r, l, d]``; the candidate's keys and values, this call's included.
+            ``[b, r, l, d]``.
         """
-        b, r, length, d = hidden.shape
-        normed = self.self_attention_norm(hidden).view(b * r, length, d)
-        attended, present = self.self_attention(normed, self_bias, past)
-        hidden = hidden + self.dropout(attended.view(b, r, length, d))
+        attended, _ = self.self_attention(self.self_attention_norm(hidden).flatten(0, 1), self_bias)
+        return self._behind_self_attention(hidden, attended.view(hidden.shape), history, history_bias)
 
-        normed = self.cross_attention_norm(hidden).view(b, r * length, d)
-        attended = self.cross_attention(normed, history, history_bias).view(b, r, length, d)
+    def generate(
+        self,
+        hidden: torch.Tensor,
+        self_bias: torch.Tensor,
+        past: list[Generated],
+        history: KeysValues,
+        history_bias: torch.Tensor,
+    ) -> tuple[torch.Tensor, list[Generated]]:
+        """As :meth:`SelfAttention.generate`, with a history as :meth:`forward` has it."""
+        attended, so_far = self.self_attention.generate(self.self_attention_norm(hidden), self_bias, past)
+        return self._behind_self_attention(hidden, attended, history, history_bias), so_far
+
+    def _behind_self_attention(
+        self, hidden: torch.Tensor, attended: torch.Tensor, history: KeysValues, history_bias: torch.Tensor
+    ) -> torch.Tensor:
         hidden = hidden + self.dropout(attended)
-        return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden))), present
+        normed = self.cross_attention_norm(hidden).view(len(hidden), -1, hidden.shape[-1])
+        attended = self.cross_attention(normed, history, history_bias).view(hidden.shape)
+        hidden = hidden + self.dropout(attended)
+        return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
 
 
 class Encoder(nn.Module):
@@ -279,37 +329,35 @@ class Encoder(nn.Module):
         self.norm = RMSNorm(d_model)
         self.dropout = Dropout(dropout)
 
-    def forward(self, hidden: torch.Tensor, padding_bias: torch.Tensor) -> torch.Tensor:
-        """``[b, t, d]`` and ``[b, 1, 1, t]`` (0, or -inf at padding) -> ``[b, t, d]``."""
-        position = torch.arange(hidden.shape[1], device=hidden.device)
-        bias = self.position_bias(position, position).to(hidden.dtype)
+    def forward(self, hidden: torch.Tensor, padding_bias: torch.Tensor | float = 0.0) -> torch.Tensor:
+        """``[b, t, d]`` and ``[b, 1, 1, t]`` (0, or -inf at padding, which is behind the rest) -> ``[b, t, d]``."""
         if self.causal:  # padding comes behind the items, which do not look there
-            bias = bias.masked_fill(position[None, :] > position[:, None], -torch.inf)
+            bias = self.position_bias.causal(hidden.shape[1])
         else:
-            bias = bias + padding_bias
+            position = torch.arange(hidden.shape[1], device=hidden.device)
+            bias = self.position_bias(position, position) + padding_bias
         hidden = self.dropout(hidden)
         for layer in self.layers:
             hidden = layer(hidden, bias)
         return self.dropout(self.norm(hidden))
 
-    def step(self, hidden: torch.Tensor, past: list[KeysValues] | None = None) -> tuple[torch.Tensor, list[KeysValues]]:
-        """Of a causal stack: go on with ``[b, t, d]`` behind the ``past`` positions.
+    def generate(
+        self, hidden: torch.Tensor, past: list[list[Generated]] | None
+    ) -> tuple[torch.Tensor, list[list[Generated]]]:
+        """Of a causal stack: one position of each beam, ``[b, r, d]``, behind the ``past`` ones of every layer.
 
         Returns:
-            tuple: ``[b, t, d]``; keys and values of every layer, to be passed as ``past`` of the next call.
+            tuple: ``[b, r, d]``; the positions so far of every layer, to be passed as ``past`` of the next call.
         """
-        n_past = 0 if past is None else past[0][0].shape[2]
-        keys = torch.arange(n_past + hidden.shape[1], device=hidden.device)
-        queries = keys[n_past:]
-        bias = self.position_bias(queries, keys).to(hidden.dtype)
-        bias = bias.masked_fill(keys[None, :] > queries[:, None], -torch.inf)
+        layers: list[Any] = list(self.layers)
+        past = past or [[] for _ in layers]
+        bias = self.position_bias.of_last(len(past[0]) + 1)
         hidden = self.dropout(hidden)
-        presents = []
-        layers: Iterable[Any] = self.layers
-        for index, layer in enumerate(layers):
-            hidden, present = layer.step(hidden, bias, None if past is None else past[index])
-            presents.append(present)
-        return self.dropout(self.norm(hidden)), presents
+        so_far = []
+        for layer, generated in zip(layers, past, strict=True):
+            hidden, generated = layer.generate(hidden, bias, generated)
+            so_far.append(generated)
+        return self.dropout(self.norm(hidden)), so_far
 
 
 class Decoder(nn.Module):
@@ -333,27 +381,28 @@ class Decoder(nn.Module):
         layers: Iterable[Any] = self.layers
         return [layer.cross_attention.keys_values(encoded) for layer in layers]
 
-    def forward(
+    def forward(self, hidden: torch.Tensor, histories: list[KeysValues], history_bias: torch.Tensor) -> torch.Tensor:
+        """``[b, r, l, d]`` -> ``[b, r, l, d]``; histories of every layer and ``history_bias`` as :class:`DecoderLayer` has them."""
+        bias = self.position_bias.causal(hidden.shape[2])
+        hidden = self.dropout(hidden)
+        for layer, history in zip(self.layers, histories, strict=True):
+            hidden = layer(hidden, bias, history, history_bias)
+        return self.dropout(self.norm(hidden))
+
+    def generate(
         self,
         hidden: torch.Tensor,
+        past: list[list[Generated]] | None,
         histories: list[KeysValues],
         history_bias: torch.Tensor,
-        past: list[KeysValues] | None = None,
-    ) -> tuple[torch.Tensor, list[KeysValues]]:
-        """Run ``[b, r, l, d]`` new positions after the ``past`` ones.
-
-        Returns:
-            tuple: ``[b, r, l, d]``; keys and values of every layer, to be passed as ``past`` of the next call.
-        """
-        n_past = 0 if past is None else past[0][0].shape[2]
-        keys = torch.arange(n_past + hidden.shape[2], device=hidden.device)
-        queries = keys[n_past:]
-        bias = self.position_bias(queries, keys).to(hidden.dtype)
-        bias = bias.masked_fill(keys[None, :] > queries[:, None], -torch.inf)
+    ) -> tuple[torch.Tensor, list[list[Generated]]]:
+        """As :meth:`Encoder.generate`, with histories."""
+        layers: list[Any] = list(self.layers)
+        past = past or [[] for _ in layers]
+        bias = self.position_bias.of_last(len(past[0]) + 1)
         hidden = self.dropout(hidden)
-        presents = []
-        for index, layer in enumerate(self.layers):
-            layer_past = None if past is None else past[index]
-            hidden, present = layer(hidden, bias, histories[index], history_bias, layer_past)
-            presents.append(present)
-        return self.dropout(self.norm(hidden)), presents
+        so_far = []
+        for layer, generated, history in zip(layers, past, histories, strict=True):
+            hidden, generated = layer.generate(hidden, bias, generated, history, history_bias)
+            so_far.append(generated)
+        return self.dropout(self.norm(hidden)), so_far

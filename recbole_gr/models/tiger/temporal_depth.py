@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_gr.models.tiger.history import History
-from recbole_gr.models.tiger.layers import Encoder, KeysValues, initialise_queries, of_parents
+from recbole_gr.models.tiger.layers import Encoder, Generated, initialise_queries, of_parents
 from recbole_gr.models.tiger.network import NetworkOptions, SemanticIDNetwork
 
 
@@ -73,7 +73,7 @@ class TemporalDepth(SemanticIDNetwork):
         states = self.states(encoded, at_every_item=at_every_item).expand(b, r, -1)
         before = self.embedding(codes[..., :-1] + self.level_offset[:-1]).cumsum(dim=2)
         hidden = (F.pad(before, (0, 0, 1, 0)) + states.unsqueeze(2)).flatten(0, 1)
-        hidden, _ = self.depth.step(hidden)
+        hidden = self.depth(hidden)
         return [head(hidden[:, level]).view(b, r, -1) for level, head in enumerate(self.heads)]
 
     def start_decoding(self, encoded: Encoded) -> "DepthDecoder":
@@ -87,7 +87,7 @@ class DepthDecoder:
         self.model, self.states = model, states
         self.level = 0
         self.codes: torch.Tensor | None = None
-        self.past: list[KeysValues] | None = None
+        self.past: list[list[Generated]] | None = None
 
     def select(self, users: torch.Tensor) -> "DepthDecoder":
         """The same for some of the users (int64 indices), before any code was generated."""
@@ -109,6 +109,5 @@ class DepthDecoder:
         return self._next_log_probs(self.states + self.codes)
 
     def _next_log_probs(self, hidden: torch.Tensor) -> torch.Tensor:
-        users, beams, d = hidden.shape
-        hidden, self.past = self.model.depth.step(hidden.reshape(users * beams, 1, d), self.past)
-        return self.model.heads[self.level](hidden.view(users, beams, d)).float().log_softmax(-1)
+        hidden, self.past = self.model.depth.generate(hidden, self.past)
+        return self.model.heads[self.level](hidden).float().log_softmax(-1)
