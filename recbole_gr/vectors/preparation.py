@@ -17,7 +17,7 @@ def centred(vectors: np.ndarray) -> np.ndarray:
     Returns:
         numpy.ndarray: float32 ``[n_items, d]``.
     """
-    known = vectors.any(axis=1)
+    known: np.ndarray = np.any(vectors, axis=1)
     mean = vectors[known].mean(axis=0, dtype=np.float64).astype(np.float32) if known.any() else np.float32(0)
     return np.where(known[:, None], vectors - mean, np.float32(0))
 
