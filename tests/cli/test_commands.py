@@ -10,6 +10,7 @@ import recbole_gr
 from recbole_gr import cli
 from recbole_gr.integration.check_run import check_run
 from recbole_gr.models.registry import find_spec
+from recbole_gr.settings.properties import properties_file
 
 COMMANDS = ("run", "tokenize", "prepare", "leaderboard", "list")
 
@@ -124,7 +125,9 @@ def test_lists_have_a_line_each(capsys):
     sentence = "GRID's setting (arXiv 2507.22224): RK-Means, 4+4 layers, a separator after each item, no user token."
     assert recipes[0].split(maxsplit=1) == ["grid", sentence]
     boards = {line.split()[0]: line for line in listed(capsys, "boards")}
-    assert set(boards) == {"amazon-beauty-2014", "ml-100k"} and "Every kind of model side by side" in boards["ml-100k"]
+    assert set(boards) == {path.stem for path in properties_file("leaderboard", "").parent.glob("*.yaml")}
+    assert {"ml-100k", "tiger-beauty", "grid-architecture"} < set(boards)
+    assert "Every kind of model side by side" in boards["ml-100k"]
     tokenizers = [line.split()[0] for line in listed(capsys, "tokenizers")]
     assert tokenizers == ["rkmeans", "rvq", "rqvae", "opq", "pq", "random", "lsh"]
     from recbole.model.sequential_recommender import SASRec
@@ -155,7 +158,7 @@ def test_settings_of_a_model_of_ours_by_concern(capsys):
         assert title in lines
     assert "  --collision=digit   (one of digit, none, nearest, sinkhorn)" in lines
     place = lines.index("  --epoch_samples=None   (whole number of at least 1)")
-    assert lines[place + 1].strip() == "Samples drawn per epoch; ~: all."
+    assert lines[place + 1].strip() == "Samples drawn per epoch, counted by their targets; ~: all."
 
 
 def test_settings_of_a_model_of_recbole(capsys):
