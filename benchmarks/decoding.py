@@ -1,11 +1,13 @@
 """Our beam search over the trie against ``generate`` of transformers, and how our cost grows with the catalogue.
 
-Both generate semantic IDs with the same weights: a random encoder-decoder of size 336K and the T5ForConditionalGeneration
-that holds its weights, made by the function that the test of our logits uses. Random IDs, three levels of 256 codes and
-a digit; full histories; one position per code, so that both read the same tokens. Timed are encoder and search, from
-tokens to beams, in one process, one after the other in each round; the ratio is the median over the rounds. The rival
-is what others use for constrained decoding: ``num_beams`` and ``prefix_allowed_tokens_fn``, here one look-up of the
-prefix in a dict. It is timed without a constraint as well: what remains if walking a trie in Python cost nothing.
+Both generate semantic IDs with the same weights: a random encoder-decoder and the T5ForConditionalGeneration that holds its
+weights, made by the function that the test of our logits uses. Random IDs, three levels of 256 codes and a digit; full
+histories; one position per code, so that both read the same tokens. ``per item`` is another model of ours of the same
+size, with one position per item, which the T5 cannot have. Timed are encoder and search, from tokens to beams, in one
+process, one after the other in each round, in CPU time; the ratio is the median over the rounds. The rival is what others
+use for constrained decoding: ``num_beams`` and ``prefix_allowed_tokens_fn``, here one look-up of the prefix in a dict. It
+searches for ``rival_users`` at once: at most as many as we do, because more make it slower. It is timed without a
+constraint as well: what remains if walking a trie in Python cost nothing.
 
 What differs: T5 has one head, so ``generate`` takes its log-probabilities over the codes of all levels; ours are over
 the codes of the level. It masks *after* the log-softmax, so neither renormalises over the valid children. The check
@@ -20,9 +22,10 @@ are users per second when the items of the history must not be found, as with ``
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 import torch
@@ -38,8 +41,9 @@ from recbole_gr.models.tiger.history import History
 from recbole_gr.models.tiger.network import NetworkOptions
 from recbole_gr.models.tiger.settings import MODEL_SIZES
 from recbole_gr.tokenizers.collision import append_digit
+from recbole_gr.utils.memory import keep_freed_memory
 
-MODEL_SIZE, FEED_FORWARD = MODEL_SIZES["336K"], "relu"
+FEED_FORWARD = "relu"
 #: Fresh heads are near uniform; wider ones set scores as far apart as training does, so that there are no ties.
 HEAD_WIDENING = 20
 #: What two implementations of the same arithmetic may differ by, in log-probability.
@@ -52,9 +56,10 @@ def random_semantic_ids(n_items):
     return np.vstack([np.full((1, 4), -1), codes]), (256, 256, 256, digits)
 
 
-def random_model(codebook_sizes):
+def random_model(codebook_sizes, size, history_position="code"):
     torch.manual_seed(0)
-    model = EncoderDecoder(codebook_sizes, NetworkOptions(MODEL_SIZE, FEED_FORWARD, history_position="code")).eval()
+    options = NetworkOptions(MODEL_SIZES[size], FEED_FORWARD, history_position=history_position)
+    model = EncoderDecoder(codebook_sizes, options).eval()
     with torch.no_grad():
         for head in model.heads:
             head.weight.mul_(HEAD_WIDENING)
@@ -87,7 +92,7 @@ class Rival:
         self.n_levels = model.n_levels
         self.offset = model.level_offset
         self.bounds = [*model.level_offset.tolist(), model.separator_token]
-        self.t5 = t5_with_weights_of(model, MODEL_SIZE, FEED_FORWARD)
+        self.t5 = t5_with_weights_of(model, model.options.size, FEED_FORWARD)
         self.t5.config.eos_token_id = self.t5.generation_config.eos_token_id = None  # else code 0 ends an ID
         self.next_tokens = self._next_tokens(self.tokens(torch.as_tensor(codes[1:])).tolist())
 
@@ -104,6 +109,10 @@ class Rival:
 
     def allowed(self, user, prefix):
         return self.next_tokens[tuple(prefix.tolist())]
+
+    def search_in_batches(self, codes, beams, users, **options):
+        for some in codes.split(users):
+            self.search(some, beams, **options)
 
     def search(self, codes, beams, **options):
         """Sequences ``[users * beams, 1 + L]``, or what ``options`` ask ``generate`` for."""
@@ -143,30 +152,36 @@ class LevelScores(LogitsProcessor):
 def compare(args):
     """Our search against transformers."""
     codes, sizes = random_semantic_ids(args.items)
-    model, trie = random_model(sizes), Trie(codes, sizes)
+    model, trie = random_model(sizes, args.model_size), Trie(codes, sizes)
+    per_item = random_model(sizes, args.model_size, "item")
     rival = Rival(model, codes)
     history = torch.as_tensor(codes)[random_histories(args.items, args.users, args.length)]
-    print(f"\n{args.items:,} items, histories of {args.length} items, {args.users} users at once, {args.rounds} rounds")
-    print("beams  users/s: ours  transformers  without constraint  ratio  (lowest - highest)")
+    print(
+        f"\n{args.items:,} items, histories of {args.length} items, {args.rounds} rounds, {args.model_size}: {model.options.size}"
+    )
+    print(f"{args.users} users at once; transformers: {args.rival_users}")
+    print("beams  users per CPU-second: transformers  without constraint  ours  ratio  (lowest - highest)  per item  ratio")
     figures = {}
     for beams in args.beams:
+        theirs = partial(rival.search_in_batches, history, beams, args.rival_users)
         contenders = {
-            "ours": lambda beams=beams: our_search(model, trie, history, beams),
-            "transformers": lambda beams=beams: rival.search(history, beams, prefix_allowed_tokens_fn=rival.allowed),
-            "free": lambda beams=beams: rival.search(history, beams),
+            "transformers": partial(theirs, prefix_allowed_tokens_fn=rival.allowed),
+            "unconstrained": theirs,
+            "ours": partial(our_search, model, trie, history, beams),
+            "ours_per_item": partial(our_search, per_item, trie, history, beams),
         }
         alternating(contenders, 1)  # the first does not count
-        times = alternating(contenders, args.rounds)
-        ours, theirs, free = (args.users / median(times[name]) for name in ("ours", "transformers", "free"))
-        ratios = [slow / fast for slow, fast in zip(times["transformers"], times["ours"])]
+        times = alternating(contenders, args.rounds, process_time)
+        rates = {name: args.users / median(of_name) for name, of_name in times.items()}
+        ratios, per_item_ratios = (
+            [slow / fast for slow, fast in zip(times["transformers"], times[name])] for name in ("ours", "ours_per_item")
+        )
         spread = f"({min(ratios):.1f} - {max(ratios):.1f})"
-        print(f"{beams:5} {ours:14.1f} {theirs:13.1f} {free:19.1f} {median(ratios):6.1f}  {spread}")
-        figures[f"{beams} beams"] = {
-            "users_per_second": ours,
-            "transformers": theirs,
-            "unconstrained": free,
-            "ratio": median(ratios),
-        }
+        print(
+            f"{beams:5} {rates['transformers']:36.1f} {rates['unconstrained']:19.1f} {rates['ours']:5.1f} "
+            f"{median(ratios):6.1f}  {spread:18}  {rates['ours_per_item']:8.1f} {median(per_item_ratios):6.1f}"
+        )
+        figures[f"{beams} beams"] = rates | {"ratio": median(ratios), "ratio_per_item": median(per_item_ratios)}
     for beams in args.beams:
         check(model, trie, rival, history, torch.as_tensor(codes), beams)
     return figures
@@ -209,7 +224,7 @@ class Catalogue:
         start = perf_counter()
         self.trie = TimedTrie(codes, sizes)
         self.build_seconds = perf_counter() - start
-        self.model, self.beams = random_model(sizes), args.grow_beams
+        self.model, self.beams = random_model(sizes, args.grow_model_size), args.grow_beams
         items = random_histories(n_items, args.users, args.length)
         self.history = torch.as_tensor(codes)[items]
         self.seen = (torch.arange(args.users).repeat_interleave(args.length), items.flatten())
@@ -241,7 +256,7 @@ def grow(args):
     alternating(contenders, 1)
     taken = {name: median(times) for name, times in alternating(contenders, args.rounds).items()}
     setting = f"histories of {args.length} items, {args.users} users at once, {args.rounds} rounds"
-    print(f"\n{args.grow_beams} beams, {setting}")
+    print(f"\n{args.grow_model_size}, {args.grow_beams} beams, {setting}")
     print("    items  build s  trie MB  children ms  decode step ms  users/s  masked")
     figures = {}
     for n_items, catalogue in catalogues.items():
@@ -261,12 +276,15 @@ def grow(args):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--model_size", choices=MODEL_SIZES, default="13M", help="of the comparison with transformers")
     parser.add_argument("--items", type=int, default=12_000)
     parser.add_argument("--length", type=int, default=20, help="items per history")
     parser.add_argument("--users", type=int, default=64, help="users at once")
+    parser.add_argument("--rival_users", type=int, default=16, help="users at once for transformers")
     parser.add_argument("--beams", type=int, nargs="+", default=[10, 50])
     parser.add_argument("--grow", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="catalogue sizes")
+    parser.add_argument("--grow_model_size", choices=MODEL_SIZES, default="336K")
     parser.add_argument("--grow_beams", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=7)
     return parser.parse_args()
@@ -276,6 +294,7 @@ def parse_arguments():
 def main():
     args = parse_arguments()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()  # for all of them alike, as in our runs
     transformers.logging.set_verbosity_error()
     print(f"{describe_machine()}, transformers {transformers.__version__}")
     print_json("decoding", vars(args), compare(args) | grow(args))

@@ -10,7 +10,7 @@ Histories are as long as those of Amazon Beauty: of a user's n interactions, P(n
 .01 of the data), all but the last two are trained on. IDs are random, three levels of 256 codes and a digit.
 
 ``in GEMMs`` is the share of the operators' time that goes into matrix products, those of attention included where it has
-operators of its own; ``GFLOPS`` is the rate within them, beside the machine's for a large product.
+operators of its own; ``GFLOPS`` is the rate within them; the machine's for a large product stands above.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from recbole_gr.models.tiger.history import History
 from recbole_gr.models.tiger.network import NetworkOptions
 from recbole_gr.models.tiger.settings import ModelSize
 from recbole_gr.models.tiger.temporal_depth import TemporalDepth
+from recbole_gr.utils.memory import keep_freed_memory
 
 CODEBOOK_SIZES = (256, 256, 256, 8)
 LONGEST_HISTORY = 20
@@ -116,15 +117,13 @@ class Contender:
         return targets / (process_time() - start)
 
     def in_products(self, steps):
-        """Share of the operators' time in matrix products, and GFLOPS within them."""
+        """Share of the operators' time in matrix products, and floating-point operations in them per target."""
         with profile(activities=[ProfilerActivity.CPU], with_flops=True) as profiler:
-            for _ in range(steps):
-                self.step()
+            targets = sum(self.step() for _ in range(steps))
         events = profiler.key_averages()
         products = [event for event in events if event.key in PRODUCTS]
-        microseconds = sum(event.self_cpu_time_total for event in products)
-        share = microseconds / sum(event.self_cpu_time_total for event in events)
-        return share, sum(event.flops for event in products) / microseconds / 1e3
+        share = sum(event.self_cpu_time_total for event in products) / sum(event.self_cpu_time_total for event in events)
+        return share, sum(event.flops for event in products) / targets
 
 
 def loss_of_ours(model, every, history, following):
@@ -215,6 +214,7 @@ def parse_arguments():
     parser.add_argument("--batch_targets", type=int, default=1024, help="targets of a batch with one at every position")
     parser.add_argument("--seconds", type=float, default=5.0, help="CPU time of a contender in each round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--profiled_steps", type=int, default=5)
     parser.add_argument("--only", default="", help="only the contenders with this in their name")
     return parser.parse_args()
 
@@ -223,6 +223,7 @@ def main():
     args = parse_arguments()
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    keep_freed_memory()  # for all of them alike, as in our runs
     transformers.logging.set_verbosity_error()
     print(f"{describe_machine()}, transformers {transformers.__version__}")
     print(
@@ -242,13 +243,15 @@ def main():
     for (name, precision), contender in trained.items():
         own = rates[name, precision]
         ratios = [fast / slow for fast, slow in zip(own, rival)]
-        share, gflops = contender.in_products(steps=3)
+        share, per_target = contender.in_products(args.profiled_steps)
+        gflops = median(own) * per_target / share / 1e9
         spread = f"({min(ratios):.1f} - {max(ratios):.1f})"
         print(f"{name:32} {precision:9} {median(own):10.0f} {median(ratios):7.1f}  {spread:18}  {share:8.0%} {gflops:7.0f}")
         figures[f"{name}, {precision}"] = {
             "targets_per_second": median(own),
             "ratio": median(ratios),
             "in_products": share,
+            "mflop_per_target": per_target / 1e6,
             "gflops": gflops,
         }
     print_json("training", vars(args), figures)
