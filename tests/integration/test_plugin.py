@@ -100,7 +100,7 @@ def test_worker_processes_of_the_loader_are_spawned(small_part, tiny_settings):
     config = Config("TIGER", "small", config_dict={**tiny_settings, "worker": 1})
     train_data, _, _ = data_preparation(config, create_dataset(config))
     batch = next(iter(train_data))
-    assert set(batch.interaction) >= {"user_id", "item_id", "item_id_list", "item_length"}
+    assert set(batch.interaction) >= {"user_id", "item_id_target_list", "item_id_list", "item_length"}
 
 
 def test_applying_twice_changes_nothing():
