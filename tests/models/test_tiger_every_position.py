@@ -91,3 +91,20 @@ def test_a_causal_history_decodes_as_it_scores(architecture, options):
         log_probs = decoder.advance(parent, target[..., level])
         torch.testing.assert_close(log_probs, logits[level + 1].log_softmax(-1), atol=2e-6, rtol=2e-5)
         parent = torch.arange(4).expand(5, -1)
+
+
+@pytest.mark.parametrize("architecture, options", NETWORKS)
+def test_training_in_bfloat16_follows_that_in_float32(architecture, options):
+    model = network(architecture, causal=True, **options)
+    history, following = histories(users=20), items(20, 9)
+    losses, gradients = [], []
+    for bfloat16 in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            loss, _ = model(history, following, history.items(), at_every_item=True)
+        loss.backward()
+        losses.append(loss)
+        gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
+    assert loss.dtype == gradients[1].dtype == torch.float32
+    torch.testing.assert_close(losses[1], losses[0], atol=0, rtol=0.005)
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.995

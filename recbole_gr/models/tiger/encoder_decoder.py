@@ -70,7 +70,7 @@ class EncoderDecoder(SemanticIDNetwork):
         bias = self._up_to_each_item(encoded, codes.shape[1]) if at_every_item else encoded.padding_bias
         histories = self.decoder.history_keys_values(encoded.hidden)
         hidden = self.decoder(self.embedding(tokens), histories, bias)
-        return [head(hidden[:, :, level]) for level, head in enumerate(self.heads)]
+        return [head(of_level) for head, of_level in zip(self.heads, hidden.unbind(2), strict=True)]
 
     def states(self, encoded: Encoded, *, at_every_item: bool = False) -> torch.Tensor:
         items = encoded.hidden[:, self._last_position(encoded)]

@@ -45,7 +45,11 @@ class TIGERSettings(SemanticIDModelSettings):
     title: ClassVar[str] = "TIGER"
 
     epochs: int = setting(
-        30, "The number of training epochs; enough for ml-100k in minutes, few for more data.", "training", resumable=True, ge=0
+        30,
+        "The number of training epochs; enough for ml-100k in minutes, few for more data.",
+        "training",
+        resumable=True,
+        ge=0,
     )
     train_batch_size: int = setting(1024, "Samples per step, counted by their targets.", "training", ge=1)
     model_size: Literal["336K", "778K", "1.9M", "3.3M", "6.7M", "13M", "21M", "43M", "88M", "192M"] = setting(

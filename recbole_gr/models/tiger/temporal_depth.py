@@ -5,11 +5,11 @@ summed to one position, a temporal stack reads the positions, and a depth stack 
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from recbole_gr.models.tiger.history import History
 from recbole_gr.models.tiger.layers import Encoder, Generated, initialise_queries, of_parents
@@ -71,10 +71,10 @@ class TemporalDepth(SemanticIDNetwork):
     def code_logits(self, encoded: Encoded, codes: torch.Tensor, *, at_every_item: bool = False) -> list[torch.Tensor]:
         b, r, _ = codes.shape
         states = self.states(encoded, at_every_item=at_every_item).expand(b, r, -1)
-        before = self.embedding(codes[..., :-1] + self.level_offset[:-1]).cumsum(dim=2)
-        hidden = (F.pad(before, (0, 0, 1, 0)) + states.unsqueeze(2)).flatten(0, 1)
-        hidden = self.depth(hidden)
-        return [head(hidden[:, level]).view(b, r, -1) for level, head in enumerate(self.heads)]
+        before = self.embedding(codes[..., :-1] + self.level_offset[:-1]).unbind(2)
+        read = torch.stack(list(accumulate((states, *before))), dim=2)
+        by_level = self.depth(read.flatten(0, 1)).unbind(1)
+        return [head(hidden).view(b, r, -1) for head, hidden in zip(self.heads, by_level, strict=True)]
 
     def start_decoding(self, encoded: Encoded) -> "DepthDecoder":
         return DepthDecoder(self, self.states(encoded))
