@@ -99,6 +99,7 @@ def test_ctrl_c_prints_the_command_that_goes_on(settings):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what a shell starts with & ignores it
     )
     deadline = time.monotonic() + 240
     while not glob.glob("saved/*.last.pth") and process.poll() is None and time.monotonic() < deadline:
