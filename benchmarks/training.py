@@ -3,8 +3,9 @@
 One thread, one process, the contenders taking turns; the ratio is the median over the rounds. The rival is trained as
 RecBole3.0 trains its TIGER: one sample per training interaction, one position per code, random batches, padded to the
 longest history. Ours with ``loss_positions: last`` has the same samples, grouped by length; with ``all``, windows with a
-target at every position. Timed is a training step: loss, gradient, AdamW. Dropout is on. What is timed in bfloat16
-runs under ``torch.autocast``.
+target at every position. Batches grouped by length differ in what they cost, so the timed ones are spread evenly over the
+lengths of an epoch. Timed are training steps: loss, gradient, AdamW. Dropout is on. What is timed in bfloat16 runs under
+``torch.autocast``.
 
 Histories are as long as those of Amazon Beauty: of a user's n interactions, P(n >= 5 + k) = (1 + k / 5.2) ** -2.2 (within
 .01 of the data), all but the last two are trained on. IDs are random, three levels of 256 codes and a digit.
@@ -61,8 +62,8 @@ class Users:
             for start in range(0, n - 1, LONGEST_HISTORY)
         ]
 
-    def batches(self, samples, targets, *, grouped, every):
-        """An epoch in batches of about so many targets: ``[(history, codes that follow each item)]``."""
+    def batches(self, samples, targets, *, grouped, every, n_batches):
+        """Some batches of about so many targets, which stand for an epoch: ``[(history, codes that follow each item)]``."""
         of_each = np.array([end - start if every else 1 for _, start, end in samples])
         length = np.array([end - start for _, start, end in samples])
         order = self.rng.permutation(len(samples))
@@ -70,7 +71,8 @@ class Users:
             order = order[np.argsort(length[order], kind="stable")]
         batch_of = of_each[order].cumsum() // targets
         parts = np.split(order, np.flatnonzero(np.diff(batch_of)) + 1)
-        return [self._batch([samples[i] for i in parts[j]]) for j in self.rng.permutation(len(parts))]
+        chosen = ((np.arange(n_batches) + 0.5) * len(parts) / n_batches).astype(int)
+        return [self._batch([samples[i] for i in parts[j]]) for j in chosen]
 
     def _batch(self, samples):
         lengths = torch.tensor([end - start for _, start, end in samples])
@@ -82,7 +84,7 @@ class Users:
 
 
 class Contender:
-    """A model in training, and the batches of its epoch.
+    """A model in training, and the batches that stand for its epoch.
 
     Args:
         loss: a function of a batch.
@@ -95,12 +97,9 @@ class Contender:
     def __init__(self, loss, model, batches, *, every, bfloat16):
         self.loss, self.batches, self.every, self.bfloat16 = loss, batches, every, bfloat16
         self.optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-4, fused=True)
-        self.next = 0
 
-    def step(self):
-        """Train on the next batch; returns its number of targets."""
-        batch = self.batches[self.next % len(self.batches)]
-        self.next += 1
+    def step(self, batch):
+        """Train on a batch; returns its number of targets."""
         self.optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16) if self.bfloat16 else nullcontext():
             loss = self.loss(*batch)
@@ -109,17 +108,16 @@ class Contender:
         lengths = batch[0].lengths
         return int(lengths.sum()) if self.every else len(lengths)
 
-    def targets_per_second(self, seconds):
-        """Of the CPU time of this process, over at least so many seconds."""
-        targets, start = 0, process_time()
-        while process_time() - start < seconds:
-            targets += self.step()
+    def targets_per_second(self):
+        """Of the CPU time of this process, over all batches."""
+        start = process_time()
+        targets = sum(self.step(batch) for batch in self.batches)
         return targets / (process_time() - start)
 
-    def in_products(self, steps):
+    def in_products(self):
         """Share of the operators' time in matrix products, and floating-point operations in them per target."""
         with profile(activities=[ProfilerActivity.CPU], with_flops=True) as profiler:
-            targets = sum(self.step() for _ in range(steps))
+            targets = sum(self.step(batch) for batch in self.batches)
         events = profiler.key_averages()
         products = [event for event in events if event.key in PRODUCTS]
         share = sum(event.self_cpu_time_total for event in products) / sum(event.self_cpu_time_total for event in events)
@@ -163,7 +161,7 @@ def contenders(args):
     for bfloat16 in (False, True):
         precision = "bfloat16" if bfloat16 else "float32"
         rival = t5(size)
-        batches = users.batches(samples["last"], args.batch_size, grouped=False, every=False)
+        batches = users.batches(samples["last"], args.batch_size, grouped=False, every=False, n_batches=1)
         found["T5 of transformers", precision] = Contender(
             partial(loss_of_t5, rival, offset), rival, batches, every=False, bfloat16=bfloat16
         )
@@ -185,7 +183,7 @@ def contenders(args):
             every = loss_positions == "all"
             model = architecture(CODEBOOK_SIZES, replace(options, **changes))
             targets = args.batch_targets if every else args.batch_size
-            batches = users.batches(samples[loss_positions], targets, grouped=True, every=every)
+            batches = users.batches(samples[loss_positions], targets, grouped=True, every=every, n_batches=args.batches)
             loss = partial(loss_of_ours, model, every)
             found[name, precision] = Contender(loss, model, batches, every=every, bfloat16=bfloat16)
     return {name: contender for name, contender in found.items() if args.only in " ".join(name)}
@@ -212,9 +210,8 @@ def parse_arguments():
     parser.add_argument("--d_ff", type=int, default=1024)
     parser.add_argument("--batch_size", type=int, default=256, help="samples of a batch with one target each")
     parser.add_argument("--batch_targets", type=int, default=1024, help="targets of a batch with one at every position")
-    parser.add_argument("--seconds", type=float, default=5.0, help="CPU time of a contender in each round")
+    parser.add_argument("--batches", type=int, default=6, help="of a contender in each round; random ones are alike: one")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--profiled_steps", type=int, default=5)
     parser.add_argument("--only", default="", help="only the contenders with this in their name")
     return parser.parse_args()
 
@@ -231,11 +228,11 @@ def main():
     )
     trained = contenders(args)
     for contender in trained.values():  # what the first step sets up is not timed
-        contender.step()
+        contender.step(contender.batches[0])
     rates = {name: [] for name in trained}
     for _ in range(args.rounds):
         for name, contender in trained.items():
-            rates[name].append(contender.targets_per_second(args.seconds))
+            rates[name].append(contender.targets_per_second())
 
     rival = rates[next(iter(trained))]
     print(f"\n{'':32} precision  targets/s   ratio  (lowest - highest)  in GEMMs  GFLOPS")
@@ -243,7 +240,7 @@ def main():
     for (name, precision), contender in trained.items():
         own = rates[name, precision]
         ratios = [fast / slow for fast, slow in zip(own, rival)]
-        share, per_target = contender.in_products(args.profiled_steps)
+        share, per_target = contender.in_products()
         gflops = median(own) * per_target / share / 1e9
         spread = f"({min(ratios):.1f} - {max(ratios):.1f})"
         print(f"{name:32} {precision:9} {median(own):10.0f} {median(ratios):7.1f}  {spread:18}  {share:8.0%} {gflops:7.0f}")
