@@ -1,5 +1,6 @@
 """How an epoch is divided into batches of samples of like length, so that little of a batch is padding."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from recbole_gr.utils.arrays import draw_without_replacement
 BATCHES_SORTED_TOGETHER = 50
 
 
-class Batches:
+class Batches(ABC):
     """The batches of one epoch after the other, as one process has them.
 
     In distributed training all ranks draw the same order (same seed) and take every ``world_size``-th batch of it, equally
@@ -50,9 +51,9 @@ class Batches:
         mine = (order.tolist() * self.world_size)[self.rank :: self.world_size][: len(self)]
         yield from (batches[index] for index in mine)
 
+    @abstractmethod
     def divide(self) -> Sequence[torch.Tensor]:
         """An epoch's batches, each what the samples take as an index."""
-        raise NotImplementedError
 
 
 class LengthGroupedBatches(Batches):

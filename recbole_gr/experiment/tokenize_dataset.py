@@ -27,7 +27,8 @@ from recbole_gr.settings.field import RunValues
 from recbole_gr.tokenizers.measures import compare_with_vectors, describe, quantised_levels
 from recbole_gr.tokenizers.report import write_report
 from recbole_gr.tokenizers.semantic_ids import SemanticIDs
-from recbole_gr.tokenizers.sid_files import LEVEL_LETTERS, import_pyarrow, write_sid_file
+from recbole_gr.tokenizers.sid_file_writer import write_sid_file
+from recbole_gr.tokenizers.sid_files import LEVEL_LETTERS, import_pyarrow
 from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.errors import DataError, SettingError
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
         tokenizer_names,
     )
     from recbole_gr.tokenizers.semantic_ids import Quantised, SemanticIDs
-    from recbole_gr.tokenizers.sid_files import read_sid_file, write_sid_file
+    from recbole_gr.tokenizers.sid_file_writer import write_sid_file
+    from recbole_gr.tokenizers.sid_files import read_sid_file
 
 __all__ = [
     "COLLISION_RULES",
@@ -47,7 +48,8 @@ __all__ = [
 _MODULES = {
     "collision": ("COLLISION_RULES", "append_digit", "resolve_collisions"),
     "semantic_ids": ("Quantised", "SemanticIDs"),
-    "sid_files": ("read_sid_file", "write_sid_file"),
+    "sid_file_writer": ("write_sid_file",),
+    "sid_files": ("read_sid_file",),
     "pipeline": ("check_codebooks", "tokenize"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

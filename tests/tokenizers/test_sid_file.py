@@ -14,7 +14,8 @@ import torch
 
 from recbole_gr.tokenizers import SemanticIDs
 from recbole_gr.tokenizers.semantic_ids import MAX_VOCABULARY
-from recbole_gr.tokenizers.sid_files import read_sid_file, write_sid_file
+from recbole_gr.tokenizers.sid_file_writer import write_sid_file
+from recbole_gr.tokenizers.sid_files import read_sid_file
 from recbole_gr.utils.errors import DataError, RecBoleGRError, SettingError
 
 TOKENS = np.array(["[PAD]", "b", "a", "c"])

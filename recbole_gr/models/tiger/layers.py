@@ -8,6 +8,7 @@ and values are never repeated.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -82,7 +83,7 @@ class RelativePositionBias(nn.Module):
         return offset + torch.where(distance < exact, distance, far)
 
 
-class Attention(nn.Module):
+class Attention(nn.Module, ABC):
     """Multi-head attention without scaling and without biases, as T5 has it: the part behind the projections."""
 
     def __init__(self, d_model: int, n_heads: int, d_kv: int, dropout: float) -> None:
@@ -91,9 +92,9 @@ class Attention(nn.Module):
         self.output = nn.Linear(n_heads * d_kv, d_model, bias=False)
         self.dropout = Dropout(dropout)
 
+    @abstractmethod
     def projection_weights(self) -> tuple[torch.Tensor, ...]:
         """Weights of queries, keys and values, each ``[h * e, d]``."""
-        raise NotImplementedError
 
     def heads(self, projected: torch.Tensor, n: int) -> tuple[torch.Tensor, ...]:
         """``[b, t, n * h * e]`` -> n times ``[b, h, t, e]``."""
