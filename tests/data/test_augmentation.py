@@ -10,7 +10,7 @@ from recbole.data.dataset import SequentialDataset
 
 from recbole_gr.data.samples import AUGMENTATIONS
 from recbole_gr.utils import arrays
-from tests.support.sequences import ML_100K, training_loader, training_part, write_sequences
+from support.sequences import ML_100K, training_loader, training_part, write_sequences
 
 
 def samples(batch):
