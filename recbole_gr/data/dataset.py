@@ -1,4 +1,4 @@
-"""The RecBole datasets of the generative recommenders: histories made on demand, and the semantic IDs of the items."""
+"""The RecBole datasets of our models: histories made on demand, their times, and the semantic IDs of the items."""
 
 import copy
 from functools import cache, partial
@@ -12,10 +12,12 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_gr.data.item_vectors import make_injected_vectors
+from recbole_gr.data.order import exact_times
 from recbole_gr.data.semantic_id_source import make_semantic_ids
 from recbole_gr.data.training_part import training_part
 from recbole_gr.tokenizers import SemanticIDs
 from recbole_gr.utils.arrays import padded_stretches
+from recbole_gr.utils.errors import DataError
 from recbole_gr.utils.stopwatch import Stages
 
 
@@ -61,6 +63,11 @@ class HistoryDataset(SequentialDataset):
         return self.inter_feat[self.item_list_length_field]
 
     @property
+    def list_columns(self) -> dict[str, torch.Tensor]:
+        """What a history is made of, by the name of its column: ``[interactions]`` each, in the order of ``item_sequence``."""
+        return {self.iid_field + self.config["LIST_SUFFIX"]: self.item_sequence}
+
+    @property
     def history_end_field(self) -> str:
         """Name of the column that says where in ``item_sequence`` a sample's history ends."""
         return self.iid_field + "_history_end"
@@ -83,8 +90,9 @@ class HistoryDataset(SequentialDataset):
         if self.history_end_field not in sample:  # the files of ``benchmark_filename`` bring their histories
             return sample
         end, length = sample[self.history_end_field], sample[self.item_list_length_field]
-        history = padded_stretches(self.item_sequence, end - length, length, self.max_item_list_len)
-        sample.update(Interaction({self.iid_field + self.config["LIST_SUFFIX"]: history}))
+        for field, values in self.list_columns.items():
+            history = padded_stretches(values, end - length, length, self.max_item_list_len)
+            sample.update(Interaction({field: history}))
         return sample
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
@@ -96,6 +104,47 @@ class HistoryDataset(SequentialDataset):
         # RecBole takes the first items from the histories
         laid_out.inter_feat = self.__getitem__(slice(None), False)  # no join
         return super(HistoryDataset, laid_out).inter_matrix(form)
+
+
+class TimedHistoryDataset(HistoryDataset):
+    """Histories with the time of each of their items, in whole units of the file: a list as long as that of the items.
+
+    RecBole's own lists of times are float32, in which the seconds of a day are all one; these are int64.
+
+    Attributes:
+        time_sequence: int64 ``[interactions]``, beside ``item_sequence``.
+
+    Raises:
+        DataError: all times lie within one unit, as after a normalisation.
+    """
+
+    time_sequence: torch.Tensor
+
+    @property
+    def _exact_time_field(self) -> str:
+        return self.time_field + "_exact"
+
+    def _dataframe_to_interaction(self, data: Any) -> Interaction:
+        converted = super()._dataframe_to_interaction(data)
+        if data is not self.inter_feat or self.time_field not in data:
+            return converted
+        time = exact_times(self, data)
+        if len(time) > 1 and time.max() - time.min() < 1:
+            words = f"lies between {time.min():g} and {time.max():g}; times must be in whole units, such as seconds"
+            raise DataError(f"the column {self.time_field!r} of {self.dataset_name} {words}")
+        converted.update(Interaction({self._exact_time_field: torch.from_numpy(time.round().astype(np.int64))}))
+        return converted
+
+    def data_augmentation(self) -> None:
+        # sorted with the rest, and no field of the samples
+        self.sort(by=[self.uid_field, self.time_field], ascending=True)
+        self.time_sequence = self.inter_feat[self._exact_time_field]
+        self.inter_feat.drop(self._exact_time_field)
+        super().data_augmentation()
+
+    @property
+    def list_columns(self) -> dict[str, torch.Tensor]:
+        return {**super().list_columns, self.time_field + self.config["LIST_SUFFIX"]: self.time_sequence}
 
 
 class SemanticIDDataset(HistoryDataset):

@@ -27,9 +27,9 @@ def sort_interactions(dataset: Any) -> None:
     by_time = config["eval_args"]["order"] == "TO" and dataset.benchmark_filename_list is None
     if not by_time or not isinstance(dataset.inter_feat, pd.DataFrame) or dataset.time_field not in dataset.inter_feat:
         return
-    listed = dataset.time_field in config["numerical_features"]  # then each time stands first in a list
+    listed = dataset.time_field in config["numerical_features"]
     given = dataset.inter_feat[dataset.time_field]
-    time = (given.str[0] if listed else given).to_numpy(dtype="float64")
+    time = exact_times(dataset, dataset.inter_feat)
     if config["tie_order"] == "shuffled":
         time = begin_of_interval(time, config["tie_interval"])
         dataset.inter_feat[dataset.time_field] = [[t, *rest] for t, (_, *rest) in zip(time, given)] if listed else time
@@ -40,6 +40,13 @@ def sort_interactions(dataset: Any) -> None:
     else:
         return
     dataset.inter_feat = dataset.inter_feat.iloc[order].reset_index(drop=True)
+
+
+def exact_times(dataset: Any, feat: pd.DataFrame) -> np.ndarray:
+    """The time column of a table of a dataset, as precise as the file: float64 ``[interactions]``."""
+    given = feat[dataset.time_field]
+    listed = dataset.time_field in dataset.config["numerical_features"]  # then each time stands first in a list
+    return (given.str[0] if listed else given).to_numpy(dtype="float64")
 
 
 def begin_of_interval(time: np.ndarray, length: float) -> np.ndarray:

@@ -36,11 +36,12 @@ class Windows:
     def __init__(self, dataset: Any, max_length: int) -> None:
         feat, config = dataset.inter_feat, dataset.config
         self.user_field, self.length_field = dataset.uid_field, dataset.item_list_length_field
-        self.item_list_field, self.target_field = dataset.iid_field + config["LIST_SUFFIX"], target_list_field(config)
+        self.target_field = target_list_field(config)
         self.max_length = max_length
 
         target_row, order = feat[dataset.history_end_field].sort()
         self.items = dataset.item_sequence
+        self.lists = dataset.list_columns
         self.targets = torch.zeros_like(self.items)
         self.targets[target_row] = self.items[target_row]
         self.targets_before = torch.nn.functional.pad((self.targets > 0).cumsum(0), (1, 0))
@@ -81,14 +82,15 @@ class Windows:
 
         Returns:
             The users ``[b]``, items ``[b, t]`` and their number ``[b]``, and at :func:`target_list_field` the items that
-            follow each, ``[b, t]``: all int64, with 0 behind the items, and where an item that follows is no target.
+            follow each, ``[b, t]``: all int64, with 0 behind the items, and where an item that follows is no target. Of a
+            :class:`~recbole_gr.data.dataset.TimedHistoryDataset` also the times of the items.
         """
         user, start, length, _ = window.unbind(1)
         width = int(length.max())
         return Interaction(
             {
                 self.user_field: user,
-                self.item_list_field: padded_stretches(self.items, start, length, width),
+                **{field: padded_stretches(values, start, length, width) for field, values in self.lists.items()},
                 self.length_field: length,
                 self.target_field: padded_stretches(self.targets, start + 1, length, width),
             }

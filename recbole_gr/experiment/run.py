@@ -24,7 +24,7 @@ from recbole_gr.experiment.target_ranks import (
     target_ranks_table,
 )
 from recbole_gr.integration.config import errors_name_places, make_config
-from recbole_gr.integration.plugin import is_generative
+from recbole_gr.integration.plugin import is_history_model
 from recbole_gr.integration.resume import read_training_state, restore_training_state, save_training_state
 from recbole_gr.utils.memory import keep_freed_memory
 from recbole_gr.utils.stopwatch import Stages, add_cost, add_rates, clock, cost_since, stopwatch
@@ -116,14 +116,14 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
     if state is None or restore_training_state(state, trainer, train_data):
         keep_state = saved and config["local_rank"] == 0
         callback = (lambda epoch, _: save_training_state(trainer, train_data, epoch)) if keep_state else None
-        takes_callback = is_generative(type(model)) or "callback_fn" in signature(trainer.fit).parameters
+        takes_callback = is_history_model(type(model)) or "callback_fn" in signature(trainer.fit).parameters
         options = {"callback_fn": callback} if takes_callback else {}  # RecBole's decision trees have no epochs to call it
         with attach_checkpoint_to_interrupt(trainer):
             trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"], **options)
     else:
         logger.info("The interrupted run had already finished training; only the test remains.")
         trainer.eval_collector.data_collect(train_data)
-        if is_generative(type(model)):
+        if is_history_model(type(model)):
             trainer.validate_best(valid_data, config["show_progress"])
     depth, ids = max(config["topk"]), quantised_ids(dataset)
     with (
@@ -163,10 +163,10 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
 
 def _counts(trainer: Any, train_data: Any, valid_data: Any, test_data: Any) -> dict[str, int]:
     """By stage, the samples or users that it goes through once."""
-    generative = is_generative(type(trainer.model))
+    ours = is_history_model(type(trainer.model))
     return {
-        "training": train_data.batches.n_samples if generative else len(train_data._dataset),
-        "validation": len((trainer.valid_sample(valid_data) if generative else valid_data)._dataset),
+        "training": train_data.batches.n_samples if ours else len(train_data._dataset),
+        "validation": len((trainer.valid_sample(valid_data) if ours else valid_data)._dataset),
         "validation_of_all_users": len(valid_data._dataset),
         "test": len(test_data._dataset),
     }

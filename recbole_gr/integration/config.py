@@ -19,6 +19,7 @@ from recbole_gr.integration.check_run import (
     follow_metrics,
     settings_of_model,
 )
+from recbole_gr.integration.plugin import is_history_model
 from recbole_gr.models.registry import find_spec, load, recbole_defaults_of
 from recbole_gr.settings.check import faults_of, idle_settings, raise_faults
 from recbole_gr.settings.field import RunValues, keys_of
@@ -91,7 +92,7 @@ def add_defaults(config: Config, model: str, model_class: Any, dataset: str) -> 
     spec = find_spec(model_class) if find_spec(model) is None else find_spec(model)
     if not read_recbole_properties(f"model/{model}"):
         ours.update(recbole_defaults_of(model_class))  # a class that inherits one of RecBole's
-    if holds_protocol(model_class, spec):
+    if holds_protocol(model_class):
         ours.update(ProtocolSettings.defaults())
         _shape_dataset(keys_of(ProtocolSettings, scope="protocol") - {"eval_args", "metrics", "topk", "valid_metric"})
     if spec is not None and spec.settings is not None:
@@ -116,11 +117,9 @@ def _shape_dataset(keys: set[str]) -> None:
     dataset_arguments.extend(sorted(keys - {*dataset_arguments}))
 
 
-def holds_protocol(model_class: Any, spec: Any) -> bool:
-    """Whether the common protocol is the default: for our generative models everywhere, for the others in our commands."""
-    if _made_for.get() is not None:
-        return model_class.type in RANKING_TYPES
-    return spec is not None and spec.generative
+def holds_protocol(model_class: Any) -> bool:
+    """Whether the common protocol is the default: for our networks everywhere, for the others in our commands."""
+    return model_class.type in RANKING_TYPES if _made_for.get() is not None else is_history_model(model_class)
 
 
 def merge_with_defaults(config: Config, final: dict[str, Any]) -> dict[str, Any]:

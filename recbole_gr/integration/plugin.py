@@ -39,11 +39,11 @@ def apply() -> None:
     _after("recbole.quick_start.quick_start", _start_as_we_do)
 
 
-def is_generative(model_class: type) -> bool:
-    """Whether a model of ours generates what it recommends, by semantic ID or title."""
-    from recbole_gr.models.base import BeamSearchRecommender
+def is_history_model(model_class: type) -> bool:
+    """Whether it is a network of ours over histories, which our loader and trainer train."""
+    from recbole_gr.models.history_recommender import HistoryRecommender
 
-    return issubclass(model_class, BeamSearchRecommender)
+    return issubclass(model_class, HistoryRecommender)
 
 
 def _after(name: str, change: Callable[[Any], Any]) -> None:
@@ -116,7 +116,7 @@ def _know_our_settings(configurator: Any) -> None:
             from recbole_gr.integration.config import holds_protocol, merge_with_defaults
 
             final = original(self)
-            ours = holds_protocol(self.model_class, find_spec(self.model_class.__name__))
+            ours = holds_protocol(self.model_class)
             return merge_with_defaults(self, final) if ours else final
 
         return get_final
@@ -126,7 +126,7 @@ def _know_our_settings(configurator: Any) -> None:
             from recbole_gr.integration.config import check_plain_config
 
             original(self, *args, **kwargs)
-            if is_generative(self.model_class):
+            if is_history_model(self.model_class):
                 check_plain_config(self)
 
         return __init__
@@ -187,7 +187,7 @@ def _with_length_grouping(original: Callable) -> Callable:
     """RecBole chooses the training loader from a table inside the function."""
 
     def get_dataloader(config: Any, phase: str) -> Any:
-        if phase == "train" and is_generative(config.model_class):
+        if phase == "train" and is_history_model(config.model_class):
             from recbole_gr.data.dataloader import LengthGroupedTrainDataLoader
 
             return LengthGroupedTrainDataLoader

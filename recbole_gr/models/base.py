@@ -2,32 +2,28 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
 from recbole.config import Config
 from recbole.data.interaction import Interaction
-from recbole.model.abstract_recommender import SequentialRecommender
-from recbole.utils import InputType
 
 from recbole_gr.data.seen import interactions_of
 from recbole_gr.decoding.beam_search import ROUNDING, Search, SearchLimits, certified_beam_search
 from recbole_gr.decoding.protocols import Decoder, ItemTrie
 from recbole_gr.decoding.tie_breaking import leaf_ranks
+from recbole_gr.models.history_recommender import HistoryRecommender
 from recbole_gr.utils.arrays import nth_of
 from recbole_gr.utils.devices import PerDevice
 
 
-class BeamSearchRecommender(SequentialRecommender, ABC):
+class BeamSearchRecommender(HistoryRecommender, ABC):
     """Item scores from a beam search over a trie.
 
     A model sets ``trie`` and ``search`` (as :func:`~recbole_gr.decoding.beam_search.certified_beam_search` takes them),
     calls :meth:`rank_items_that_share`, and offers :meth:`start_decoding` and :meth:`log_likelihood`.
     """
-
-    input_type = InputType.POINTWISE
 
     #: Beams alive at a time, and the limit for users that need many.
     beams_at_once = PerDevice(cpu=4096, cuda=262144)
@@ -43,10 +39,6 @@ class BeamSearchRecommender(SequentialRecommender, ABC):
 
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.precision: str = config["precision"]
-        if self.precision == "auto":
-            has_bfloat16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
-            self.precision = "bfloat16" if has_bfloat16 else "float32"
         self.beam_size = config["beam_size"]
         self.beam_certify = config["beam_certify"]
         self.max_k = max(config["topk"])
@@ -151,10 +143,6 @@ class BeamSearchRecommender(SequentialRecommender, ABC):
         result = torch.empty(len(items), device=items.device)
         result[order] = scores[row_of[order], place]
         return result
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Within, what ``precision`` asks for."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
 def _seen_by(here: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

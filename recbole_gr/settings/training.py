@@ -1,4 +1,4 @@
-"""Settings of training and decoding that all models have that generate what they recommend."""
+"""Settings of training that all our networks have, and of decoding, for those that generate what they recommend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from recbole_gr.settings.field import Fault, RunValues, Settings, setting
 
 
 class TrainingSettings(Settings):
-    """How a generative model is trained; the keys of RecBole among them have defaults of their own here."""
+    """How a model of ours is trained; the keys of RecBole among them have defaults of their own here."""
 
     title: ClassVar[str] = "Training"
 
@@ -23,7 +23,7 @@ class TrainingSettings(Settings):
     epoch_samples: int | None = setting(None, "Samples drawn per epoch, counted by their targets; ~: all.", "training", ge=1)
     train_batch_size: int = setting(256, "Samples per step, counted by their targets.", "training", ge=1)
     train_neg_sample_args: dict[str, Any] | None = setting(
-        None, "A generative model needs no negative samples.", "training", allowed="must be a dict"
+        None, "No negative samples of RecBole are needed.", "training", allowed="must be a dict"
     )
     learner: str = setting("adamw", "The name of used optimizer.", "training")
     learning_rate: float | None = setting(0.003, "The highest learning rate.", "training", ge=0)
@@ -65,30 +65,18 @@ class TrainingSettings(Settings):
         "training",
         ge=1,
     )
-    valid_beam_size: int | None = setting(
-        None, "Beams per user in validations; at least the largest k; ~: beam_size.", "training", ge=1
-    )
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "auto: bfloat16 on a GPU that has it; float32; bfloat16.", "training"
     )
     MAX_ITEM_LIST_LENGTH: int = setting(20, "Items of the history that are read.", "dataset", ge=1)
 
     @classmethod
-    def conflicts(cls, run: RunValues) -> Iterator[Fault]:
-        if run["valid_beam_size"] is not None:
-            yield from _too_few_beams("valid_beam_size", run)
-
-    @classmethod
     def idle(cls, run: RunValues) -> dict[str, str]:
         reasons = {}
         if run["schedule"] != "cosine":
             reasons["final_learning_rate"] = f"schedule={run['schedule']} ends where it ends"
-        if type(run["eval_step"]) is int and run["eval_step"] < 1:
-            reasons.update(
-                dict.fromkeys(("valid_users", "valid_beam_size"), f"eval_step={run['eval_step']} validates nothing")
-            )
-        elif _modes(run, "valid") != {"full"}:
-            reasons["valid_beam_size"] = "the sampled items of a validation are scored without beams"
+        if _validates_nothing(run):
+            reasons["valid_users"] = f"eval_step={run['eval_step']} validates nothing"
         return reasons
 
 
@@ -98,6 +86,9 @@ class DecodingSettings(Settings):
     title: ClassVar[str] = "Decoding"
 
     beam_size: int = setting(50, "Beams per user; at least the largest k.", "decoding", ge=1)
+    valid_beam_size: int | None = setting(
+        None, "Beams per user in validations; at least the largest k; ~: beam_size.", "training", ge=1
+    )
     beam_certify: bool = setting(
         True,
         "In the test, search on for users whose top k is not yet proven equal to scoring every item.",
@@ -113,10 +104,24 @@ class DecodingSettings(Settings):
     @classmethod
     def conflicts(cls, run: RunValues) -> Iterator[Fault]:
         yield from _too_few_beams("beam_size", run)
+        if run["valid_beam_size"] is not None:
+            yield from _too_few_beams("valid_beam_size", run)
         names = [run["metrics"]] if isinstance(run["metrics"], str) else run["metrics"]
         metrics = {metric.lower() for metric in names}
         if "full" in _modes(run, "valid", "test") and "gauc" in metrics:
             yield Fault("metrics", "GAUC", "needs a score for every item; use it with eval_args mode uni100 or the like")
+
+    @classmethod
+    def idle(cls, run: RunValues) -> dict[str, str]:
+        if _validates_nothing(run):
+            return {"valid_beam_size": f"eval_step={run['eval_step']} validates nothing"}
+        if _modes(run, "valid") != {"full"}:
+            return {"valid_beam_size": "the sampled items of a validation are scored without beams"}
+        return {}
+
+
+def _validates_nothing(run: RunValues) -> bool:
+    return type(run["eval_step"]) is int and run["eval_step"] < 1
 
 
 def _too_few_beams(key: str, run: RunValues) -> Iterator[Fault]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from recbole_gr.models.tiger.elementwise import Dropout, DropoutOfReLU, RMSNorm
+from recbole_gr.models.elementwise import Dropout, DropoutOfReLU, RMSNorm
 from recbole_gr.models.tiger.encoder_decoder import EncoderDecoder
 from recbole_gr.models.tiger.history import History
 from recbole_gr.models.tiger.network import NetworkOptions

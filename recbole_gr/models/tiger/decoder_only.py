@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_gr.models.tiger.elementwise import Dropout, RMSNorm
+from recbole_gr.models.elementwise import Dropout, RMSNorm
 from recbole_gr.models.tiger.history import History
 from recbole_gr.models.tiger.layers import (
     EncoderLayer,

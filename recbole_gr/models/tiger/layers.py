@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_gr.models.tiger.elementwise import Dropout, DropoutOfReLU, RMSNorm
+from recbole_gr.models.elementwise import Dropout, DropoutOfReLU, RMSNorm
 
 #: Keys and values of one layer.
 KeysValues = tuple[torch.Tensor, torch.Tensor]
