@@ -1,4 +1,4 @@
-"""The models of RecBole that may make CF vectors: which, with what settings, and which settings are the run's. Imports neither of them."""
+"""The models that may make CF vectors: which, with what settings, and which settings are the run's. Imports none of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from typing import Any
 
 from recbole_gr.settings.check import unknown_keys
 from recbole_gr.settings.field import Fault
+from recbole_gr.settings.properties import properties_file, read_properties
 from recbole_gr.settings.recbole_keys import keys_of_every_model, keys_of_recbole_model, recbole_model_names
 
-#: The one of our own: :mod:`recbole_gr.vectors.cooccurrence`.
+#: The one without training: :mod:`recbole_gr.vectors.cooccurrence`.
 SVD = "svd"
+
+#: Our own recommender over items that needs nothing but the order of a history.
+SASREC_CAUSAL = "SASRecCausal"
 
 #: A fixed number of epochs for any model: early stopping would look at the validation part.
 EPOCHS = 30
@@ -23,6 +27,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"hidden_size": 64, "inner_size": 256, "n_layers": 2, "n_heads": 2},
         **{"hidden_dropout_prob": 0.5, "attn_dropout_prob": 0.5},
     },
+    SASREC_CAUSAL: {"epochs": 12, "MAX_ITEM_LIST_LENGTH": 20, "hidden_size": 64, "learning_rate": 0.003},
     "GRU4Rec": {**_SEQUENTIAL, "embedding_size": 64, "hidden_size": 64, "num_layers": 1, "dropout_prob": 0.3},
     "BPR": {"epochs": 100, "embedding_size": 64},
     "LightGCN": {"epochs": 60, "embedding_size": 64, "learning_rate": 0.002},
@@ -55,7 +60,7 @@ _NOT_YOURS = {
 
 
 def settings_of_cf_model(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a model of RecBole by key: ours for CF vectors, below those that the user gave."""
+    """Settings of a model by key: ours for CF vectors, below those that the user gave."""
     return {"epochs": EPOCHS, **DEFAULTS.get(model, {}), **given}
 
 
@@ -67,17 +72,18 @@ def cf_model_faults(model: str, given: Mapping[str, Any]) -> Iterator[Fault]:
         given: as in ``cf_settings``.
     """
     ranking = ("general_recommender", "sequential_recommender")
-    names = [name for name, folder in recbole_model_names().items() if folder in ranking]
+    names = [SASREC_CAUSAL, *(name for name, folder in recbole_model_names().items() if folder in ranking)]
     if model == SVD:
         return
     if model not in names:
         ((_, hint),) = unknown_keys([model], [SVD, *names])
-        allowed = (
-            f"must be {SVD} or a general or sequential model of RecBole that embeds items, e.g. {', '.join(DEFAULTS)}{hint}"
-        )
+        examples = ", ".join(name for name in DEFAULTS if name != SASREC_CAUSAL)
+        others = f"a general or sequential model of RecBole that embeds items, e.g. {examples}"
+        allowed = f"must be {SVD}, {SASREC_CAUSAL} or {others}{hint}"
         yield Fault("cf_model", model, allowed)
         return
     if taken := sorted(given.keys() & _NOT_YOURS):
         yield Fault("cf_settings", dict(given), f"{', '.join(taken)} cannot be set, the run decides that")
-    for key, near in unknown_keys(given, keys_of_recbole_model(model) | keys_of_every_model()):
+    own = read_properties(properties_file("model", model)).keys() if model == SASREC_CAUSAL else keys_of_recbole_model(model)
+    for key, near in unknown_keys(given, own | keys_of_every_model()):
         yield Fault("cf_settings", dict(given), f"{model} has no setting {key}{near}")

@@ -54,13 +54,13 @@ class SemanticIDSettings(Settings):
     item_vector_file: str | None = setting(None, "Vectors instead of an encoder: .npy, .npz or .pt.", "dataset", path=True)
     cf_model: str = setting(
         "svd",
-        "Makes CF vectors from the training part of the run: svd, of which items follow each other, in seconds; or the name of a "
-        "model of RecBole that embeds items, e.g. SASRec, LightGCN, which is trained first.",
+        "Makes CF vectors from the training part of the run: svd, of which items follow each other, in seconds; SASRecCausal, trained "
+        "first, in minutes; or any model of RecBole that embeds items, e.g. SASRec, LightGCN.",
         "dataset",
     )
     cf_settings: dict[str, Any] = setting(
         {},
-        "With a model of RecBole as cf_model, settings of RecBole for it, e.g. {epochs: 30, hidden_size: 64}.",
+        "With a model as cf_model, its settings, e.g. {epochs: 30, hidden_size: 64}.",
         "dataset",
         allowed="must be settings by key, e.g. {epochs: 30}",
     )

@@ -24,7 +24,7 @@ def offered(line, program=("-m", "recbole_gr")):
     [
         ("recbole-gr ", {"run", "tokenize", "prepare", "leaderboard", "list"}, {"SASRec"}),
         ("recbole-gr lea", {"leaderboard"}, {"list"}),
-        ("recbole-gr run --model SAS", {"SASRec", "SASRecBCE", "SASRecF"}, {"TIGER"}),
+        ("recbole-gr run --model SAS", {"SASRec", "SASRecBCE", "SASRecCausal", "SASRecF"}, {"TIGER"}),
         ("recbole-gr run --config_files gr", {"grid"}, {"sasrec"}),
         ("recbole-gr run --beam", {"--beam_size", "--beam_certify"}, {"--epochs"}),
         ("recbole-gr run --collision ", {"digit", "none", "nearest", "sinkhorn"}, set()),

@@ -35,7 +35,7 @@ from recbole_gr.vectors.preparation import centred, join_vectors
 
 SASREC = {"epochs": 1, "hidden_size": 8, "inner_size": 8, "n_layers": 1, "n_heads": 1, "MAX_ITEM_LIST_LENGTH": 5}
 BPR = {"epochs": 2, "embedding_size": 6, "train_batch_size": 512}
-CF_SETTINGS = {"SASRec": SASREC, "BPR": BPR}
+CF_SETTINGS = {"SASRec": SASREC, "SASRecCausal": SASREC, "BPR": BPR}
 
 
 def made(small_part, model="svd", **settings):
@@ -69,7 +69,7 @@ def replace_last_items(small_part, seed=0):
     table.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_NONE)
 
 
-@pytest.mark.parametrize("model", ["svd", "SASRec"])
+@pytest.mark.parametrize("model", ["svd", "SASRec", "SASRecCausal"])
 def test_items_of_validation_and_test_have_no_influence_and_the_process_stays_as_it_is(small_part, model):
     init_seed(5, True)
     state = state_of_the_process()
@@ -229,9 +229,14 @@ def test_what_has_no_use_is_pointed_out(given, key, reason):
     [
         (
             {"cf_model": "SASrec"},
-            "cf_model='SASrec': must be svd or a general or sequential model .*; did you mean SASRec[?]",
+            "cf_model='SASrec': must be svd, SASRecCausal or a general or sequential model .*; did you mean SASRec[?]",
         ),
-        ({"cf_model": "DeepFM"}, "cf_model='DeepFM': must be svd or a general or sequential model"),
+        ({"cf_model": "DeepFM"}, "cf_model='DeepFM': must be svd, SASRecCausal or a general or sequential model"),
+        ({"cf_model": "HSTU"}, "cf_model='HSTU': must be svd, SASRecCausal or"),
+        (
+            {"cf_model": "SASRecCausal", "cf_settings": {"hiden_size": 3}},
+            "cf_settings={'hiden_size': 3}: SASRecCausal has no setting hiden_size; did you mean hidden_size[?]",
+        ),
         ({"cf_model": "BPR", "cf_settings": {"hidden": 3}}, "cf_settings={'hidden': 3}: BPR has no setting hidden"),
         (
             {"cf_model": "BPR", "cf_settings": {"seed": 3}},

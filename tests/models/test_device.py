@@ -50,7 +50,13 @@ LLMS = {
     "LLMasRS, CF add": {"cf_injection": "add"},
 }
 SASRECS = {"SASRecBCE": {}}
-ALL = [*TIGERS, *LLMS, *SASRECS]
+ITEM_MODELS = {
+    "HSTU": {},
+    "HSTU, sampled": {"softmax": "sampled", "n_negatives": 20, "similarity": "cosine", "time_bias": False},
+    "HSTU, last": {"loss_positions": "last"},
+    "SASRecCausal": {"attn_dropout_prob": 0.0, "inner_size": 16},
+}
+ALL = [*TIGERS, *LLMS, *SASRECS, *ITEM_MODELS]
 
 
 @pytest.fixture
@@ -94,6 +100,10 @@ def settings_of(llm_settings, sasrec, tmp_path_factory):
             return "TIGER", {**common, **sizes, **short, "cache_dir": llm_settings["cache_dir"], **TIGERS[name], **more}
         if name in SASRECS:
             return "SASRecBCE", {**common, **sasrecs, "mask_seen": True, **more}
+        if name in ITEM_MODELS:
+            sizes_of_it = {"hidden_size": 16, "hidden_dropout_prob": 0.0, "train_precision": "float32"}
+            own = {"MAX_ITEM_LIST_LENGTH": 5, "warmup_steps": 2, **sizes_of_it, **ITEM_MODELS[name]}
+            return name.split(",")[0], {**common, **own, **more}
         vector_file = path if LLMS[name].get("item_as") == "sid" else None
         checkpoint = sasrec if "cf_injection" in LLMS[name] else None
         files = {"item_vector_file": vector_file, "cf_checkpoint": checkpoint}
@@ -254,7 +264,9 @@ def test_the_cpu_does_not_wait_for_a_training_step(name, settings_of, gpu):
     passes = steps * settings.get("gradient_accumulation", 1)
     passes *= 3 if settings.get("item_as") == "sid" else 1
     columns = len(first_batch(train).interaction)
-    allowed = {"TIGER": 1, "LLMasRS": 1 + passes, "SASRecBCE": (2 + columns) * steps}[model_name]
+    allowed = {"TIGER": 1, "HSTU": 1, "SASRecCausal": 1, "LLMasRS": 1 + passes, "SASRecBCE": (2 + columns) * steps}[
+        model_name
+    ]
     assert len(waits) <= allowed, {wait: waits.count(wait) for wait in waits}
     # the columns of a batch; a language model's prompts are laid out on the CPU, in parts
     most = columns + (8 * settings.get("gradient_accumulation", 1) if name in LLMS else 0)

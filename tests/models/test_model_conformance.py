@@ -1,6 +1,6 @@
 """Our own models do what every model must do."""
 
-from support.model_tests import GenerativeModelTests, ModelTests
+from support.model_tests import GenerativeModelTests, ItemModelTests, ModelTests
 
 
 class TestTIGER(GenerativeModelTests):
@@ -51,3 +51,21 @@ class TestLLMasRS(GenerativeModelTests):
 class TestSASRecBCE(ModelTests):
     model = "SASRecBCE"
     settings = {"hidden_size": 16, "inner_size": 16, "epochs": 2}
+
+
+class TestHSTU(ItemModelTests):
+    model = "HSTU"
+    settings = {"hidden_size": 16, "n_layers": 2}
+
+
+class TestHSTUSampledLast(ItemModelTests):
+    model = "HSTU"
+    settings = {
+        **{"hidden_size": 16, "loss_positions": "last", "time_bias": False},
+        **{"softmax": "sampled", "n_negatives": 30, "similarity": "cosine"},
+    }
+
+
+class TestSASRecCausal(ItemModelTests):
+    model = "SASRecCausal"
+    settings = {"hidden_size": 16, "inner_size": 16, "n_layers": 2}

@@ -1,4 +1,4 @@
-"""What every model must do: a test of a new one inherits :class:`ModelTests` or :class:`GenerativeModelTests`."""
+"""What every model must do: a test inherits :class:`ModelTests`, or of these :class:`ItemModelTests` or :class:`GenerativeModelTests`."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 from recbole_gr.experiment import run as run_module
 from recbole_gr.experiment.run import run
 from recbole_gr.integration.config import make_config
+from recbole_gr.models.history_recommender import HistoryRecommender
 from recbole_gr.models.registry import find_spec, load, model_settings
 from recbole_gr.settings.field import extra_of, field_faults
 from recbole_gr.utils.errors import SettingError
@@ -81,7 +82,9 @@ class ModelTests:
         ours = run(self.model, "small", config_dict=given)
         again = run(self.model, "small", config_dict=given)
         assert again["test_result"] == ours["test_result"] and again["best_valid_result"] == ours["best_valid_result"]
-        if find_spec(self.model).generative:  # for the others RecBole's own function has RecBole's own protocol
+        if issubclass(
+            load(find_spec(self.model).model), HistoryRecommender
+        ):  # for the others RecBole's own function has RecBole's own protocol
             theirs = run_recbole(self.model, "small", config_dict=given)
             assert theirs["test_result"] == ours["test_result"]
 
@@ -113,6 +116,69 @@ class ModelTests:
         config, model, _, _, _, test = load_data_and_model(path)
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
         assert trainer.evaluate(test, load_best_model=False) == result["test_result"]
+
+
+class ItemModelTests(ModelTests):
+    """Conformance of a model that scores every item from one state of a history."""
+
+    def asked(self, given, **more):
+        """Such a model with weights unlike any others, and a batch of the test's users."""
+        config, (train, _, test), model = self.prepared(given, **more)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+        return model, next(iter(test))[0].to(config["device"])[:8], train
+
+    def test_predict_is_the_full_ranking(self, given):
+        model, interaction, _ = self.asked(given)
+        scores = model.full_sort_predict(interaction)
+        assert scores.dtype == torch.float32 and scores.shape == (len(interaction), model.n_items)
+        assert (scores[:, 0] == -torch.inf).all() and torch.isfinite(scores[:, 1:]).all()
+        items = torch.arange(1, model.n_items)
+        every = interaction.repeat_interleave(len(items))
+        every.update(type(every)({model.ITEM_ID: items.repeat(len(interaction))}))
+        found = model.predict(every).view(len(interaction), -1)
+        torch.testing.assert_close(found, scores[:, 1:], atol=1e-4, rtol=1e-4)
+        assert scores[:, 1:].std(dim=1).min() > 0.1
+
+    def test_a_row_has_the_same_scores_whatever_else_is_in_the_batch(self, given):
+        model, interaction, _ = self.asked(given)
+        together = model.full_sort_predict(interaction)
+        for row in range(len(interaction)):
+            torch.testing.assert_close(
+                model.full_sort_predict(interaction[row : row + 1])[0], together[row], atol=1e-4, rtol=1e-4
+            )
+
+    def test_a_state_is_that_after_its_prefix(self, given):
+        """So what follows an item cannot be read from its state, and one pass trains what a pass per prefix would train."""
+        model, interaction, _ = self.asked(given)
+        with torch.no_grad():
+            states = model.states(interaction)
+            for length in range(1, int(interaction[model.ITEM_SEQ_LEN].min()) + 1):
+                prefix = type(interaction)(dict(interaction.interaction))
+                prefix.update(type(interaction)({model.ITEM_SEQ_LEN: torch.full((len(interaction),), length)}))
+                torch.testing.assert_close(model.last_states(prefix), states[:, length - 1], atol=1e-5, rtol=1e-4)
+
+    def test_loss_by_hand(self, given):
+        """Of the full softmax: the mean over all targets of minus the log-probability."""
+        model, _, train = self.asked(given, softmax="full", train_precision="float32")
+        batch = next(iter(train))
+        with torch.no_grad():
+            loss = model.calculate_loss(batch).item()
+            states = model.states(batch)
+        if model.at_every_item:
+            rows, places = (batch[model.TARGET_LIST] > 0).nonzero(as_tuple=True)
+            states, targets = states[rows, places], batch[model.TARGET_LIST][rows, places]
+        else:
+            states, targets = states[torch.arange(len(batch)), batch["item_length"] - 1], batch["item_id"]
+        states, items = states.double().numpy(), model.item_embedding.weight.detach().double().numpy()[1:]
+        if model.similarity == "cosine":
+            items = items / np.linalg.norm(items, axis=1, keepdims=True)
+            states = states / np.linalg.norm(states, axis=1, keepdims=True) / model.temperature
+        logits = states @ items.T
+        log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        assert loss == pytest.approx(-log_probs[np.arange(len(targets)), targets.numpy() - 1].mean(), rel=1e-5)
 
 
 class GenerativeModelTests(ModelTests):
