@@ -14,6 +14,10 @@ class ItemSequenceSettings(HistoryModelSettings):
 
     title: ClassVar[str] = "Models over items"
 
+    epochs: int = setting(
+        25, "The number of training epochs; a few minutes on ml-100k and Amazon Beauty.", "training", resumable=True, ge=0
+    )
+    learning_rate: float | None = setting(0.002, "The highest learning rate.", "training", ge=0)
     loss_positions: Literal["last", "all"] = setting(
         "all",
         "last: a sample trains the item that follows its history; all: one pass over a sequence trains each of its items.",
