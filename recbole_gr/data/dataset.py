@@ -17,7 +17,6 @@ from recbole_gr.data.semantic_id_source import make_semantic_ids
 from recbole_gr.data.training_part import training_part
 from recbole_gr.tokenizers import SemanticIDs
 from recbole_gr.utils.arrays import padded_stretches
-from recbole_gr.utils.errors import DataError
 from recbole_gr.utils.stopwatch import Stages
 
 
@@ -113,9 +112,6 @@ class TimedHistoryDataset(HistoryDataset):
 
     Attributes:
         time_sequence: int64 ``[interactions]``, beside ``item_sequence``.
-
-    Raises:
-        DataError: all times lie within one unit, as after a normalisation.
     """
 
     time_sequence: torch.Tensor
@@ -126,16 +122,13 @@ class TimedHistoryDataset(HistoryDataset):
 
     def _dataframe_to_interaction(self, data: Any) -> Interaction:
         converted = super()._dataframe_to_interaction(data)
-        if data is not self.inter_feat or self.time_field not in data:
-            return converted
-        time = exact_times(self, data)
-        if len(time) > 1 and time.max() - time.min() < 1:
-            words = f"lies between {time.min():g} and {time.max():g}; times must be in whole units, such as seconds"
-            raise DataError(f"the column {self.time_field!r} of {self.dataset_name} {words}")
-        converted.update(Interaction({self._exact_time_field: torch.from_numpy(time.round().astype(np.int64))}))
+        if data is self.inter_feat and self.benchmark_filename_list is None and self.time_field in data:
+            times = exact_times(self, data).round().astype(np.int64)
+            converted.update(Interaction({self._exact_time_field: torch.from_numpy(times)}))
         return converted
 
     def data_augmentation(self) -> None:
+        self._check_field("uid_field", "time_field")
         # sorted with the rest, and no field of the samples
         self.sort(by=[self.uid_field, self.time_field], ascending=True)
         self.time_sequence = self.inter_feat[self._exact_time_field]

@@ -138,11 +138,15 @@ def test_times_without_units_are_one_line(small_part):
     path = os.path.join(small_part[1], "small", "small.inter")
     table = read_atomic(path)
     time = table["timestamp:float"].astype(float)
-    table["timestamp:float"] = ((time - time.min()) / (time.max() - time.min() + 1)).astype(str)
+    table["timestamp:float"] = ((time - time.min()) / (2.1 * (time.max() - time.min()))).astype(str)
     table.to_csv(path, sep="\t", index=False)
-    words = "^the column 'timestamp' of small lies between 0 and 1; times must be in whole units, such as seconds$"
+    given = {"data_path": small_part[1], "show_progress": False, "epochs": 1, "hidden_size": 8}
+    words = (
+        "^the values of column 'timestamp' of small are all one when rounded; time_bias=True needs whole units, such as sec"
+    )
     with pytest.raises(ValueError, match=words):
-        run("HSTU", "small", config_dict={"data_path": small_part[1], "show_progress": False})
+        run("HSTU", "small", config_dict=given)
+    assert run("HSTU", "small", config_dict={**given, "time_bias": False})["test_result"]
 
 
 def test_files_that_are_split_already_bring_no_times(small_part):

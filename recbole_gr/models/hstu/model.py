@@ -15,12 +15,16 @@ from recbole.data.interaction import Interaction
 
 from recbole_gr.models.hstu.network import HSTUNetwork
 from recbole_gr.models.item_sequence import ItemSequenceRecommender
+from recbole_gr.utils.errors import DataError
 
 
 class HSTU(ItemSequenceRecommender):
     r"""HSTU as a sequential recommender over items (section 4.1.1 of the paper), trained at every position.
 
     The time of a position is that of its own item: that of the next one, which is to be predicted, is not known.
+
+    Raises:
+        DataError: with ``time_bias``, all times are equal when rounded to whole units, as after a normalisation.
     """
 
     network: HSTUNetwork
@@ -30,7 +34,10 @@ class HSTU(ItemSequenceRecommender):
 
         # load parameters info
         self.time_bias = config["time_bias"]
-        self.TIME_LIST = config["TIME_FIELD"] + config["LIST_SUFFIX"]
+        self.TIME_LIST = f"{config['TIME_FIELD']}{config['LIST_SUFFIX']}"
+        if self.time_bias and dataset.time_sequence.min() == dataset.time_sequence.max():
+            words = "are all one when rounded; time_bias=True needs whole units, such as seconds, or set it to False"
+            raise DataError(f"the values of column {config['TIME_FIELD']!r} of {dataset.dataset_name} {words}")
         std = config["initializer_range"]
 
         # define layers and loss
