@@ -196,7 +196,7 @@ def test_vectors_that_only_the_model_reads_are_checked_too(small_part):
     """Where semantic IDs are of text, or of a file, and CF vectors are injected."""
     wrong = {"data_path": small_part[1], "inject": "cf", "cf_model": "SASrec"}
     for ids in ({"item_vectors": "text"}, {"sid_file": "ids.json"}):
-        with pytest.raises(SettingError, match="^cf_model='SASrec': must be svd or"):
+        with pytest.raises(SettingError, match="^cf_model='SASrec': must be svd, SASRecCausal or"):
             make_config("TIGER", "small", config_dict={**wrong, **ids})
     right = {"data_path": small_part[1], "inject": "cf", "cf_window": 3}
     run = RunValues(make_config("TIGER", "small", config_dict=right).final_config_dict, {"cf_window": "in config_dict"})
