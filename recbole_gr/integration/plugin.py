@@ -41,9 +41,9 @@ def apply() -> None:
 
 def is_generative(model_class: type) -> bool:
     """Whether a model of ours generates what it recommends, by semantic ID or title."""
-    from recbole_gr.models.base import BeamSearchRecommender
+    from recbole_gr.models.base import GenerativeRecommender
 
-    return issubclass(model_class, BeamSearchRecommender)
+    return issubclass(model_class, GenerativeRecommender)
 
 
 def _after(name: str, change: Callable[[Any], Any]) -> None:

@@ -1,8 +1,7 @@
 """What differs from RecBole's Trainer, and no more: how weights are trained and averaged, and an exact top-k of beams."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -130,23 +129,12 @@ class BeamSearchTrainer(Trainer):
             self.schedule = LearningRateSchedule(self.optimizer, plan)
 
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
-        with self._valid_beams():
+        with self.model.validating(self.config):
             return super()._valid_epoch(*args, **kwargs)
 
     def _evaluate_best(self, valid_data: Any, show_progress: bool) -> Any:
-        with self._valid_beams():
+        with self.model.validating(self.config):
             return self.evaluate(valid_data, show_progress=show_progress)
-
-    @contextmanager
-    def _valid_beams(self) -> Iterator[None]:
-        """Validations rank by the plain beam: a model that knows little would need very wide ones for a certificate."""
-        model = self.model
-        before = model.beam_size, model.beam_certify
-        model.beam_size, model.beam_certify = self.config["valid_beam_size"] or model.beam_size, False
-        try:
-            yield
-        finally:
-            model.beam_size, model.beam_certify = before
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         with self.average.in_place():
@@ -162,13 +150,8 @@ class BeamSearchTrainer(Trainer):
             self.average.restart()  # from here on the model's weights are those of the checkpoint
         with self.average.in_place():
             result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
-        seen = self.model.certificates
-        if seen["users"]:
-            self.logger.info(
-                f"{self.model.certified_lists} proven equal to scoring every item in {self.model.precision}: "
-                f"{seen['certified']} of {seen['users']} users "
-                f"({seen['certified_by_first_search']} with beam_size {self.model.beam_size})"
-            )
+        if self.model.certificates["users"]:
+            self.logger.info(self.model.what_was_proven())
         return result
 
     def _full_sort_batch_eval(self, batched_data: Any) -> tuple[Any, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -51,3 +51,8 @@ class TestLLMasRS(GenerativeModelTests):
 class TestSASRecBCE(ModelTests):
     model = "SASRecBCE"
     settings = {"hidden_size": 16, "inner_size": 16, "epochs": 2}
+
+
+class TestRPG(GenerativeModelTests):
+    model = "RPG"
+    settings = {"codebook_num": 4}
