@@ -188,7 +188,7 @@ class BeamSearchRecommender(GenerativeRecommender):
             rounding=ROUNDING[self.precision],
         )
         with self.autocast():
-            available = None if seen is None else self.trie.available_items(len(rows), _seen_by(rows, seen))
+            available = None if seen is None else self.trie.available_items(len(rows), seen_by(rows, seen))
             decoder = self.start_decoding(interaction, rows)
             found = certified_beam_search(decoder, self.trie, limits, available=available, search=self.search)
             item_scores = self.rerank(interaction, rows, found.item_scores)
@@ -207,7 +207,7 @@ class BeamSearchRecommender(GenerativeRecommender):
         return scores
 
 
-def _seen_by(here: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def seen_by(here: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """The part of ``seen`` that concerns some rows of the batch, which are numbered from 0."""
     rows, items = (index.to(here.device) for index in seen)
     place = torch.full((int(rows.max()) + 1 if len(rows) else 1,), -1, dtype=torch.long, device=here.device)

@@ -72,6 +72,10 @@ class RPGNetwork(nn.Module):
         """
         return codes.clamp(min=0) + self.first_code
 
+    def code_embeddings(self) -> torch.Tensor:
+        """``[m, codes, d]``."""
+        return self.embedding.weight.view(self.n_digits, self.n_codes, -1)
+
     def states(self, history: History) -> torch.Tensor:
         """What the network knows after each item of the history, ``[b, t, d]``; behind its end, anything."""
         places = self.places(history.codes)
@@ -88,13 +92,17 @@ class RPGNetwork(nn.Module):
         """``[n, d]`` -> ``[m, n, codes]``, of codes that a digit does not have -inf."""
         every = states.expand(self.n_digits, -1, -1)
         of_digit = F.normalize((every + F.silu(torch.bmm(every, self.heads))).float(), dim=-1)
-        codes = F.normalize(self.embedding.weight, dim=-1).view(self.n_digits, self.n_codes, -1)
+        codes = F.normalize(self.code_embeddings(), dim=-1)
         logits = torch.bmm(of_digit / self.options.temperature, codes.transpose(1, 2))
         return logits if self.no_code is None else logits.masked_fill(self.no_code, -torch.inf)
 
     def log_probs(self, states: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities of all codes after states ``[n, d]``: float32 ``[n, m * codes]``, laid out as :meth:`places` says."""
-        return self.logits(states).float().log_softmax(dim=-1).transpose(0, 1).flatten(1)
+        """Log-probabilities of all codes after states ``[n, d]``: float32 ``[n, m * codes]``, laid out as :meth:`places` says.
+
+        In float32 whatever the rest is in: cosines that are divided by .03 and summed over digits need more than 8 bits.
+        """
+        with torch.autocast(states.device.type, enabled=False):
+            return self.logits(states.float()).log_softmax(dim=-1).transpose(0, 1).flatten(1)
 
     def forward(
         self, history: History, targets: torch.Tensor, present: torch.Tensor, *, at_every_item: bool

@@ -64,12 +64,10 @@ class RPGSettings(SemanticIDModelSettings):
     graph_starts: int = setting(
         1024, "With ranking: graph, items spread over the catalogue whose best ones the walk begins with.", "decoding", ge=1
     )
-    graph_steps: int = setting(
-        8,
-        "With ranking: graph, steps of the walk; each goes to the neighbours of the best items found so far.",
-        "decoding",
-        ge=1,
+    graph_expand: int = setting(
+        8, "With ranking: graph, best items so far whose neighbours are met in a step of the walk.", "decoding", ge=1
     )
+    graph_steps: int = setting(8, "With ranking: graph, steps of the walk.", "decoding", ge=1)
     graph_check_users: int = setting(
         1000,
         "With ranking: graph, users of the test whose exact ranking is computed too; the record says how much of it the walk found.",
@@ -87,6 +85,6 @@ class RPGSettings(SemanticIDModelSettings):
         if run["loss_positions"] == "all":
             idle["augmentation"] = "every position is trained already"
         if run["ranking"] == "exact":
-            walk = ("graph_neighbours", "graph_starts", "graph_steps", "graph_check_users", "beam_size")
+            walk = ("graph_neighbours", "graph_starts", "graph_expand", "graph_steps", "graph_check_users", "beam_size")
             idle.update(dict.fromkeys(walk, "ranking=exact scores every item"))
         return idle
