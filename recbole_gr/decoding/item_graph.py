@@ -17,7 +17,7 @@ from recbole_gr.tokenizers.families.rkmeans import faiss_library
 COMPARED_WITH_ALL = 1 << 15
 NODES_AT_ONCE = 64
 #: How similarities are approximated beyond: dimensions of the nodes' vectors, cells that are looked at, points per cell.
-DIMENSIONS, CELLS_LOOKED_AT, PER_CELL, TRAINING_POINTS = 128, 8, 512, 100_000
+DIMENSIONS, CELLS_LOOKED_AT, PER_CELL, TRAINING_POINTS = 96, 4, 256, 50_000
 #: Numbers in the table of what each user has met, which is kept for all users of a walk.
 MARKS = 1 << 25
 
@@ -80,7 +80,7 @@ def _of_near_cells(codes: torch.Tensor, units: torch.Tensor, k: int, seed: int) 
     points = _points(codes, units, seed).numpy()
     n_cells = max(1, len(points) // PER_CELL)
     index = faiss.IndexIVFFlat(faiss.IndexFlatL2(points.shape[1]), points.shape[1], n_cells, faiss.METRIC_L2)
-    index.cp.seed, index.cp.niter, index.cp.max_points_per_centroid = seed % (1 << 31), 8, 64
+    index.cp.seed, index.cp.niter, index.cp.max_points_per_centroid = seed % (1 << 31), 4, 39
     index.train(points)
     index.add(points)
     index.nprobe = min(CELLS_LOOKED_AT, n_cells)
@@ -142,37 +142,40 @@ class Walk:
         Returns:
             Users int64, nodes int64 and their scores float32, ``[pairs]`` each: every pair once, in no order.
         """
-        n = len(self.scores)
-        first = torch.arange(len(tables), device=tables.device).unsqueeze(1) * n
+        n, n_users = len(self.scores), len(tables)
+        first = torch.arange(n_users, dtype=torch.int32, device=tables.device).unsqueeze(1) * n
         best, place = self.starts.of_all(tables).topk(min(self.beam_size, len(self.starts)), dim=1)
-        nodes = self.graph.starts[place]
-        done = torch.zeros_like(nodes, dtype=torch.bool)
-        met, values = [(first + nodes).flatten()], [best.flatten()]
+        pairs = self.graph.starts[place].int() + first  # a user and a node, as one number
+        done = torch.zeros_like(pairs, dtype=torch.bool)
+        met, values = [pairs.flatten().long()], [best.flatten()]
         self.marks[met[0]] = 1
         for _ in range(self.steps):
             open_scores, chosen = best.masked_fill(done, -torch.inf).topk(min(self.expand, best.shape[1]), dim=1)
-            done = done.scatter(1, chosen, True)
-            reached = self.graph.neighbours[nodes.gather(1, chosen)].long()
-            pairs = (reached + first.unsqueeze(2)).flatten(1)
-            new = (self.marks[pairs] == 0) & (open_scores > -torch.inf).repeat_interleave(reached.shape[2], dim=1)
-            new = self._first_of_equal(pairs, new)
-            fresh = pairs[new]
+            done.scatter_(1, chosen, True)
+            nodes = (pairs.gather(1, chosen) - first).flatten()
+            reached = self.graph.neighbours.index_select(0, nodes).view(n_users, -1) + first
+            of_open = (open_scores > -torch.inf).repeat_interleave(self.graph.neighbours.shape[1], dim=1)
+            position = self._not_met(reached.flatten(), of_open.flatten())
+            fresh = reached.flatten().index_select(0, position).long()
             users = fresh // n
             fresh_scores = self.scores.of_some(tables, users, fresh - users * n)
             met.append(fresh)
             values.append(fresh_scores)
-            all_scores = torch.cat([best, best.new_full(pairs.shape, -torch.inf).masked_scatter_(new, fresh_scores)], dim=1)
-            best, kept = all_scores.topk(min(self.beam_size, all_scores.shape[1]), dim=1)
-            nodes = torch.cat([nodes, pairs - first], dim=1).gather(1, kept)
-            done = torch.cat([done, ~new], dim=1).gather(1, kept)
+            new_scores = best.new_full((reached.numel(),), -torch.inf).index_copy_(0, position, fresh_scores)
+            candidates = torch.cat([best, new_scores.view_as(reached)], dim=1)
+            best, kept = candidates.topk(min(self.beam_size, candidates.shape[1]), dim=1)
+            pairs = torch.cat([pairs, reached], dim=1).gather(1, kept)
+            # places without a score hold nothing to go on from
+            done = torch.cat([done, torch.zeros_like(reached, dtype=torch.bool)], dim=1).gather(1, kept)
         every = torch.cat(met)
         self.marks[every] = 0
         users = every // n
         return users, every - users * n, torch.cat(values)
 
-    def _first_of_equal(self, pairs: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        """Of new pairs that occur more than once, keep one; all of them are marked as met."""
-        fresh = pairs[new]
+    def _not_met(self, pairs: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+        """Where pairs stand that were not met before, each once: int64; from now on they are met."""
+        position = torch.nonzero((self.marks.index_select(0, pairs) == 0) & allowed).squeeze(1)
+        fresh = pairs.index_select(0, position).long()
         number = torch.arange(1, len(fresh) + 1, dtype=torch.int32, device=pairs.device)
-        self.marks[fresh] = number
-        return new.masked_scatter(new, self.marks[fresh] == number)
+        self.marks[fresh] = number  # of equal pairs one stays
+        return position[self.marks.index_select(0, fresh) == number]

@@ -24,7 +24,7 @@ from recbole_gr.settings.recbole_keys import RecBoleSettings, recbole_keys
 from recbole_gr.settings.values import SettingsLoader, parse_text, read_given
 from recbole_gr.utils.errors import DataError, SettingError, SettingErrors
 
-CONCERNS = [RecBoleSettings, ProtocolSettings, SemanticIDSettings, *map(model_settings, ("TIGER", "LLMasRS", "SASRecBCE"))]
+CONCERNS = [RecBoleSettings, ProtocolSettings, SemanticIDSettings, *map(model_settings, ("TIGER", "RPG", "LLMasRS", "SASRecBCE"))]
 
 
 def test_the_generated_files_are_those_that_the_settings_generate():
@@ -32,7 +32,7 @@ def test_the_generated_files_are_those_that_the_settings_generate():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run python -m recbole_gr.integration.settings_pages"
 
 
-@pytest.mark.parametrize("name", ["TIGER", "LLMasRS", "SASRecBCE"])
+@pytest.mark.parametrize("name", ["TIGER", "RPG", "LLMasRS", "SASRecBCE"])
 def test_property_files_hold_the_defaults(name):
     read = {}
     for path in settings_pages.pages():
@@ -337,7 +337,7 @@ def test_whether_a_model_is_generative_follows_from_its_class():
     for name in model_names():
         spec = find_spec(name)
         assert spec.generative == is_generative(load(spec.model))
-    assert [name for name in model_names() if find_spec(name).generative] == ["LLMasRS", "TIGER"]
+    assert [name for name in model_names() if find_spec(name).generative] == ["LLMasRS", "RPG", "TIGER"]
 
 
 def test_a_checkpoint_of_ours_holds_a_plain_config(small_part):

@@ -96,15 +96,14 @@ class RPG(CodeRecommender):
         ids, embeddings = CodeScores(self.id_places), self.network.code_embeddings()
         scores = self._of_items(self.graph.scores(tables, ids, embeddings))
         excluded = seen_by(rows, seen) if seen is not None else (rows[:0], rows[:0])
-        unseen = scores.index_put(excluded, scores.new_tensor(-torch.inf))
+        unseen = _without(scores, excluded)
         too_few = torch.nonzero((unseen > -torch.inf).sum(dim=1) < self.max_k).squeeze(1)
         if len(too_few):  # who has seen nearly all that was met
             scores[too_few] = self._exact(tables[too_few])
-            unseen = scores.index_put(excluded, scores.new_tensor(-torch.inf))
+            unseen = _without(scores, excluded)
         if compared := self.graph.to_compare(len(rows)):
-            exact = self._exact(tables[:compared])
             mine = excluded[0] < compared
-            exact[excluded[0][mine], excluded[1][mine]] = -torch.inf
+            exact = _without(self._exact(tables[:compared]), (excluded[0][mine], excluded[1][mine]))
             self._count_certified(int(self.graph.compare(unseen[:compared], exact, self.max_k).sum()))
         return scores
 
@@ -152,3 +151,10 @@ class RPG(CodeRecommender):
     def _history(self, interaction: Interaction, rows: torch.Tensor | slice = slice(None)) -> History:
         items, lengths = self.trimmed_history(interaction, rows)
         return History(self.item_codes[items], lengths)
+
+
+def _without(scores: torch.Tensor, excluded: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """A copy of scores with -inf in some places, rows and columns."""
+    left = scores.clone()
+    left[excluded] = -torch.inf
+    return left
