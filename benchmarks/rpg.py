@@ -27,7 +27,7 @@ from machine import describe_machine, print_json
 from timing import alternating
 
 from recbole_gr.decoding.code_scores import CodeScores
-from recbole_gr.decoding.item_graph import ItemGraph, Walk, build_graph
+from recbole_gr.decoding.item_graph import LEAST_STARTS, ItemGraph, Walk, build_graph
 from recbole_gr.tokenizers.families.product import pq
 from recbole_gr.utils.memory import keep_freed_memory
 
@@ -109,6 +109,10 @@ def walked(walk, tables):
     return torch.cat(best), scored
 
 
+def n_starts(n_items, one_in):
+    return max(LEAST_STARTS, n_items // one_in)
+
+
 def compare(args, name, codes, embeddings, tables):
     """One catalogue: the graph, and a row per way to rank."""
     n_items, digits = codes.shape
@@ -126,7 +130,7 @@ def compare(args, name, codes, embeddings, tables):
         )
     else:
         start = process_time()
-        graph = build_graph(codes, embeddings, args.neighbours, max(args.starts), seed=0)
+        graph = build_graph(codes, embeddings, args.neighbours, n_starts(n_items, min(args.one_start_in)), seed=0)
         build = process_time() - start
         if kept is not None:
             np.savez(kept, neighbours=graph.neighbours.numpy(), starts=graph.starts.numpy(), build=build)
@@ -134,8 +138,8 @@ def compare(args, name, codes, embeddings, tables):
     print(f"graph of {graph.neighbours.shape[1]} neighbours: {build:.1f} CPU seconds, {megabytes:.1f} MB")
 
     walks = {}
-    for starts in args.starts:
-        some = torch.randperm(len(graph.starts), generator=torch.Generator().manual_seed(0))[:starts]
+    for one_in in args.one_start_in:
+        some = torch.randperm(len(graph.starts), generator=torch.Generator().manual_seed(0))[: n_starts(n_items, one_in)]
         fewer = ItemGraph(graph.neighbours, graph.starts[some])
         for steps in args.steps:
             walk = Walk(fewer, scores, beam_size=args.beam_size, expand=args.expand, steps=steps)
@@ -170,10 +174,10 @@ def main():
     parser.add_argument("--plain_users", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--neighbours", type=int, default=32)
-    parser.add_argument("--starts", type=int, nargs="+", default=[512, 4096])
+    parser.add_argument("--one_start_in", type=int, nargs="+", default=[64, 32], help="IDs per start of the walk")
     parser.add_argument("--beam_size", type=int, default=50)
     parser.add_argument("--expand", type=int, default=8)
-    parser.add_argument("--steps", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--steps", type=int, nargs="+", default=[4, 6])
     parser.add_argument("--checkpoint", help="of a trained RPG, in place of a made-up catalogue")
     parser.add_argument("--graph_folder", help="keep the graphs of made-up catalogues here, and reuse them")
     args = parser.parse_args()

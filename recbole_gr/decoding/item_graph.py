@@ -18,6 +18,8 @@ COMPARED_WITH_ALL = 1 << 15
 NODES_AT_ONCE = 64
 #: How similarities are approximated beyond: dimensions of the nodes' vectors, cells that are looked at, points per cell.
 DIMENSIONS, CELLS_LOOKED_AT, PER_CELL, TRAINING_POINTS = 96, 4, 256, 50_000
+#: Where it is not said how many starts a walk has: one in so many nodes, and so many at least.
+ONE_START_IN, LEAST_STARTS = 64, 512
 #: Numbers in the table of what each user has met, which is kept for all users of a walk.
 MARKS = 1 << 25
 
@@ -35,7 +37,9 @@ class ItemGraph:
     starts: torch.Tensor
 
 
-def build_graph(codes: torch.Tensor, embeddings: torch.Tensor, n_neighbours: int, n_starts: int, seed: int) -> ItemGraph:
+def build_graph(
+    codes: torch.Tensor, embeddings: torch.Tensor, n_neighbours: int, n_starts: int | None, seed: int
+) -> ItemGraph:
     """Join every node to its most similar ones.
 
     The similarity of two nodes is the sum over their digits of the cosines of their codes' embeddings. Of up to
@@ -46,12 +50,14 @@ def build_graph(codes: torch.Tensor, embeddings: torch.Tensor, n_neighbours: int
         codes: int64 ``[nodes, m]`` on the CPU.
         embeddings: float32 ``[m, codes, d]`` on the CPU.
         n_neighbours: of each node; fewer where there are fewer nodes.
-        n_starts: nodes to start at, drawn at random; all if there are fewer.
+        n_starts: nodes to start at, drawn at random; all if there are fewer. None: as :data:`ONE_START_IN` says. Groups of
+            nodes that are joined among themselves only are not found without a start in them.
         seed: of what is drawn.
     """
     units = F.normalize(embeddings.float(), dim=-1)
     k = min(n_neighbours, len(codes) - 1)
     neighbours = (_of_all_pairs if len(codes) <= COMPARED_WITH_ALL else _of_near_cells)(codes, units, k, seed)
+    n_starts = n_starts or max(LEAST_STARTS, len(codes) // ONE_START_IN)
     drawn = np.random.default_rng(seed).permutation(len(codes))[:n_starts]
     return ItemGraph(neighbours, torch.from_numpy(np.sort(drawn)))
 

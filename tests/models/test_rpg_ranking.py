@@ -147,5 +147,3 @@ def test_a_bad_value_is_one_line(tiny_settings, settings, line):
     with pytest.raises(RecBoleGRError) as raised:
         run("RPG", "small", config_dict={**tiny_settings, "codebook_num": 4, **settings})
     assert str(raised.value).startswith(line) and "\n" not in str(raised.value)
-
-

@@ -24,7 +24,12 @@ from recbole_gr.settings.recbole_keys import RecBoleSettings, recbole_keys
 from recbole_gr.settings.values import SettingsLoader, parse_text, read_given
 from recbole_gr.utils.errors import DataError, SettingError, SettingErrors
 
-CONCERNS = [RecBoleSettings, ProtocolSettings, SemanticIDSettings, *map(model_settings, ("TIGER", "RPG", "LLMasRS", "SASRecBCE"))]
+CONCERNS = [
+    RecBoleSettings,
+    ProtocolSettings,
+    SemanticIDSettings,
+    *map(model_settings, ("TIGER", "RPG", "LLMasRS", "SASRecBCE")),
+]
 
 
 def test_the_generated_files_are_those_that_the_settings_generate():

@@ -15,7 +15,7 @@ class GraphOptions:
     """The settings of the graph and the walk; those of the same names say what each is."""
 
     graph_neighbours: int
-    graph_starts: int
+    graph_starts: int | None
     graph_steps: int
     graph_expand: int
     graph_check_users: int

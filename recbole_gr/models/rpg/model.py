@@ -122,8 +122,9 @@ class RPG(CodeRecommender):
 
     def reset_certificates(self) -> None:
         super().reset_certificates()
-        if getattr(self, "graph", None) is not None:
-            self.graph.restart()
+        graph = getattr(self, "graph", None)  # the base class calls this before there is one
+        if graph is not None:
+            graph.restart()
 
     def what_was_proven(self) -> str:
         if self.graph is None:

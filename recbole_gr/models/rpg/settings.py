@@ -61,8 +61,11 @@ class RPGSettings(SemanticIDModelSettings):
     graph_neighbours: int = setting(
         32, "With ranking: graph, the most similar items that each item is joined to.", "decoding", ge=1
     )
-    graph_starts: int = setting(
-        1024, "With ranking: graph, items spread over the catalogue whose best ones the walk begins with.", "decoding", ge=1
+    graph_starts: int | None = setting(
+        None,
+        "With ranking: graph, IDs drawn at random whose best ones the walk begins with; ~: one in 64, at least 512.",
+        "decoding",
+        ge=1,
     )
     graph_expand: int = setting(
         8, "With ranking: graph, best items so far whose neighbours are met in a step of the walk.", "decoding", ge=1
