@@ -19,7 +19,7 @@ NODES_AT_ONCE = 64
 #: How similarities are approximated beyond: dimensions of the nodes' vectors, cells that are looked at, points per cell.
 DIMENSIONS, CELLS_LOOKED_AT, PER_CELL, TRAINING_POINTS = 96, 4, 256, 50_000
 #: Where it is not said how many starts a walk has: one in so many nodes, and so many at least.
-ONE_START_IN, LEAST_STARTS = 64, 512
+ONE_START_IN, LEAST_STARTS = 32, 512
 #: Numbers in the table of what each user has met, which is kept for all users of a walk.
 MARKS = 1 << 25
 

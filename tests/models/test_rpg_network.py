@@ -51,7 +51,7 @@ def loops(model, history, row, end):
     positions = []
     for item in history.codes[row, :end]:
         embedded = [model.embedding.weight[digit * n_codes + int(code)] for digit, code in enumerate(item)]
-        positions.append(sum(embedded) / len(embedded))
+        positions.append(sum(embedded) / len(embedded) / 0.1)
     state = stack(positions, model.items, causal=True)[-1]
     for digit, size in enumerate(SIZES):
         inner = state @ model.heads[digit]

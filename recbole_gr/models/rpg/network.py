@@ -12,6 +12,11 @@ from recbole_gr.models.tiger.history import History
 from recbole_gr.models.tiger.layers import Encoder, initialise_queries
 
 
+#: What embeddings begin with. The logits know their direction alone, which a step of the optimizer turns the quicker the shorter
+#: they are; as parts of items they are lengthened again.
+EMBEDDING_STD = 0.1
+
+
 @dataclass(frozen=True)
 class RPGOptions:
     """How the network is built; the settings of the same names say what each is."""
@@ -29,7 +34,7 @@ class RPGOptions:
 class RPGNetwork(nn.Module):
     """From histories of semantic IDs to log-probabilities of the next item's codes, each independent of the others.
 
-    An item is the mean of the embeddings of its codes. The state after an item goes through a residual layer per digit, and
+    An item is the mean of the embeddings of its codes, by :data:`EMBEDDING_STD`. The state after an item goes through a residual layer per digit, and
     the logit of a code is the cosine of that with the code's embedding, divided by the temperature.
 
     Args:
@@ -61,7 +66,7 @@ class RPGNetwork(nn.Module):
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
             if name.endswith("position_bias.bias.weight"):
                 nn.init.zeros_(weight)
-        nn.init.normal_(self.embedding.weight, std=1.0)
+        nn.init.normal_(self.embedding.weight, std=EMBEDDING_STD)
         nn.init.zeros_(self.heads)  # each digit begins with the state as it is
         initialise_queries(self)
 
@@ -79,7 +84,7 @@ class RPGNetwork(nn.Module):
     def states(self, history: History) -> torch.Tensor:
         """What the network knows after each item of the history, ``[b, t, d]``; behind its end, anything."""
         places = self.places(history.codes)
-        items = F.embedding_bag(places.flatten(0, 1), self.embedding.weight, mode="mean")
+        items = F.embedding_bag(places.flatten(0, 1), self.embedding.weight, mode="mean") / EMBEDDING_STD
         return self.items(items.view(*places.shape[:2], -1))
 
     def last_states(self, history: History) -> torch.Tensor:

@@ -59,11 +59,11 @@ class RPGSettings(SemanticIDModelSettings):
         "decoding",
     )
     graph_neighbours: int = setting(
-        32, "With ranking: graph, the most similar items that each item is joined to.", "decoding", ge=1
+        48, "With ranking: graph, the most similar items that each item is joined to.", "decoding", ge=1
     )
     graph_starts: int | None = setting(
         None,
-        "With ranking: graph, IDs drawn at random whose best ones the walk begins with; ~: one in 64, at least 512.",
+        "With ranking: graph, IDs drawn at random whose best ones the walk begins with; ~: one in 32, at least 512.",
         "decoding",
         ge=1,
     )
