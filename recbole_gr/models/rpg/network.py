@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from recbole_gr.models.tiger.history import History
 from recbole_gr.models.tiger.layers import Encoder, initialise_queries
 
-
 #: What embeddings begin with. The logits know their direction alone, which a step of the optimizer turns the quicker the shorter
 #: they are; as parts of items they are lengthened again.
 EMBEDDING_STD = 0.1
