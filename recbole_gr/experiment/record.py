@@ -106,7 +106,7 @@ def build_record(
         },
     }
     if hasattr(model, "certificates"):
-        record["test_rankings"] = {**model.certificates, "precision": model.precision, "of": model.certified_lists}
+        record["test_rankings"] = model.rankings_report()
     if hasattr(model, "describe"):
         record["language_model"] = model.describe(dataset, stages)
     if hasattr(dataset, "semantic_ids"):

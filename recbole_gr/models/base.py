@@ -1,7 +1,8 @@
-"""What recommenders have in common that generate an item token by token and rank by a beam search."""
+"""What generative recommenders have in common, and those among them that rank by a beam search."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,39 +19,44 @@ from recbole_gr.utils.arrays import nth_of
 from recbole_gr.utils.devices import PerDevice
 
 
-class BeamSearchRecommender(HistoryRecommender, ABC):
-    """Item scores from a beam search over a trie.
+class GenerativeRecommender(HistoryRecommender, ABC):
+    """Item scores that are exact log-probabilities, of all items or of the best.
 
-    A model sets ``trie`` and ``search`` (as :func:`~recbole_gr.decoding.beam_search.certified_beam_search` takes them),
-    calls :meth:`rank_items_that_share`, and offers :meth:`start_decoding` and :meth:`log_likelihood`.
+    A model calls :meth:`rank_items_that_share`, and offers :meth:`rank_rows` and :meth:`log_likelihood`.
     """
 
-    #: Beams alive at a time, and the limit for users that need many.
+    #: Rows of a batch times candidates of each that are scored at a time.
     beams_at_once = PerDevice(cpu=4096, cuda=262144)
-    widest_search = PerDevice(cpu=65536, cuda=524288)
 
     #: What a certificate is about.
     certified_lists = "rankings"
 
-    trie: ItemTrie
-    search: Search
     leaf_ranks: torch.Tensor
     certificates: dict[str, int]
 
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.beam_size = config["beam_size"]
-        self.beam_certify = config["beam_certify"]
         self.max_k = max(config["topk"])
         self.reset_certificates()
 
     @abstractmethod
-    def start_decoding(self, interaction: Interaction, rows: torch.Tensor) -> Decoder:
-        """A decoder (:mod:`recbole_gr.decoding.protocols`) for some rows of a batch (int64 indices)."""
+    def rank_rows(
+        self, interaction: Interaction, rows: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> torch.Tensor:
+        """Item scores of some rows of a batch (int64 indices), float32 ``[rows, n_items]``, as :meth:`rank` has them.
+
+        Adds to ``certificates`` what was proven of them. ``seen`` is that of the whole batch.
+        """
 
     @abstractmethod
     def log_likelihood(self, interaction: Interaction, rows: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Exact log-probabilities of items ``[rows, candidates]`` for some rows of a batch: float32, of the same shape."""
+
+    @contextmanager
+    def validating(self, config: Config) -> Iterator[None]:
+        """Within, the model ranks as validations during training do."""
+        yield
 
     def rows_at_once(self, interaction: Interaction) -> Sequence[torch.Tensor]:
         """The rows of a batch in groups of similar history length that are searched together: int64 indices."""
@@ -71,55 +77,39 @@ class BeamSearchRecommender(HistoryRecommender, ABC):
         """Restart the count of certified rankings."""
         self.certificates = {"users": 0, "certified": 0, "certified_by_first_search": 0}
 
+    def what_was_proven(self) -> str:
+        """One line for the log about the rankings since :meth:`reset_certificates`."""
+        seen = self.certificates
+        return (
+            f"{self.certified_lists} proven equal to scoring every item in {self.precision}: "
+            f"{seen['certified']} of {seen['users']} users "
+            f"({seen['certified_by_first_search']} with beam_size {self.beam_size})"
+        )
+
+    def rankings_report(self) -> dict[str, Any]:
+        """What a record says about the rankings since :meth:`reset_certificates`; plain json values."""
+        return {**self.certificates, "precision": self.precision, "of": self.certified_lists}
+
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Item scores ``[users, n_items]`` of :meth:`rank`, as RecBole asks for them; seen items are not excluded."""
         return self.rank(interaction)
 
     @torch.no_grad()
     def rank(self, interaction: Interaction, seen: tuple[torch.Tensor, torch.Tensor] | None = None) -> torch.Tensor:
-        """Item scores of a beam search.
+        """Item scores of a batch of users.
 
         Args:
             interaction: a batch of histories.
             seen: rows and items, int64 each: ``items[j]`` is not searched for in row ``rows[j]``; None: nothing is excluded.
 
         Returns:
-            float32 ``[users, n_items]``, exact log-probabilities of what the beams found, -inf for the rest. An ID that a
+            float32 ``[users, n_items]``, exact log-probabilities of what was found, -inf for the rest. An ID that a
             seen item shares with another one is searched for, and has its score.
         """
         lengths = interaction[self.ITEM_SEQ_LEN]
         scores = torch.full((len(lengths), self.n_items), -torch.inf, device=lengths.device)
         for rows in self.rows_at_once(interaction):
-            scores[rows] = self._search(interaction, rows, seen)
-        return scores
-
-    def _search(
-        self, interaction: Interaction, rows: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor] | None
-    ) -> torch.Tensor:
-        limits = SearchLimits(
-            beam_size=self.beam_size,
-            k=self.max_k,
-            certify=self.beam_certify,
-            max_beams=self.widest_search[self.device.type],
-            rounding=ROUNDING[self.precision],
-        )
-        with self.autocast():
-            available = None if seen is None else self.trie.available_items(len(rows), _seen_by(rows, seen))
-            decoder = self.start_decoding(interaction, rows)
-            found = certified_beam_search(decoder, self.trie, limits, available=available, search=self.search)
-            item_scores = self.rerank(interaction, rows, found.item_scores)
-        self.certificates["users"] += len(found.certified)
-        self.certificates["certified"] += int(found.certified.sum())
-        self.certificates["certified_by_first_search"] += int(found.certified_by_first_search.sum())
-        return item_scores
-
-    def rerank(self, interaction: Interaction, rows: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Change the scores of what the beams found, where a model knows more; the certificate is about those before.
-
-        Args:
-            interaction, rows: whose they are, as in :meth:`start_decoding`.
-            scores: float32 ``[rows, n_items]``, -inf for what was not found, which stays so.
-        """
+            scores[rows] = self.rank_rows(interaction, rows, seen)
         return scores
 
     @torch.no_grad()
@@ -145,7 +135,68 @@ class BeamSearchRecommender(HistoryRecommender, ABC):
         return result
 
 
-def _seen_by(here: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+class BeamSearchRecommender(GenerativeRecommender):
+    """Item scores from a beam search over a trie.
+
+    A model sets ``trie`` and ``search`` (as :func:`~recbole_gr.decoding.beam_search.certified_beam_search` takes them),
+    calls :meth:`rank_items_that_share`, and offers :meth:`start_decoding` and :meth:`log_likelihood`.
+    """
+
+    #: The limit for users that need many beams.
+    widest_search = PerDevice(cpu=65536, cuda=524288)
+
+    trie: ItemTrie
+    search: Search
+
+    def __init__(self, config: Config, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.beam_certify = config["beam_certify"]
+
+    @abstractmethod
+    def start_decoding(self, interaction: Interaction, rows: torch.Tensor) -> Decoder:
+        """A decoder (:mod:`recbole_gr.decoding.protocols`) for some rows of a batch (int64 indices)."""
+
+    @contextmanager
+    def validating(self, config: Config) -> Iterator[None]:
+        """Within, rankings are those of the plain beam: a model that knows little would need very wide ones for a certificate."""
+        before = self.beam_size, self.beam_certify
+        self.beam_size, self.beam_certify = config["valid_beam_size"] or self.beam_size, False
+        try:
+            yield
+        finally:
+            self.beam_size, self.beam_certify = before
+
+    def rank_rows(
+        self, interaction: Interaction, rows: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> torch.Tensor:
+        limits = SearchLimits(
+            beam_size=self.beam_size,
+            k=self.max_k,
+            certify=self.beam_certify,
+            max_beams=self.widest_search[self.device.type],
+            rounding=ROUNDING[self.precision],
+        )
+        with self.autocast():
+            available = None if seen is None else self.trie.available_items(len(rows), seen_by(rows, seen))
+            decoder = self.start_decoding(interaction, rows)
+            found = certified_beam_search(decoder, self.trie, limits, available=available, search=self.search)
+            item_scores = self.rerank(interaction, rows, found.item_scores)
+        self.certificates["users"] += len(found.certified)
+        self.certificates["certified"] += int(found.certified.sum())
+        self.certificates["certified_by_first_search"] += int(found.certified_by_first_search.sum())
+        return item_scores
+
+    def rerank(self, interaction: Interaction, rows: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Change the scores of what the beams found, where a model knows more; the certificate is about those before.
+
+        Args:
+            interaction, rows: whose they are, as in :meth:`start_decoding`.
+            scores: float32 ``[rows, n_items]``, -inf for what was not found, which stays so.
+        """
+        return scores
+
+
+def seen_by(here: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """The part of ``seen`` that concerns some rows of the batch, which are numbered from 0."""
     rows, items = (index.to(here.device) for index in seen)
     place = torch.full((int(rows.max()) + 1 if len(rows) else 1,), -1, dtype=torch.long, device=here.device)

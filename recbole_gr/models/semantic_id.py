@@ -1,4 +1,4 @@
-"""What recommenders have in common that generate the semantic ID of the next item code by code."""
+"""What recommenders over semantic IDs have in common, and those among them that generate the next one code by code."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from torch import nn
 
 from recbole_gr.decoding.beam_search import beam_search
 from recbole_gr.decoding.trie import Trie
-from recbole_gr.models.base import BeamSearchRecommender
+from recbole_gr.models.base import BeamSearchRecommender, GenerativeRecommender
 from recbole_gr.utils.errors import DataError
 
 
-class SemanticIDRecommender(BeamSearchRecommender):
-    """A recommender over the semantic IDs of the dataset.
+class CodeRecommender(GenerativeRecommender):
+    """A recommender over the codes of the dataset's semantic IDs, however it ranks by them.
 
     ``item_codes`` is part of the state, so that a checkpoint brings its semantic IDs, and so is ``leaf_ranks``, the order
-    of items that share an ID. The ranking comes from a beam search over the trie of all semantic IDs.
+    of items that share an ID.
 
     A model loads its parameters, calls :meth:`use_semantic_ids`, and offers :meth:`make_network`, ``calculate_loss``,
-    :meth:`start_decoding` and :meth:`log_likelihood`.
+    :meth:`rank_rows` and :meth:`log_likelihood`.
     """
 
     item_codes: torch.Tensor
@@ -32,14 +32,13 @@ class SemanticIDRecommender(BeamSearchRecommender):
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.torch_compile = config["torch_compile"]
-        self.search = partial(beam_search, constrained=config["decoding"] == "constrained")
 
     @abstractmethod
     def make_network(self, codebook_sizes: tuple[int, ...]) -> nn.Module:
         """The network for semantic IDs with so many codes per level; also called for a checkpoint with others."""
 
     def use_semantic_ids(self, config: Config, dataset: Any) -> None:
-        """Make ``item_codes``, ``codebook_sizes``, ``network``, ``trie`` and ``leaf_ranks`` for a dataset's semantic IDs."""
+        """Make ``item_codes``, ``codebook_sizes``, ``network`` and ``leaf_ranks`` for a dataset's semantic IDs."""
         codes = dataset.semantic_ids.codes
         self._use_codes(codes, dataset.semantic_ids.codebook_sizes)
         self.rank_items_that_share(codes, config, dataset)
@@ -50,7 +49,6 @@ class SemanticIDRecommender(BeamSearchRecommender):
         self.network = self.make_network(codebook_sizes)
         if self.torch_compile:
             self.network.compile(dynamic=True)
-        self.trie = Trie(codes, codebook_sizes, self.device)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint together with the semantic IDs it was trained on.
@@ -68,3 +66,18 @@ class SemanticIDRecommender(BeamSearchRecommender):
             self._use_codes(codes.cpu().numpy(), tuple(sizes.tolist()))
             self.to(self.device)
         return super().load_state_dict(state_dict, *args, **kwargs)
+
+
+class SemanticIDRecommender(CodeRecommender, BeamSearchRecommender):
+    """A recommender that generates semantic IDs code by code; the ranking comes from a beam search over the trie of all IDs.
+
+    Beside what :class:`CodeRecommender` says, a model offers :meth:`start_decoding`; :meth:`rank_rows` is here.
+    """
+
+    def __init__(self, config: Config, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.search = partial(beam_search, constrained=config["decoding"] == "constrained")
+
+    def _use_codes(self, codes: np.ndarray, codebook_sizes: tuple[int, ...]) -> None:
+        super()._use_codes(codes, codebook_sizes)
+        self.trie = Trie(codes, codebook_sizes, self.device)

@@ -1,7 +1,5 @@
 """The trainer of models that find their ranking by a beam search: an exact top-k of beams."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,23 +12,12 @@ class BeamSearchTrainer(HistoryTrainer):
     """The trainer for models that find their ranking by a beam search."""
 
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
-        with self._valid_beams():
+        with self.model.validating(self.config):
             return super()._valid_epoch(*args, **kwargs)
 
     def _evaluate_best(self, valid_data: Any, show_progress: bool) -> Any:
-        with self._valid_beams():
+        with self.model.validating(self.config):
             return super()._evaluate_best(valid_data, show_progress)
-
-    @contextmanager
-    def _valid_beams(self) -> Iterator[None]:
-        """Validations rank by the plain beam: a model that knows little would need very wide ones for a certificate."""
-        model = self.model
-        before = model.beam_size, model.beam_certify
-        model.beam_size, model.beam_certify = self.config["valid_beam_size"] or model.beam_size, False
-        try:
-            yield
-        finally:
-            model.beam_size, model.beam_certify = before
 
     @torch.no_grad()
     def evaluate(
@@ -39,13 +26,8 @@ class BeamSearchTrainer(HistoryTrainer):
         """As that of :class:`HistoryTrainer`; a log line says how many rankings are certified."""
         self.model.reset_certificates()
         result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
-        seen = self.model.certificates
-        if seen["users"]:
-            self.logger.info(
-                f"{self.model.certified_lists} proven equal to scoring every item in {self.model.precision}: "
-                f"{seen['certified']} of {seen['users']} users "
-                f"({seen['certified_by_first_search']} with beam_size {self.model.beam_size})"
-            )
+        if self.model.certificates["users"]:
+            self.logger.info(self.model.what_was_proven())
         return result
 
     def _full_sort_batch_eval(self, batched_data: Any) -> tuple[Any, torch.Tensor, torch.Tensor, torch.Tensor]:

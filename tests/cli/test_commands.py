@@ -137,7 +137,7 @@ def test_lists_have_a_line_each(capsys):
     models = listed(capsys, "models")
     ours = [line.split()[0] for line in models]
     ours = ours[: ours.index("TIGER") + 1]
-    assert ours == sorted(ours) and {"HSTU", "LLMasRS", "SASRecBCE", "SASRecCausal"} <= {*ours}
+    assert ours == sorted(ours) and {"HSTU", "LLMasRS", "RPG", "SASRecBCE", "SASRecCausal"} <= {*ours}
     assert any(line.split() == ["SASRec", "RecBole,", "sequential"] for line in models)
     assert len({line.split()[0] for line in models}) == len(models) > 90
 

@@ -56,7 +56,13 @@ ITEM_MODELS = {
     "HSTU, last": {"loss_positions": "last"},
     "SASRecCausal": {"attn_dropout_prob": 0.0, "inner_size": 16},
 }
-ALL = [*TIGERS, *LLMS, *SASRECS, *ITEM_MODELS]
+RPGS = {
+    "RPG": {},
+    "RPG, last, digit": {"loss_positions": "last", "collision": "digit"},
+    "RPG, graph": {"ranking": "graph", "graph_starts": 20, "graph_neighbours": 5},
+    "RPG, sampled": SAMPLED,
+}
+ALL = [*TIGERS, *LLMS, *SASRECS, *ITEM_MODELS, *RPGS]
 
 
 @pytest.fixture
@@ -98,6 +104,9 @@ def settings_of(llm_settings, sasrec, tmp_path_factory):
     def settings(name, **more):
         if name in TIGERS:
             return "TIGER", {**common, **sizes, **short, "cache_dir": llm_settings["cache_dir"], **TIGERS[name], **more}
+        if name in RPGS:
+            codes = {"codebook_num": 4, "cache_dir": llm_settings["cache_dir"]}
+            return "RPG", {**common, **sizes, **short, **codes, **RPGS[name], **more}
         if name in SASRECS:
             return "SASRecBCE", {**common, **sasrecs, "mask_seen": True, **more}
         if name in ITEM_MODELS:
@@ -264,9 +273,14 @@ def test_the_cpu_does_not_wait_for_a_training_step(name, settings_of, gpu):
     passes = steps * settings.get("gradient_accumulation", 1)
     passes *= 3 if settings.get("item_as") == "sid" else 1
     columns = len(first_batch(train).interaction)
-    allowed = {"TIGER": 1, "HSTU": 1, "SASRecCausal": 1, "LLMasRS": 1 + passes, "SASRecBCE": (2 + columns) * steps}[
-        model_name
-    ]
+    allowed = {
+        "TIGER": 1,
+        "RPG": 1,
+        "HSTU": 1,
+        "SASRecCausal": 1,
+        "LLMasRS": 1 + passes,
+        "SASRecBCE": (2 + columns) * steps,
+    }[model_name]
     assert len(waits) <= allowed, {wait: waits.count(wait) for wait in waits}
     # the columns of a batch; a language model's prompts are laid out on the CPU, in parts
     most = columns + (8 * settings.get("gradient_accumulation", 1) if name in LLMS else 0)

@@ -69,3 +69,15 @@ class TestHSTUSampledLast(ItemModelTests):
 class TestSASRecCausal(ItemModelTests):
     model = "SASRecCausal"
     settings = {"hidden_size": 16, "inner_size": 16, "n_layers": 2}
+
+
+class TestRPG(GenerativeModelTests):
+    model = "RPG"
+    settings = {"codebook_num": 4}
+
+
+class TestRPGByGraph(ModelTests):
+    """The beams' tests are for those that find everything; what the walk must find is in test_rpg_ranking.py."""
+
+    model = "RPG"
+    settings = {"codebook_num": 4, "ranking": "graph", "graph_neighbours": 8, "graph_starts": 40}

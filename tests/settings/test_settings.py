@@ -28,7 +28,7 @@ CONCERNS = [
     RecBoleSettings,
     ProtocolSettings,
     SemanticIDSettings,
-    *map(model_settings, ("TIGER", "LLMasRS", "SASRecBCE", "HSTU", "SASRecCausal")),
+    *map(model_settings, ("TIGER", "RPG", "LLMasRS", "SASRecBCE", "HSTU", "SASRecCausal")),
 ]
 
 
@@ -37,7 +37,7 @@ def test_the_generated_files_are_those_that_the_settings_generate():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run python -m recbole_gr.integration.settings_pages"
 
 
-@pytest.mark.parametrize("name", ["TIGER", "LLMasRS", "SASRecBCE", "HSTU", "SASRecCausal"])
+@pytest.mark.parametrize("name", ["TIGER", "RPG", "LLMasRS", "SASRecBCE", "HSTU", "SASRecCausal"])
 def test_property_files_hold_the_defaults(name):
     read = {}
     for path in settings_pages.pages():
@@ -336,13 +336,13 @@ def test_paths_and_what_may_change():
 
 
 def test_whether_a_model_is_generative_follows_from_its_class():
-    from recbole_gr.models.base import BeamSearchRecommender
+    from recbole_gr.models.base import GenerativeRecommender
     from recbole_gr.models.registry import find_spec, load
 
     for name in model_names():
         spec = find_spec(name)
-        assert spec.generative == issubclass(load(spec.model), BeamSearchRecommender)
-    assert [name for name in model_names() if find_spec(name).generative] == ["LLMasRS", "TIGER"]
+        assert spec.generative == issubclass(load(spec.model), GenerativeRecommender)
+    assert [name for name in model_names() if find_spec(name).generative] == ["LLMasRS", "RPG", "TIGER"]
 
 
 def test_a_checkpoint_of_ours_holds_a_plain_config(small_part):
