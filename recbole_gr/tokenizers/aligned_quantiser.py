@@ -40,6 +40,8 @@ class AligningAutoencoder(QuantisingAutoencoder):
         self.alignment, self.diversity = alignment, diversity
         self.n_clusters, self.clustering_steps, self.seed = n_clusters, clustering_steps, seed
         self.step = 0
+        #: What the last batch of the training gave, by name.
+        self.last: dict[str, torch.Tensor] = {}
         self.clusters: list[CodeClusters] = []
 
     def loss(self, vectors: torch.Tensor, levels: range, *beside: torch.Tensor) -> torch.Tensor:
@@ -56,10 +58,12 @@ class AligningAutoencoder(QuantisingAutoencoder):
         passed = self.estimate(points, quantised)
         error = squared_length(self.decoder(passed) - vectors).mean()
         loss = error + codebook_loss + self.commitment * commitment_loss
-        if self.alignment:
-            loss = loss + self.alignment * contrastive_loss(passed, cf)
+        parts = {"reconstruction_loss": error, "contrastive_loss": contrastive_loss(passed, cf)}
+        loss = loss + self.alignment * parts["contrastive_loss"]
         if self.diversity:
-            loss = loss + self.diversity * self._diversity_loss(points.detach())
+            parts["diversity_loss"] = self._diversity_loss(points.detach())
+            loss = loss + self.diversity * parts["diversity_loss"]
+        self.last = {name: part.detach() for name, part in parts.items()}
         return loss / vectors.shape[1]
 
     def _diversity_loss(self, points: torch.Tensor) -> torch.Tensor:

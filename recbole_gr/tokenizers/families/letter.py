@@ -1,5 +1,6 @@
 """LETTER's learnable tokenizer (arXiv 2405.07314): an RQ-VAE that learns from CF vectors too, and spreads its codes."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -93,7 +94,9 @@ def letter(
             seed=seed,
         )
         cf = fitted_to_width(cf_vectors, rqvae_latent)
-        return quantise_by_training(model.to(device), vectors, training, seed, beside=[cf], show_progress=show_progress)
+        made = quantise_by_training(model.to(device), vectors, training, seed, beside=[cf], show_progress=show_progress)
+    last = {f"last_{name}": float(f"{float(part):.5g}") for name, part in model.last.items()}
+    return replace(made, training={**made.training, **last})
 
 
 TOKENIZERS = {"letter": letter}
