@@ -14,8 +14,8 @@ from recbole_gr.data.item_vectors import cf_item_vectors, item_file, make_item_v
 from recbole_gr.data.settings import tokenizer_settings
 from recbole_gr.data.training_part import TrainingPart
 from recbole_gr.tokenizers import SemanticIDs, check_codebooks, find_tokenizer, fingerprint, read_sid_file, tokenize
-from recbole_gr.tokenizers.registry import takes_cf_vectors
 from recbole_gr.tokenizers.measures import compare_with_vectors, describe, diagnose, quantised_levels
+from recbole_gr.tokenizers.registry import takes_cf_vectors
 from recbole_gr.utils.cache import Artifact, cached, digest
 from recbole_gr.utils.stopwatch import Stages, stopwatch
 

@@ -77,7 +77,8 @@ class AligningAutoencoder(QuantisingAutoencoder):
         codes = self.quantiser.encode(points)[0].unbind(1)
         levels = zip(self.quantiser.codebooks, self.clusters, codes, strict=True)
         return sum(
-            (diversity_loss(codebook, code, clusters.others(code)) for codebook, clusters, code in levels), points.new_zeros(())
+            (diversity_loss(codebook, code, clusters.others(code)) for codebook, clusters, code in levels),
+            points.new_zeros(()),
         )
 
 

@@ -113,13 +113,13 @@ def check_codebooks(tokenizer: str, codebook_num: int, codebook_size: int, n_ite
         check_codes_of_bits(codebook_size)
 
 
-def _checked_cf_vectors(
-    tokenizer: str, vectors: np.ndarray, cf_vectors: np.ndarray | None, names: np.ndarray
-) -> np.ndarray:
+def _checked_cf_vectors(tokenizer: str, vectors: np.ndarray, cf_vectors: np.ndarray | None, names: np.ndarray) -> np.ndarray:
     """The CF vectors of the items, without the padding row."""
     if cf_vectors is None or cf_vectors.ndim != 2 or len(cf_vectors) != len(vectors):
         found = "there are none" if cf_vectors is None else f"not {list(cf_vectors.shape)}"
-        raise SettingError("tokenizer", tokenizer, f"needs CF vectors of the same {len(vectors)} items, [n_items, d]; {found}")
+        raise SettingError(
+            "tokenizer", tokenizer, f"needs CF vectors of the same {len(vectors)} items, [n_items, d]; {found}"
+        )
     if (fault := fault_of(cf_vectors, names, allow_zero=True)) is not None:
         raise DataError(f"of the CF vectors, {fault}")
     if not cf_vectors[1:].any():

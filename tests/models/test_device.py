@@ -37,6 +37,7 @@ TIGERS = {
     "TIGER, sampled": SAMPLED,
     "TIGER, ranks of all": {"metrics": ["Recall", "NDCG", "ItemCoverage", "GiniIndex"]},
 }
+LIGERS = {"LIGER": {}, "LIGER, ties": {"collision": "none", "codebook_size": 4, "codebook_num": 2}}
 LLMS = {
     "LLMasRS, LoRA": {},
     "LLMasRS, scratch": {"llm": "scratch"},
@@ -50,7 +51,7 @@ LLMS = {
     "LLMasRS, CF add": {"cf_injection": "add"},
 }
 SASRECS = {"SASRecBCE": {}}
-ALL = [*TIGERS, *LLMS, *SASRECS]
+ALL = [*TIGERS, *LIGERS, *LLMS, *SASRECS]
 
 
 @pytest.fixture
@@ -92,6 +93,8 @@ def settings_of(llm_settings, sasrec, tmp_path_factory):
     def settings(name, **more):
         if name in TIGERS:
             return "TIGER", {**common, **sizes, **short, "cache_dir": llm_settings["cache_dir"], **TIGERS[name], **more}
+        if name in LIGERS:
+            return "LIGER", {**common, **sizes, **short, "cache_dir": llm_settings["cache_dir"], **LIGERS[name], **more}
         if name in SASRECS:
             return "SASRecBCE", {**common, **sasrecs, "mask_seen": True, **more}
         vector_file = path if LLMS[name].get("item_as") == "sid" else None
@@ -254,7 +257,7 @@ def test_the_cpu_does_not_wait_for_a_training_step(name, settings_of, gpu):
     passes = steps * settings.get("gradient_accumulation", 1)
     passes *= 3 if settings.get("item_as") == "sid" else 1
     columns = len(first_batch(train).interaction)
-    allowed = {"TIGER": 1, "LLMasRS": 1 + passes, "SASRecBCE": (2 + columns) * steps}[model_name]
+    allowed = {"TIGER": 1, "LIGER": 1, "LLMasRS": 1 + passes, "SASRecBCE": (2 + columns) * steps}[model_name]
     assert len(waits) <= allowed, {wait: waits.count(wait) for wait in waits}
     # the columns of a batch; a language model's prompts are laid out on the CPU, in parts
     most = columns + (8 * settings.get("gradient_accumulation", 1) if name in LLMS else 0)
@@ -276,7 +279,7 @@ def test_a_loss_that_is_nan_ends_the_training(settings_of, gpu):
 # What runs before a model
 
 
-@pytest.mark.parametrize("tokenizer", ["rqvae", "rvq", "rkmeans", "opq"])
+@pytest.mark.parametrize("tokenizer", ["rqvae", "rvq", "letter", "rkmeans", "opq"])
 @pytest.mark.parametrize("update", ["loss", "ema"])
 def test_tokenizers_give_the_codes_of_the_cpu(tokenizer, update, gpu):
     from recbole_gr.tokenizers import find_tokenizer, settings_of
@@ -288,7 +291,9 @@ def test_tokenizers_give_the_codes_of_the_cpu(tokenizer, update, gpu):
     options = {key: value for key, value in options.items() if key in settings_of(function)}
 
     def quantised(device):
-        place = {"device": device} if tokenizer in ("rqvae", "rvq") else {}
+        place = {"device": device} if tokenizer in ("rqvae", "rvq", "letter") else {}
+        if tokenizer == "letter":
+            place["cf_vectors"] = vectors[:, :5]
         torch.manual_seed(0)
         return function(vectors, 3, 16, **place, **options)
 

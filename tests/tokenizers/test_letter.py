@@ -39,9 +39,7 @@ def test_the_contrastive_loss_is_that_of_a_plain_loop():
     quantised, cf = normal(7, 4), normal(7, 4, seed=1)
     cf[[2, 5]] = 0  # items without
     known = [0, 1, 3, 4, 6]
-    losses = [
-        negative_log_softmax([quantised[i] @ cf[j] for j in known], place) for place, i in enumerate(known)
-    ]
+    losses = [negative_log_softmax([quantised[i] @ cf[j] for j in known], place) for place, i in enumerate(known)]
     found = contrastive_loss(torch.from_numpy(quantised), torch.from_numpy(cf))
     assert float(found) == pytest.approx(np.mean(losses), abs=1e-5)
     assert float(contrastive_loss(torch.from_numpy(quantised), torch.zeros(7, 4))) == 0
@@ -127,7 +125,9 @@ def test_cf_vectors_get_the_width_of_what_is_quantised():
     wide = fitted_to_width(rows, 9)
     assert not wide[4].any() and not wide[:, 6:].any()
     assert np.square(wide[known]).sum() == pytest.approx(9 * 19, rel=1e-5)
-    np.testing.assert_allclose(np.corrcoef((wide @ wide.T)[np.ix_(known, known)].ravel(), (centred @ centred.T).ravel())[0, 1], 1)
+    np.testing.assert_allclose(
+        np.corrcoef((wide @ wide.T)[np.ix_(known, known)].ravel(), (centred @ centred.T).ravel())[0, 1], 1
+    )
     narrow = fitted_to_width(rows, 2)
     assert narrow.shape == (20, 2) and narrow.dtype == np.float32
     left, values, _ = np.linalg.svd(centred, full_matrices=False)

@@ -14,7 +14,7 @@ class LIGERSettings(NetworkSettings):
 
     title: ClassVar[str] = "LIGER"
 
-    inject: Literal["text", "text_cf"] = setting(  # type: ignore[assignment]  # fewer choices than TIGER has
+    inject: Literal["text", "text_cf"] = setting(
         "text",
         "Un-quantised vectors, each through a small MLP, that are added to the items' positions: of text, or text and CF vectors.",
         "dataset",
@@ -27,11 +27,12 @@ class LIGERSettings(NetworkSettings):
         ge=1,
     )
     liger_temperature: float = setting(
-        0.07, "The cosines between state and text vectors are divided by it before the softmax over the items.", "model", gt=0
+        0.07,
+        "The cosines between state and text vectors are divided by it before the softmax over the items.",
+        "model",
+        gt=0,
     )
-    liger_weight: float = setting(
-        1.0, "Weight of the dense loss beside that of the codes.", "training", gt=0
-    )
+    liger_weight: float = setting(1.0, "Weight of the dense loss beside that of the codes.", "training", gt=0)
 
     @classmethod
     def conflicts(cls, run: RunValues) -> Iterator[Fault]:
