@@ -19,6 +19,7 @@ LATE = {
     "recbole_gr.leaderboard.command": "a refused board must not wait for plotly and pandas",
     "recbole_gr.leaderboard.row_check": "RecBole, when rows are checked as it would read them",
     "recbole_gr.models.llmasrs.model": "transformers",
+    "recbole_gr.tokenizers.families.letter": "as recbole_gr.tokenizers.families.rqvae",
     "recbole_gr.tokenizers.families.rqvae": "torch, which reading the settings of a tokenizer does without",
 }
 

@@ -55,7 +55,7 @@ def make_item_vectors(
     provenance: dict[str, Any] = {"item_vectors": kind}
     parts: list[tuple[np.ndarray, float]] = []
     if kind in ("cf", "text_cf"):  # the quicker one to fail comes first
-        vectors, made_from = _cf_vectors(config, item_tokens, part, stages)
+        vectors, made_from = cf_item_vectors(config, item_tokens, part, stages)
         parts.append((vectors, config["cf_weight"]))
         provenance.update(made_from)
     if kind in ("text", "text_cf"):
@@ -79,7 +79,7 @@ def make_injected_vectors(
     """
     kind, vectors = config["inject"] or "none", {}  # not every model of semantic IDs can inject
     if kind in ("cf", "text_cf"):
-        vectors["cf"] = _cf_vectors(config, item_tokens, part, stages)[0]
+        vectors["cf"] = cf_item_vectors(config, item_tokens, part, stages)[0]
     if kind in ("text", "text_cf"):
         vectors["text"] = _text_vectors(config, item_tokens)[0]
     return vectors
@@ -95,9 +95,13 @@ def reading(config: Config) -> dict[str, Any]:
     return {"item_field": config["ITEM_ID_FIELD"], "separator": config["field_separator"], "encoding": config["encoding"]}
 
 
-def _cf_vectors(
+def cf_item_vectors(
     config: Config, item_tokens: np.ndarray, part: Callable[[], TrainingPart], stages: Stages
 ) -> tuple[np.ndarray, dict[str, Any]]:
+    """The item embedding of ``cf_checkpoint``, or CF vectors by ``cf_model``: float32 ``[n_items, d]``, and what they were made from.
+
+    Args and errors are those of :func:`make_item_vectors`.
+    """
     if not config["cf_checkpoint"]:
         return make_cf_vectors(config, item_tokens, part(), stages)
     vectors, made_from = read_checkpoint_vectors(

@@ -10,11 +10,12 @@ import torch
 from recbole.config import Config
 
 from recbole_gr.data.item_text import read_item_categories, read_item_file_tokens
-from recbole_gr.data.item_vectors import item_file, make_item_vectors, reading
+from recbole_gr.data.item_vectors import cf_item_vectors, item_file, make_item_vectors, reading
 from recbole_gr.data.settings import tokenizer_settings
 from recbole_gr.data.training_part import TrainingPart
 from recbole_gr.tokenizers import SemanticIDs, check_codebooks, find_tokenizer, fingerprint, read_sid_file, tokenize
 from recbole_gr.tokenizers.measures import compare_with_vectors, describe, diagnose, quantised_levels
+from recbole_gr.tokenizers.registry import takes_cf_vectors
 from recbole_gr.utils.cache import Artifact, cached, digest
 from recbole_gr.utils.stopwatch import Stages, stopwatch
 
@@ -49,8 +50,12 @@ def make_semantic_ids(
         check_codebooks(config["tokenizer"], config["codebook_num"], config["codebook_size"], len(item_tokens) - 1)
         with stopwatch(stages, "vectors"):
             vectors, provenance = make_item_vectors(config, item_tokens, part, stages)
+            cf_vectors = None
+            if takes_cf_vectors(find_tokenizer(config["tokenizer"])):
+                cf_vectors, made_from = cf_item_vectors(config, item_tokens, part, stages)
+                provenance = {**provenance, **made_from}
         with stopwatch(stages, "semantic_ids"):
-            ids, comparison = _tokenized(config, item_tokens, vectors, provenance)
+            ids, comparison = _tokenized(config, item_tokens, vectors, cf_vectors, provenance)
     measures = {**diagnose(ids, categories=categories), **comparison}
     getLogger().info(describe(measures))
     return ids, measures, stages
@@ -70,7 +75,11 @@ def _from_file(config: Config, item_tokens: np.ndarray) -> SemanticIDs:
 
 
 def _tokenized(
-    config: Config, item_tokens: np.ndarray, vectors: np.ndarray, provenance: dict[str, Any]
+    config: Config,
+    item_tokens: np.ndarray,
+    vectors: np.ndarray,
+    cf_vectors: np.ndarray | None,
+    provenance: dict[str, Any],
 ) -> tuple[SemanticIDs, dict[str, Any]]:
     device = str(config["device"])
     settings = {key: config[key] for key in ("tokenizer", "codebook_num", "codebook_size", "collision", "seed")}
@@ -79,6 +88,7 @@ def _tokenized(
     def compute() -> Artifact:
         made = tokenize(
             vectors,
+            cf_vectors=cf_vectors,
             item_tokens=item_tokens,
             allow_zero_vectors=True,  # of items without a text, which were named; other sources have refused theirs
             device=device,
@@ -90,7 +100,9 @@ def _tokenized(
         return {"codes": made.codes}, {**meta, "comparison": comparison}
 
     made_by = fingerprint(find_tokenizer(config["tokenizer"]))
-    shaped_by = (provenance["vector_digest"], settings, made_by, torch.device(device).type)
+    shaped_by = [provenance["vector_digest"], settings, made_by, torch.device(device).type]
+    if cf_vectors is not None:  # where there are none, codes that were kept before there could be some are found again
+        shaped_by.append(digest(cf_vectors))
     folder = config["cache_dir"] if made_by is not None else None  # what may have changed unseen is not kept
     kept = cached(folder, "semantic_ids", digest("semantic IDs and their measures", *shaped_by), compute)
     arrays, meta = as_in_first_process(kept)

@@ -16,6 +16,7 @@ from recbole_gr.tokenizers.registry import (
     find_tokenizer,
     is_ours,
     settings_of,
+    takes_cf_vectors,
 )
 from recbole_gr.utils.errors import SettingError
 from recbole_gr.vectors.text_encoder import resolve_text_encoder
@@ -169,8 +170,18 @@ class SemanticIDSettings(Settings):
 
 def vectors_used(run: RunValues) -> set[str]:
     """Which vectors a run needs, ``text`` or ``cf``: to make semantic IDs, and for its model to read."""
-    kinds = (None if run["sid_file"] else run["item_vectors"], run["inject"])  # not every model can inject
+    kinds = [None if run["sid_file"] else run["item_vectors"], run["inject"]]  # not every model can inject
+    if not run["sid_file"] and tokenizer_takes_cf_vectors(run):
+        kinds.append("cf")
     return {part for part in ("text", "cf") if part in kinds or "text_cf" in kinds}
+
+
+def tokenizer_takes_cf_vectors(run: RunValues) -> bool:
+    """Whether the chosen tokenizer learns from CF vectors too; not where there is no such tokenizer, which is a fault of its own."""
+    try:
+        return takes_cf_vectors(find_tokenizer(run["tokenizer"]))
+    except SettingError:
+        return False
 
 
 def vector_faults(

@@ -18,6 +18,7 @@ from recbole_gr.experiment.console import attach_checkpoint_to_interrupt, start_
 from recbole_gr.experiment.monitor import add_cpu_of_other_processes, monitor_epochs
 from recbole_gr.experiment.record import build_record, write_record
 from recbole_gr.experiment.target_ranks import (
+    cold_target_recall,
     collect_target_ranks,
     gathered_batches,
     quantised_ids,
@@ -154,6 +155,8 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
         if getattr(trainer, "valid_users", None):
             record["valid_users"] = trainer.valid_users
         table = target_ranks_table(ranks, loaders) if ranks else None
+        if table is not None:
+            record["cold_targets"] = cold_target_recall(table, config["topk"])
         result["record"] = write_record(record, config["record_dir"], config["record_name"], table)
         logger.info(set_color("run record ", "yellow") + f": {result['record']}")
     if not config["single_spec"]:

@@ -175,6 +175,27 @@ def target_ranks_table(batches: list[RanksOfBatch], loaders: Sequence[Any]) -> p
     return pd.DataFrame(table).sort_values(["user_id", "item_id"], ignore_index=True)
 
 
+def cold_target_recall(table: pd.DataFrame, topk: Sequence[int]) -> dict[str, float | int]:
+    """How often the test's cold targets are found, items without any interaction in the training part.
+
+    Args:
+        table: from :func:`target_ranks_table`.
+        topk: the k of the metrics.
+
+    Returns:
+        ``targets``, how many there are, and where there are some ``recall@k`` for each k: of each ranking that has such targets
+        the share that is among its first k, mean over these rankings.
+    """
+    cold = table[table["item_count"] == 0]
+    recall: dict[str, float | int] = {"targets": len(cold)}
+    if len(cold):
+        keys = [cold[key] for key in ("user_id", "ranking") if key in cold]
+        for k in topk:
+            found = cold["rank"].le(k).fillna(False).astype(float)
+            recall[f"recall@{k}"] = round(float(found.groupby(keys).mean().mean()), 4)
+    return recall
+
+
 def _number_rankings(batches: list[RanksOfBatch]) -> np.ndarray:
     """The ranking of every target, counted from 0: int32 ``[targets]``."""
     number = np.repeat(np.arange(len(batches)), [len(batch["row"]) for batch in batches])

@@ -151,6 +151,7 @@ class BeamSearchRecommender(GenerativeRecommender):
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.beam_certify = config["beam_certify"]
+        self.searched_k = self.max_k  # a model that ranks anew what was found may search for more
 
     @abstractmethod
     def start_decoding(self, interaction: Interaction, rows: torch.Tensor) -> Decoder:
@@ -171,27 +172,35 @@ class BeamSearchRecommender(GenerativeRecommender):
     ) -> torch.Tensor:
         limits = SearchLimits(
             beam_size=self.beam_size,
-            k=self.max_k,
+            k=self.searched_k,
             certify=self.beam_certify,
             max_beams=self.widest_search[self.device.type],
             rounding=ROUNDING[self.precision],
         )
         with self.autocast():
-            available = None if seen is None else self.trie.available_items(len(rows), seen_by(rows, seen))
+            here = None if seen is None else seen_by(rows, seen)
+            available = None if here is None else self.trie.available_items(len(rows), here)
             decoder = self.start_decoding(interaction, rows)
             found = certified_beam_search(decoder, self.trie, limits, available=available, search=self.search)
-            item_scores = self.rerank(interaction, rows, found.item_scores)
+            item_scores = self.rerank(interaction, rows, found.item_scores, here)
         self.certificates["users"] += len(found.certified)
         self.certificates["certified"] += int(found.certified.sum())
         self.certificates["certified_by_first_search"] += int(found.certified_by_first_search.sum())
         return item_scores
 
-    def rerank(self, interaction: Interaction, rows: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def rerank(
+        self,
+        interaction: Interaction,
+        rows: torch.Tensor,
+        scores: torch.Tensor,
+        seen: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> torch.Tensor:
         """Change the scores of what the beams found, where a model knows more; the certificate is about those before.
 
         Args:
             interaction, rows: whose they are, as in :meth:`start_decoding`.
-            scores: float32 ``[rows, n_items]``, -inf for what was not found, which stays so.
+            scores: float32 ``[rows, n_items]``, -inf for what was not found, which stays so unless a model says otherwise.
+            seen: places of ``rows`` and items, int64 each, that are excluded; None: nothing is.
         """
         return scores
 

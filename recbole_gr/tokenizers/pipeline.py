@@ -7,7 +7,13 @@ import numpy as np
 
 from recbole_gr.settings.field import check_value
 from recbole_gr.tokenizers.collision import COLLISION_RULES, resolve_collisions
-from recbole_gr.tokenizers.registry import check_tokenizer_settings, find_tokenizer, given_by_the_run, settings_of
+from recbole_gr.tokenizers.registry import (
+    check_tokenizer_settings,
+    find_tokenizer,
+    given_by_the_run,
+    settings_of,
+    takes_cf_vectors,
+)
 from recbole_gr.tokenizers.semantic_ids import MAX_VOCABULARY, Quantised, SemanticIDs, check_codes_of_bits, number_groups
 from recbole_gr.utils.errors import DataError, SettingError
 from recbole_gr.vectors.vector_file import fault_of
@@ -27,6 +33,7 @@ def tokenize(
     collision: str = "digit",
     *,
     seed: int = 2020,
+    cf_vectors: np.ndarray | None = None,
     item_tokens: np.ndarray | None = None,
     allow_zero_vectors: bool = False,
     device: str = "cpu",
@@ -41,6 +48,8 @@ def tokenize(
         codebook_num, codebook_size: levels and codes per level.
         collision: one of :data:`COLLISION_RULES`.
         seed: of the tokenizer.
+        cf_vectors: float32 ``[n_items, d']``, rows as those of ``vectors``, zeros for items without: for a tokenizer that learns from
+            collaborative vectors too (:func:`~recbole_gr.tokenizers.registry.takes_cf_vectors`), of no use to others.
         item_tokens: str ``[n_items]``, to name items in errors; None: they are named by row.
         allow_zero_vectors: accept vectors of zeros, of items without a text; such items share their codes.
         device: where a tokenizer that is trained is trained.
@@ -53,7 +62,7 @@ def tokenize(
         of their codes, which a warning names too.
 
     Raises:
-        SettingError: an unknown name or setting, or a codebook that does not fit the catalogue.
+        SettingError: an unknown name or setting, a codebook that does not fit the catalogue, or a tokenizer that lacks CF vectors.
         DataError: a vector holds NaN or infinity, or is zero.
     """
     function = find_tokenizer(tokenizer)
@@ -70,6 +79,8 @@ def tokenize(
     if (fault := fault_of(vectors, names, allow_zero_vectors)) is not None:
         raise DataError(fault)
     of_the_run = {"seed": seed, "device": device, "show_progress": show_progress}
+    if takes_cf_vectors(function):
+        of_the_run["cf_vectors"] = _checked_cf_vectors(tokenizer, vectors, cf_vectors, names)
     context = {name: of_the_run[name] for name in given_by_the_run(function)}
     quantised = function(vectors[1:], codebook_num, codebook_size, **context, **settings)
     _check_made(quantised, tokenizer, (len(vectors) - 1, codebook_num), codebook_size)
@@ -100,6 +111,20 @@ def check_codebooks(tokenizer: str, codebook_num: int, codebook_size: int, n_ite
         raise SettingError("codebook_size", codebook_size, limit)
     if tokenizer in CODES_OF_BITS:
         check_codes_of_bits(codebook_size)
+
+
+def _checked_cf_vectors(tokenizer: str, vectors: np.ndarray, cf_vectors: np.ndarray | None, names: np.ndarray) -> np.ndarray:
+    """The CF vectors of the items, without the padding row."""
+    if cf_vectors is None or cf_vectors.ndim != 2 or len(cf_vectors) != len(vectors):
+        found = "there are none" if cf_vectors is None else f"not {list(cf_vectors.shape)}"
+        raise SettingError(
+            "tokenizer", tokenizer, f"needs CF vectors of the same {len(vectors)} items, [n_items, d]; {found}"
+        )
+    if (fault := fault_of(cf_vectors, names, allow_zero=True)) is not None:
+        raise DataError(f"of the CF vectors, {fault}")
+    if not cf_vectors[1:].any():
+        raise DataError(f"tokenizer={tokenizer}: the CF vectors of all items are zeros")
+    return cf_vectors[1:]
 
 
 def _check_made(quantised: Any, tokenizer: str, shape: tuple[int, int], codebook_size: int) -> None:

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,7 +206,7 @@ class QuantisingAutoencoder(nn.Module):
         self.has_autoencoder = len(widths) > 1
         self.encoder, self.decoder = perceptron(widths), perceptron(widths[::-1])
 
-    def loss(self, vectors: torch.Tensor, levels: range) -> torch.Tensor:
+    def loss(self, vectors: torch.Tensor, levels: range, *beside: torch.Tensor) -> torch.Tensor:
         """Squared reconstruction error, codebook loss and weighted commitment loss, per dimension of the vectors.
 
         Means over the batch. Per dimension, so that Adagrad at TIGER's rate of 0.4 trains; summed over the dimensions, the
@@ -215,6 +215,7 @@ class QuantisingAutoencoder(nn.Module):
         Args:
             vectors: float32 ``[B, d]``.
             levels: the levels that learn, see :meth:`ResidualQuantiser.forward`.
+            beside: what a subclass learns from beside the vectors, ``[B, ...]`` each; here nothing.
         """
         points = self.encoder(vectors)
         quantised, codebook_loss, commitment_loss = self.quantiser(points, levels)
@@ -243,7 +244,13 @@ class Training:
 
 
 def train(
-    model: QuantisingAutoencoder, vectors: torch.Tensor, training: Training, seed: int, *, show_progress: bool
+    model: QuantisingAutoencoder,
+    vectors: torch.Tensor,
+    training: Training,
+    seed: int,
+    *,
+    beside: Sequence[torch.Tensor] = (),
+    show_progress: bool,
 ) -> dict[str, Any]:
     """Place the codes by k-means, level by level, and train the model.
 
@@ -252,6 +259,7 @@ def train(
         vectors: float32 ``[n, d]``, on the same device.
         training: how.
         seed: of the placing and of the order of the items.
+        beside: what the model's loss takes beside the vectors, ``[n, ...]`` each, a row for each vector.
         show_progress: show a progress bar.
 
     Returns:
@@ -273,7 +281,14 @@ def train(
             steps = training.steps * (number + 1) // len(stages) - training.steps * number // len(stages)
             batches = _batches(len(vectors), training.batch_size, steps, seed + number)
             revived += _train_levels(
-                model, vectors, levels, batches=batches, steps=steps, training=training, losses=losses, progress=progress
+                model,
+                (vectors, *beside),
+                levels,
+                batches=batches,
+                steps=steps,
+                training=training,
+                losses=losses,
+                progress=progress,
             )
     history = torch.stack(losses).cpu()
     return {
@@ -286,7 +301,7 @@ def train(
 
 def _train_levels(
     model: QuantisingAutoencoder,
-    vectors: torch.Tensor,
+    data: tuple[torch.Tensor, ...],
     levels: range,
     *,
     batches: Iterator[torch.Tensor],
@@ -298,7 +313,8 @@ def _train_levels(
     """Train some levels; adds to ``losses`` and returns how many codes were revived."""
     optimizer, revived = _optimizer(model, training), 0
     for step, rows in enumerate(batches, start=1):
-        loss = model.loss(vectors[rows], levels)
+        vectors, *beside = (part[rows] for part in data)
+        loss = model.loss(vectors, levels, *beside)
         if optimizer is not None:
             optimizer.zero_grad()
             loss.backward()
@@ -306,9 +322,9 @@ def _train_levels(
         losses.append(loss.detach())
         reviving = training.dead_code_steps and step % training.dead_code_steps == 0
         if reviving or step == steps:
-            _check_finite(model, vectors[rows], levels, step=len(losses), training=training)
+            _check_finite(model, (vectors, *beside), levels, step=len(losses), training=training)
         if reviving and step < steps:  # what is moved after the last step would never be trained
-            revived += model.quantiser.revive(model.encoder(vectors[rows]).detach(), levels)
+            revived += model.quantiser.revive(model.encoder(vectors).detach(), levels)
         progress.update()
     return revived
 
@@ -334,11 +350,12 @@ def _place_codes(model: QuantisingAutoencoder, vectors: torch.Tensor, levels: ra
 
 @torch.no_grad()
 def _check_finite(
-    model: QuantisingAutoencoder, batch: torch.Tensor, levels: range, *, step: int, training: Training
+    model: QuantisingAutoencoder, batch: tuple[torch.Tensor, ...], levels: range, *, step: int, training: Training
 ) -> None:
     """Called after the last step too, and before revival and the next level's k-means, which fail on NaN."""
     model.eval()
-    if not torch.isfinite(model.loss(batch, levels)):
+    vectors, *beside = batch
+    if not torch.isfinite(model.loss(vectors, levels, *beside)):
         wrong = f"the training diverged within {step} steps; lower it"
         raise SettingError("tokenizer_learning_rate", training.learning_rate, wrong)
     model.train()

@@ -3,7 +3,8 @@
 A tokenizer is a function ``(vectors, codebook_num, codebook_size, *, seed, ...) -> Quantised``. Its further keyword-only
 parameters are its settings: each is a config key of the same name, with the same default. An annotation
 ``name: Annotated[int, Field(description="One sentence.", ge=1)] = 20`` says what a setting means and allows; it is checked
-before any work and stands in the documentation. Parameters named ``device`` and ``show_progress`` get the values of the run.
+before any work and stands in the documentation. Parameters named ``device`` and ``show_progress`` get the values of the run, and
+one named ``cf_vectors`` a second set of vectors, collaborative ones, float32 ``[n, d']``, a row for each of ``vectors``.
 """
 
 import importlib
@@ -25,11 +26,13 @@ Tokenizer = Callable[..., Any]
 
 #: Where a package names its tokenizers, ``name = package.module:function``.
 ENTRY_POINTS = "recbole_gr.tokenizers"
+#: Parameter of a tokenizer that learns from collaborative vectors too.
+CF_VECTORS = "cf_vectors"
 #: Parameters that a run fills in by itself.
-GIVEN_BY_THE_RUN = ("seed", "device", "show_progress")
+GIVEN_BY_THE_RUN = ("seed", "device", "show_progress", CF_VECTORS)
 
 #: The order of lists begins with these; further files of the folder follow by name.
-_FIRST = ("rkmeans", "rqvae", "product", "baselines")
+_FIRST = ("rkmeans", "rqvae", "letter", "product", "baselines")
 _FAMILIES = sorted(
     (module.name for module in pkgutil.iter_modules(families.__path__)),
     key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name),
@@ -174,3 +177,8 @@ def fingerprint(function: Tokenizer) -> str | None:
 def given_by_the_run(function: Tokenizer) -> list[str]:
     """Which of :data:`GIVEN_BY_THE_RUN` a tokenizer has as parameters."""
     return [name for name in GIVEN_BY_THE_RUN if name in inspect.signature(function).parameters]
+
+
+def takes_cf_vectors(function: Tokenizer) -> bool:
+    """Whether a tokenizer learns from collaborative vectors beside those that it quantises."""
+    return CF_VECTORS in given_by_the_run(function)

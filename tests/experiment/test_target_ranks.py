@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recbole_gr.experiment.run import run
-from recbole_gr.experiment.target_ranks import id_ranks, target_ranks
+from recbole_gr.experiment.target_ranks import cold_target_recall, id_ranks, target_ranks
 
 METRICS = ["Recall", "NDCG", "MRR", "Hit", "Precision", "ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage"]
 SAMPLED = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "uni50"}
@@ -109,3 +109,19 @@ def test_ranks_by_hand():
     assert id_ranks(scores, rows, items, ids, depth=1).tolist() == [1, 0, 0, 0]
     scores[0, 3:5] = torch.finfo(torch.float32).min  # no beam reached them
     assert id_ranks(scores, rows, items, ids, depth=4).tolist() == [1, 0, 3, 2]
+
+
+def test_recall_of_cold_targets_by_hand():
+    """Two rankings have a cold target, one of them two; the first finds one of its two, the other none."""
+    table = pd.DataFrame(
+        {
+            "user_id": ["a", "a", "a", "b", "c"],
+            "item_id": ["1", "2", "3", "2", "4"],
+            "rank": pd.array([1, 4, None, None, 2], dtype="Int32"),
+            "item_count": [5, 0, 0, 0, 3],
+        }
+    )
+    assert cold_target_recall(table, [3, 5]) == {"targets": 3, "recall@3": 0.0, "recall@5": 0.25}
+    table["ranking"] = [0, 0, 1, 2, 3]
+    assert cold_target_recall(table, [5]) == {"targets": 3, "recall@5": 0.3333}
+    assert cold_target_recall(table[table["item_count"] > 0], [5]) == {"targets": 0}

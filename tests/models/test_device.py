@@ -37,6 +37,7 @@ TIGERS = {
     "TIGER, sampled": SAMPLED,
     "TIGER, ranks of all": {"metrics": ["Recall", "NDCG", "ItemCoverage", "GiniIndex"]},
 }
+LIGERS = {"LIGER": {}, "LIGER, ties": {"collision": "none", "codebook_size": 4, "codebook_num": 2}}
 LLMS = {
     "LLMasRS, LoRA": {},
     "LLMasRS, scratch": {"llm": "scratch"},
@@ -62,7 +63,7 @@ RPGS = {
     "RPG, graph": {"ranking": "graph", "graph_starts": 20, "graph_neighbours": 5},
     "RPG, sampled": SAMPLED,
 }
-ALL = [*TIGERS, *LLMS, *SASRECS, *ITEM_MODELS, *RPGS]
+ALL = [*TIGERS, *LIGERS, *LLMS, *SASRECS, *ITEM_MODELS, *RPGS]
 
 
 @pytest.fixture
@@ -107,6 +108,8 @@ def settings_of(llm_settings, sasrec, tmp_path_factory):
         if name in RPGS:
             codes = {"codebook_num": 4, "cache_dir": llm_settings["cache_dir"]}
             return "RPG", {**common, **sizes, **short, **codes, **RPGS[name], **more}
+        if name in LIGERS:
+            return "LIGER", {**common, **sizes, **short, "cache_dir": llm_settings["cache_dir"], **LIGERS[name], **more}
         if name in SASRECS:
             return "SASRecBCE", {**common, **sasrecs, "mask_seen": True, **more}
         if name in ITEM_MODELS:
@@ -275,6 +278,7 @@ def test_the_cpu_does_not_wait_for_a_training_step(name, settings_of, gpu):
     columns = len(first_batch(train).interaction)
     allowed = {
         "TIGER": 1,
+        "LIGER": 1,
         "RPG": 1,
         "HSTU": 1,
         "SASRecCausal": 1,
@@ -302,7 +306,7 @@ def test_a_loss_that_is_nan_ends_the_training(settings_of, gpu):
 # What runs before a model
 
 
-@pytest.mark.parametrize("tokenizer", ["rqvae", "rvq", "rkmeans", "opq"])
+@pytest.mark.parametrize("tokenizer", ["rqvae", "rvq", "letter", "rkmeans", "opq"])
 @pytest.mark.parametrize("update", ["loss", "ema"])
 def test_tokenizers_give_the_codes_of_the_cpu(tokenizer, update, gpu):
     from recbole_gr.tokenizers import find_tokenizer, settings_of
@@ -314,7 +318,9 @@ def test_tokenizers_give_the_codes_of_the_cpu(tokenizer, update, gpu):
     options = {key: value for key, value in options.items() if key in settings_of(function)}
 
     def quantised(device):
-        place = {"device": device} if tokenizer in ("rqvae", "rvq") else {}
+        place = {"device": device} if tokenizer in ("rqvae", "rvq", "letter") else {}
+        if tokenizer == "letter":
+            place["cf_vectors"] = vectors[:, :5]
         torch.manual_seed(0)
         return function(vectors, 3, 16, **place, **options)
 

@@ -99,7 +99,7 @@ def test_beams_are_reranked_by_the_dense_softmax(small_part, tiny_settings):
     reranked, exact = model.rank(interaction), model.log_likelihood(interaction, rows, items)
     model.rerank_weight = 0.0
     by_codes = model.log_likelihood(interaction, rows, items)
-    history = model._history(interaction)
+    history = model.read_history(interaction)
     dense = model.dense_head.log_probs(model.network.states(model.network.encode(history))[:, 0])[:, 1:]
     torch.testing.assert_close(exact, by_codes + 0.7 * dense, atol=1e-5, rtol=0)
     found = reranked[:, 1:] > -torch.inf

@@ -42,6 +42,19 @@ class TestTIGERTemporalDepthLast(GenerativeModelTests):
     settings = {"architecture": "temporal_depth", "loss_positions": "last"}
 
 
+class TestLIGER(GenerativeModelTests):
+    """With so many candidates that every item is one; tests of its own have fewer."""
+
+    model = "LIGER"
+    settings = {"liger_candidates": 1000, "beam_size": 1000}
+
+
+class TestLIGERTemporalDepth(GenerativeModelTests):
+    model = "LIGER"
+    inputs = {"architecture": "temporal_depth", "inject": "text_cf", "cf_dimension": 4}
+    settings = {**inputs, "liger_candidates": 1000, "beam_size": 1000}
+
+
 class TestLLMasRS(GenerativeModelTests):
     model = "LLMasRS"
     settings = {"scratch_size": "tiny", "scratch_vocabulary": 400, "MAX_ITEM_LIST_LENGTH": 4, "epoch_samples": 128}

@@ -1,5 +1,6 @@
 """A target at every position: one pass over a history gives what passes over all of its prefixes give."""
 
+import numpy as np
 import pytest
 import torch
 from models.test_tiger_network import SIZES, histories, items, network
@@ -108,3 +109,24 @@ def test_training_in_bfloat16_follows_that_in_float32(architecture, options):
     assert loss.dtype == gradients[1].dtype == torch.float32
     torch.testing.assert_close(losses[1], losses[0], atol=0, rtol=0.005)
     assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.995
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@torch.no_grad()
+def test_the_temperature_of_codes_is_in_the_loss_and_not_in_the_ranking(temperature):
+    """LETTER's ranking-guided generation loss, code by code in float64."""
+    model = network(EncoderDecoder, causal=True, code_temperature=temperature)
+    history, following = histories(users=3, longest=6), items(3, 6)
+    present = history.items()
+    logits = [level.double().numpy() for level in model.code_logits(model.encode(history), following, at_every_item=True)]
+    losses = []
+    for row, position in present.nonzero().tolist():
+        for level, of_level in enumerate(logits):
+            scaled = np.exp(of_level[row, position] / temperature)
+            losses.append(-np.log(scaled[following[row, position, level]] / scaled.sum()))
+    loss, _ = model(history, following, present, at_every_item=True)
+    assert float(loss) == pytest.approx(np.mean(losses), abs=1e-4)
+    plain = network(EncoderDecoder, causal=True)
+    plain.load_state_dict(model.state_dict())
+    found, expected = (one.log_likelihood(one.encode(history), following) for one in (model, plain))
+    assert torch.equal(found, expected)

@@ -265,7 +265,7 @@ def test_early_stopping_looks_at_the_sample_and_the_result_is_that_of_all_users(
     assert trainer.valid_users == {"in_training": 15, "in_result": 60}
     assert score == result["ndcg@50"] == trainer.best_valid_score and result is trainer.best_valid_result
     if not more:  # what is sampled is drawn anew every time
-        with trainer._valid_beams():
+        with trainer.model.validating(trainer.config):
             assert evaluate(valid) == result
         of_all, of_sample = ranks_by_user(trainer, valid), ranks_by_user(trainer, trainer.valid_sample(valid))
         assert of_sample == {user: rank for user, rank in of_all.items() if user in seen[0]}
@@ -273,7 +273,7 @@ def test_early_stopping_looks_at_the_sample_and_the_result_is_that_of_all_users(
 
 
 def ranks_by_user(trainer, loader):
-    with trainer._valid_beams(), collect_target_ranks(trainer, 50) as batches:
+    with trainer.model.validating(trainer.config), collect_target_ranks(trainer, 50) as batches:
         trainer.evaluate(loader)
     users, ranks = (np.concatenate([batch[name] for batch in batches]).tolist() for name in ("user", "rank"))
     return dict(zip(users, ranks))

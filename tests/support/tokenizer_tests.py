@@ -33,15 +33,21 @@ class TokenizerTests:
         return np.random.default_rng(0).normal(size=(self.n_items, self.dimension)).astype(np.float32)
 
     def quantised(self, vectors, seed=3):
-        given = {"seed": seed, "device": "cpu", "show_progress": False}
+        given = {"seed": seed, "device": "cpu", "show_progress": False, "cf_vectors": self.cf_vectors(len(vectors))}
         given = {name: given[name] for name in registry.given_by_the_run(self.tokenizer)}
         return self.tokenizer(vectors, self.codebook_num, self.codebook_size, **given, **self.settings)
+
+    def cf_vectors(self, n_items):
+        """A second set of vectors, float32 ``[n_items, d']``, for tokenizers that ask for one."""
+        return np.random.default_rng(1).normal(size=(n_items, 5)).astype(np.float32)
 
     def ids(self, monkeypatch, vectors, **options):
         """The semantic IDs by ``tokenize``, which finds the tokenizer by a name of its own; row 0 is padding."""
         monkeypatch.setattr(registry, "_TOKENIZERS", {**registry._TOKENIZERS})
         add_tokenizer("conformance", self.tokenizer)
         padded = np.concatenate([np.zeros((1, vectors.shape[1]), dtype=np.float32), vectors])
+        if registry.takes_cf_vectors(self.tokenizer):
+            options["cf_vectors"] = np.pad(self.cf_vectors(len(vectors)), ((1, 0), (0, 0)))
         options = {"seed": 3, "collision": "none", **self.settings, **options}
         return tokenize(padded, "conformance", self.codebook_num, self.codebook_size, **options)
 

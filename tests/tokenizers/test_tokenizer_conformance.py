@@ -18,6 +18,7 @@ from recbole_gr.tokenizers import (
     tokenizer_names,
 )
 from recbole_gr.tokenizers.families.baselines import lsh, random
+from recbole_gr.tokenizers.families.letter import letter
 from recbole_gr.tokenizers.families.product import opq, pq
 from recbole_gr.tokenizers.families.rkmeans import rkmeans
 from recbole_gr.tokenizers.families.rqvae import rqvae, rvq
@@ -41,6 +42,11 @@ class TestRVQ(TokenizerTests):
 
 class TestRQVAE(TokenizerTests):
     tokenizer = staticmethod(rqvae)
+    settings = {"tokenizer_steps": 5, "tokenizer_batch_size": 50, "rqvae_hidden": [16], "rqvae_latent": 4}
+
+
+class TestLETTER(TokenizerTests):
+    tokenizer = staticmethod(letter)
     settings = {"tokenizer_steps": 5, "tokenizer_batch_size": 50, "rqvae_hidden": [16], "rqvae_latent": 4}
 
 

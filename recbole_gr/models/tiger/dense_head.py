@@ -25,8 +25,8 @@ class DenseHead(nn.Module):
         return logits
 
     def loss(self, states: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy of the items int64 ``[n]`` that follow the states."""
-        return F.cross_entropy(self.logits(states), items)
+        """Mean cross-entropy of the items int64 ``[n]`` that follow the states; 0, the padding item, does not count."""
+        return F.cross_entropy(self.logits(states), items, ignore_index=0)
 
     def log_probs(self, states: torch.Tensor) -> torch.Tensor:
         """Log-probabilities of all items, float32 ``[n, n_items]``."""

@@ -36,10 +36,14 @@ class ItemInjection(nn.Module):
 
     def forward(self, items: torch.Tensor) -> torch.Tensor:
         """Item ids int64 ``[b, t]`` -> float32 ``[b, t, d_model]``."""
-        parts = [self.adapters[name](self.get_buffer(f"{name}_vectors")[items]) for name in self.names]
+        parts = [self.adapted(name, items) for name in self.names]
         if self.embedding is not None:
             parts.append(self._drop_whole(self.embedding(items)))
         return sum(parts[1:], parts[0])
+
+    def adapted(self, name: str, items: torch.Tensor) -> torch.Tensor:
+        """The vectors of one name behind their MLP: item ids int64 ``[...]`` -> float32 ``[..., d_model]``."""
+        return self.adapters[name](self.get_buffer(f"{name}_vectors")[items])
 
     def _drop_whole(self, embedded: torch.Tensor) -> torch.Tensor:
         if not self.training or self.embedding_dropout == 0:

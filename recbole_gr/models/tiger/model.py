@@ -59,6 +59,7 @@ class TIGER(SemanticIDRecommender):
             user_buckets=config["user_buckets"],
             causal=history_is_causal(config),
             label_smoothing=config["label_smoothing"] or 0.0,
+            code_temperature=config["code_temperature"] or 1.0,
             depth_layers=config["depth_layers"] or 1,
             depth_dropout=config["depth_dropout"] or 0.0,
         )
@@ -101,7 +102,7 @@ class TIGER(SemanticIDRecommender):
             parts.append(f"with {' and '.join(beside)} beside the codes")
         if self.dense_head is not None:
             parts.append("and a softmax over the items" + (", which re-ranks the beams" if self.rerank_weight else ""))
-        return f"TIGER: {', '.join(parts)}"
+        return f"{type(self).__name__}: {', '.join(parts)}"
 
     def make_network(self, codebook_sizes: tuple[int, ...]) -> SemanticIDNetwork:
         return ARCHITECTURES[self.architecture](codebook_sizes, self.options)
@@ -112,34 +113,52 @@ class TIGER(SemanticIDRecommender):
         present = targets > 0
         with self.training_autocast():
             loss, states = self.network(
-                self._history(interaction), self.item_codes[targets], present, at_every_item=self.at_every_item
+                self.read_history(interaction), self.item_codes[targets], present, at_every_item=self.at_every_item
             )
-            if self.dense_head is not None:
-                loss = loss + self.dense_weight * self.dense_head.loss(states[present], targets[present])
+            if self.dense_weight:
+                loss = loss + self.dense_weight * self.dense_loss(states.flatten(0, 1), targets.flatten())
         return loss
 
     def start_decoding(self, interaction: Interaction, rows: torch.Tensor) -> CodeDecoder:
-        return self.network.start_decoding(self.network.encode(self._history(interaction, rows)))
+        return self.network.start_decoding(self.network.encode(self.read_history(interaction, rows)))
 
     def log_likelihood(self, interaction: Interaction, rows: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        encoded = self.network.encode(self._history(interaction, rows))
+        encoded = self.network.encode(self.read_history(interaction, rows))
         scores = self.network.log_likelihood(encoded, self.item_codes[items])
         if self.rerank_weight:
-            scores = scores + self.rerank_weight * self._dense_log_probs(encoded).gather(1, items)
+            scores = scores + self.rerank_weight * self.dense_log_probs(encoded).gather(1, items)
         return scores
 
-    def rerank(self, interaction: Interaction, rows: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def rerank(
+        self,
+        interaction: Interaction,
+        rows: torch.Tensor,
+        scores: torch.Tensor,
+        seen: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> torch.Tensor:
         """With ``rerank_weight``, add that times the dense log-probabilities to the scores of what the beams found."""
         if not self.rerank_weight:
             return scores
-        encoded = self.network.encode(self._history(interaction, rows))
-        return scores + self.rerank_weight * self._dense_log_probs(encoded)
+        encoded = self.network.encode(self.read_history(interaction, rows))
+        return scores + self.rerank_weight * self.dense_log_probs(encoded)
 
-    def _dense_log_probs(self, encoded: Any) -> torch.Tensor:
+    def dense_loss(self, states: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """The loss that ``dense_weight`` is the weight of.
+
+        Args:
+            states: ``[n, d]``.
+            items: int64 ``[n]``, which follow them; 0 where none does.
+        """
+        assert self.dense_head is not None  # there is one where there is a weight
+        return self.dense_head.loss(states, items)
+
+    def dense_log_probs(self, encoded: Any) -> torch.Tensor:
+        """Log-probabilities of all items by what is trained by :meth:`dense_loss`, float32 ``[b, n_items]``."""
         assert self.dense_head is not None  # a setting sees to it
         return self.dense_head.log_probs(self.network.states(encoded).squeeze(1))
 
-    def _history(self, interaction: Interaction, rows: torch.Tensor | slice = slice(None)) -> History:
+    def read_history(self, interaction: Interaction, rows: torch.Tensor | slice = slice(None)) -> History:
+        """The histories of some rows of a batch, as the network reads them."""
         items, lengths = self.trimmed_history(interaction, rows)
         injected = None if self.injection is None else self.injection(items)
         return History(self.item_codes[items], lengths, interaction[self.USER_ID][rows], injected)

@@ -27,6 +27,7 @@ class NetworkOptions:
     user_buckets: int = 0
     causal: bool = False
     label_smoothing: float = 0.0
+    code_temperature: float = 1.0
     depth_layers: int = 1
     depth_dropout: float = 0.0
 
@@ -103,11 +104,15 @@ class SemanticIDNetwork(nn.Module, ABC):
         return self.loss(logits, targets, present), self.states(encoded, at_every_item=at_every_item)
 
     def loss(self, logits: list[torch.Tensor], targets: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy of the logits of every level, ``[b, r, codes of the level]``; the rest as :meth:`forward`."""
+        """Mean cross-entropy of the logits of every level, ``[b, r, codes of the level]``; the rest as :meth:`forward`.
+
+        With ``code_temperature`` it is LETTER's ranking-guided generation loss (arXiv 2405.07314, section 3.3): the softmax of the
+        logits divided by it.
+        """
         expected = targets.masked_fill(~present.unsqueeze(-1), -100)  # what cross_entropy leaves out
         losses = [
             F.cross_entropy(
-                level.flatten(0, 1).float(),
+                level.flatten(0, 1).float() / self.options.code_temperature,
                 expected[..., i].flatten(),
                 label_smoothing=self.options.label_smoothing,
             )

@@ -39,10 +39,10 @@ MODEL_SIZES = {
 ONE_STACK = {"decoder_only": "causal", "prefix_lm": "bidirectional"}
 
 
-class TIGERSettings(SemanticIDModelSettings):
-    """The network of TIGER."""
+class NetworkSettings(SemanticIDModelSettings):
+    """The networks of TIGER, for every model that has one of them."""
 
-    title: ClassVar[str] = "TIGER"
+    title: ClassVar[str] = "Network"
 
     epochs: int = setting(
         30,
@@ -74,6 +74,13 @@ class TIGERSettings(SemanticIDModelSettings):
     )
     depth_layers: int = setting(1, "Layers of the depth stack of architecture: temporal_depth.", "model", ge=1)
     depth_dropout: float = setting(0.0, "Dropout within the depth stack, beside that of its input.", "model", ge=0, lt=1)
+    code_temperature: float = setting(
+        1.0,
+        "In training, logits of codes are divided by it: below 1, the loss is about the codes that are hard to tell from the right "
+        "one (LETTER's ranking-guided generation loss); ranking has the logits as they are.",
+        "training",
+        gt=0,
+    )
     label_smoothing: float = setting(
         0.0, "Share of the probability that is spread over all codes of a level.", "training", ge=0, lt=1
     )
@@ -89,15 +96,6 @@ class TIGERSettings(SemanticIDModelSettings):
     )
     item_embedding_dropout: float = setting(
         0.3, "With item_embedding, the probability of an item's embedding to be dropped as a whole.", "training", ge=0, lt=1
-    )
-    dense_weight: float = setting(
-        0.0, "Weight of a second loss, the cross-entropy of a softmax over all items; 0: there is none.", "training", ge=0
-    )
-    rerank_weight: float = setting(
-        0.0,
-        "Add this times the log-probability of that softmax to the scores of the beams; the certificate is about the beams before.",
-        "decoding",
-        ge=0,
     )
     n_layers: int | None = setting(
         None,
@@ -142,8 +140,6 @@ class TIGERSettings(SemanticIDModelSettings):
             yield Fault(
                 "loss_positions", "all", "needs history_attention=causal; others would see what they are to generate"
             )
-        if run["rerank_weight"] and not run["dense_weight"]:
-            yield Fault("rerank_weight", run["rerank_weight"], "needs a dense_weight above 0, whose softmax it asks")
 
     @classmethod
     def idle(cls, run: RunValues) -> dict[str, str]:
@@ -156,6 +152,27 @@ class TIGERSettings(SemanticIDModelSettings):
         if run["loss_positions"] == "all":
             idle["augmentation"] = "every position is trained already"
         return idle
+
+
+class TIGERSettings(NetworkSettings):
+    """The network of TIGER, and a softmax over the items beside it."""
+
+    title: ClassVar[str] = "TIGER"
+
+    dense_weight: float = setting(
+        0.0, "Weight of a second loss, the cross-entropy of a softmax over all items; 0: there is none.", "training", ge=0
+    )
+    rerank_weight: float = setting(
+        0.0,
+        "Add this times the log-probability of that softmax to the scores of the beams; the certificate is about the beams before.",
+        "decoding",
+        ge=0,
+    )
+
+    @classmethod
+    def conflicts(cls, run: RunValues) -> Iterator[Fault]:
+        if run["rerank_weight"] and not run["dense_weight"]:
+            yield Fault("rerank_weight", run["rerank_weight"], "needs a dense_weight above 0, whose softmax it asks")
 
 
 def _conflicts_of_one_stack(run: RunValues) -> Iterator[Fault]:

@@ -52,7 +52,7 @@ def rkmeans(
             faiss_library().normalize_L2(residual)
         codebook, codes[:, level] = kmeans(residual, codebook_size, kmeans_iterations, seed + level)
         if kmeans_balanced:
-            codes[:, level] = _balanced_codes(residual, codebook)
+            codes[:, level] = balanced_codes(residual, codebook)
             codebook = _means(residual, codes[:, level], codebook)
         codebooks.append(codebook)
         if level + 1 < codebook_num:
@@ -101,7 +101,16 @@ def _subtract(residual: np.ndarray, codebook: np.ndarray, codes: np.ndarray) -> 
         chunk -= codebook[codes[rows]]
 
 
-def _balanced_codes(residual: np.ndarray, codebook: np.ndarray) -> np.ndarray:
+def balanced_codes(residual: np.ndarray, codebook: np.ndarray) -> np.ndarray:
+    """The nearest code of each point, of those that have room: none gets more than its even share, rounded up.
+
+    Args:
+        residual: float32 ``[n, d]``.
+        codebook: float32 ``[k, d]``.
+
+    Returns:
+        numpy.ndarray: int64 ``[n]``.
+    """
     costs = np.empty((len(residual), len(codebook)), dtype=np.float32)
     lengths = (codebook**2).sum(axis=1)
     for rows, chunk in chunks(residual):

@@ -6,7 +6,7 @@ without it.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from recbole_gr.tokenizers.quantiser import QuantisingAutoencoder, Training
 
 
-#: What both tokenizers can be set to, each written once.
+#: What tokenizers that are trained can be set to, each written once.
 Steps = Annotated[int, Field(description="Training steps of the tokenizer in all.", ge=1)]
 BatchSize = Annotated[int, Field(description="Items per training step of the tokenizer.", ge=1)]
 Learner = Annotated[Literal["adam", "adagrad"], Field(description="The optimizer of the tokenizer's training.")]
@@ -36,6 +36,19 @@ EMADecay = Annotated[float, Field(description="The decay of that running mean.",
 DeadCodeSteps = Annotated[
     int, Field(description="After so many steps, codes that no point took meanwhile move onto points; 0: never.", ge=0)
 ]
+HiddenWidths = Annotated[
+    tuple[Annotated[int, Field(ge=1)], ...],
+    Field(
+        description="Widths of the encoder's hidden layers; the decoder has them in reverse.",
+        json_schema_extra={"allowed": "must be a list of whole numbers of at least 1, [] for a single layer"},
+    ),
+]
+LatentWidth = Annotated[int, Field(description="Width of what is quantised.", ge=1)]
+Gradient = Annotated[
+    Literal["straight_through", "rotation"],
+    Field(description="How the gradient passes the quantisation: straight through, or by the rotation trick."),
+]
+Commitment = Annotated[float, Field(description="Weight of the commitment loss.", ge=0)]
 
 
 def rvq(
@@ -90,11 +103,11 @@ def rvq(
         order=tokenizer_training,
         dead_code_steps=dead_code_steps,
     )
-    with _seeded(seed):
+    with seeded(seed):
         decay = ema_decay if codebook_update == "ema" else None
         quantiser = ResidualQuantiser(codebook_num, codebook_size, vectors.shape[1], decay)
         model = QuantisingAutoencoder(quantiser, [vectors.shape[1]])
-        return _quantise(model.to(device), vectors, training, seed, show_progress=show_progress)
+        return quantise_by_training(model.to(device), vectors, training, seed, show_progress=show_progress)
 
 
 def rqvae(
@@ -113,19 +126,10 @@ def rqvae(
     codebook_update: CodebookUpdate = "loss",
     ema_decay: EMADecay = 0.99,
     dead_code_steps: DeadCodeSteps = 100,
-    rqvae_hidden: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...],
-        Field(
-            description="Widths of the encoder's hidden layers; the decoder has them in reverse.",
-            json_schema_extra={"allowed": "must be a list of whole numbers of at least 1, [] for a single layer"},
-        ),
-    ] = (512, 256, 128),
-    rqvae_latent: Annotated[int, Field(description="Width of what is quantised.", ge=1)] = 32,
-    quantiser_gradient: Annotated[
-        Literal["straight_through", "rotation"],
-        Field(description="How the gradient passes the quantisation: straight through, or by the rotation trick."),
-    ] = "straight_through",
-    commitment: Annotated[float, Field(description="Weight of the commitment loss.", ge=0)] = 0.25,
+    rqvae_hidden: HiddenWidths = (512, 256, 128),
+    rqvae_latent: LatentWidth = 32,
+    quantiser_gradient: Gradient = "straight_through",
+    commitment: Commitment = 0.25,
 ) -> Quantised:
     """The residual-quantised variational autoencoder of TIGER (arXiv 2305.05065, section 3.1; Lee et al., CVPR 2022).
 
@@ -150,16 +154,16 @@ def rqvae(
         order=tokenizer_training,
         dead_code_steps=dead_code_steps,
     )
-    with _seeded(seed):
+    with seeded(seed):
         decay = ema_decay if codebook_update == "ema" else None
         quantiser = ResidualQuantiser(codebook_num, codebook_size, rqvae_latent, decay)
         widths = [vectors.shape[1], *rqvae_hidden, rqvae_latent]
         model = QuantisingAutoencoder(quantiser, widths, quantiser_gradient, commitment)
-        return _quantise(model.to(device), vectors, training, seed, show_progress=show_progress)
+        return quantise_by_training(model.to(device), vectors, training, seed, show_progress=show_progress)
 
 
 @contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Seed torch; afterwards its random state is as before."""
     import torch
 
@@ -168,9 +172,28 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _quantise(
-    model: "QuantisingAutoencoder", vectors: np.ndarray, training: "Training", seed: int, *, show_progress: bool
+def quantise_by_training(
+    model: "QuantisingAutoencoder",
+    vectors: np.ndarray,
+    training: "Training",
+    seed: int,
+    *,
+    beside: Sequence[np.ndarray] = (),
+    show_progress: bool,
 ) -> Quantised:
+    """Train a model on vectors, scaled by one number to a mean squared length of 1, and quantise them by it.
+
+    Args:
+        model: trained in place, on its device.
+        vectors: float32 ``[n, d]``.
+        training: how.
+        seed: of the placing of the codes and of the order of the items.
+        beside: what the model's loss takes beside the vectors, ``[n, ...]`` each.
+        show_progress: show a progress bar.
+
+    Raises:
+        SettingError: the training diverged.
+    """
     import torch
 
     from recbole_gr.tokenizers.quantiser import train
@@ -178,8 +201,10 @@ def _quantise(
     points = torch.from_numpy(copy_in_chunks(vectors))
     lengths = sum(float(part.double().square().sum()) for part in points.split(ROWS_AT_ONCE))
     points /= max((lengths / len(points)) ** 0.5, 1e-12)
-    points = points.to(next(model.parameters()).device)
-    report = train(model, points, training, seed, show_progress=show_progress)
+    device = next(model.parameters()).device
+    points = points.to(device)
+    rows = [torch.from_numpy(part).to(device) for part in beside]
+    report = train(model, points, training, seed, beside=rows, show_progress=show_progress)
     with torch.no_grad():
         encoded = [model.quantiser.encode(model.encoder(part)) for part in points.split(ROWS_AT_ONCE)]
     codes, last_residual = (torch.cat(parts).cpu().numpy() for parts in zip(*encoded, strict=True))

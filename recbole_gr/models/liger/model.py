@@ -1,0 +1,84 @@
+r"""
+LIGER
+################################################
+
+Reference:
+    Liu Yang et al. "Unifying Generative and Dense Retrieval for Sequential Recommendation." in TMLR 2025 (arXiv 2411.18814).
+"""
+
+from typing import Any
+
+import torch
+from recbole.config import Config
+from recbole.data.interaction import Interaction
+from torch.nn import functional as F
+
+from recbole_gr.data.seen import interactions_of
+from recbole_gr.models.liger.candidates import candidates, cosine_logits
+from recbole_gr.models.tiger.injection import ItemInjection
+from recbole_gr.models.tiger.model import TIGER
+
+
+class LIGER(TIGER):
+    r"""TIGER with text vectors in the input, whose states also find the text vector of the next item.
+
+    The score of an item is the log-probability of a softmax over all items, of the cosines between the state after the history and
+    the items' text vectors. Items are ranked by it that are among the ``liger_candidates`` of most probable codes, or cold: without
+    any interaction in the training part. The text vectors go through the same MLP where they are read and where they are found.
+    """
+
+    injection: ItemInjection
+    cold: torch.Tensor
+    trained_items: torch.Tensor
+    trained_place: torch.Tensor
+
+    def __init__(self, config: Config, dataset: Any) -> None:
+        super().__init__(config, dataset)
+
+        # load parameters info
+        self.temperature: float = config["liger_temperature"]
+        self.dense_weight = config["liger_weight"]
+        self.searched_k = config["liger_candidates"]
+        self.certified_lists = f"the {self.searched_k} items of most probable codes, a part of what the dense score ranks,"
+
+        # which items the training part knows
+        counts = torch.bincount(torch.from_numpy(interactions_of(dataset)[1]), minlength=self.n_items)
+        cold = counts == 0
+        cold[0] = False
+        trained_items = torch.nonzero(counts).squeeze(1)
+        trained_place = torch.full((self.n_items,), -100)  # what cross_entropy leaves out
+        trained_place[trained_items] = torch.arange(len(trained_items))
+        self.register_buffer("cold", cold)
+        self.register_buffer("trained_items", trained_items, persistent=False)
+        self.register_buffer("trained_place", trained_place, persistent=False)
+        self.logger.info(
+            f"LIGER: {self.searched_k} items of the beams and {int(cold.sum())} cold items are ranked by their text vectors"
+        )
+
+    def dense_loss(self, states: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy of the next items among those of the training part; of cold items nothing is learned."""
+        logits = cosine_logits(states, self.injection.adapted("text", self.trained_items), self.temperature)
+        return F.cross_entropy(logits, self.trained_place[items])
+
+    def dense_log_probs(self, encoded: Any) -> torch.Tensor:
+        states = self.network.states(encoded).squeeze(1)
+        every = torch.arange(self.n_items, device=states.device)
+        logits = cosine_logits(states, self.injection.adapted("text", every), self.temperature)
+        logits[:, 0] = -torch.inf
+        return logits.log_softmax(dim=-1)
+
+    def log_likelihood(self, interaction: Interaction, rows: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """The dense score of given items, whether or not a ranking would hold them."""
+        return self.dense_log_probs(self.network.encode(self.read_history(interaction, rows))).gather(1, items)
+
+    def rerank(
+        self,
+        interaction: Interaction,
+        rows: torch.Tensor,
+        scores: torch.Tensor,
+        seen: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> torch.Tensor:
+        """The dense scores of the short list and of the cold items, -inf for the rest."""
+        ranked = candidates(scores, self.searched_k, self.cold, seen)
+        dense = self.dense_log_probs(self.network.encode(self.read_history(interaction, rows)))
+        return dense.masked_fill(~ranked, -torch.inf)
