@@ -121,7 +121,7 @@ def listed(capsys, *arguments):
 
 def test_lists_have_a_line_each(capsys):
     recipes = listed(capsys, "recipes")
-    assert [line.split()[0] for line in recipes][:2] == ["grid", "llm_lora"]
+    assert [line.split()[0] for line in recipes][:2] == ["grid", "liger"]
     sentence = "GRID's setting (arXiv 2507.22224): RK-Means, 4+4 layers, a separator after each item, no user token."
     assert recipes[0].split(maxsplit=1) == ["grid", sentence]
     boards = {line.split()[0]: line for line in listed(capsys, "boards")}
@@ -129,7 +129,7 @@ def test_lists_have_a_line_each(capsys):
     assert {"ml-100k", "tiger-beauty", "grid-architecture"} < set(boards)
     assert "Every kind of model side by side" in boards["ml-100k"]
     tokenizers = [line.split()[0] for line in listed(capsys, "tokenizers")]
-    assert tokenizers == ["rkmeans", "rvq", "rqvae", "opq", "pq", "random", "lsh"]
+    assert tokenizers == ["rkmeans", "rvq", "rqvae", "letter", "opq", "pq", "random", "lsh"]
     from recbole.model.sequential_recommender import SASRec
 
     find_spec(SASRec)  # a run by its class registers it; it stays RecBole's
