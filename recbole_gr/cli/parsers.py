@@ -135,7 +135,7 @@ def _fill_tokenize(parser: Parser) -> None:
     _option(
         parser,
         "tokenizer",
-        "rkmeans, rvq, rqvae, opq, pq, random, lsh, or another package's (rkmeans)",
+        "rkmeans, rvq, rqvae, letter, opq, pq, random, lsh, or another package's (rkmeans)",
         _names("tokenizers"),
     )
     _option(parser, "sid_file", "look at semantic IDs made elsewhere")

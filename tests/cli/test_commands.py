@@ -130,14 +130,14 @@ def test_lists_have_a_line_each(capsys):
     assert {"ml-100k", "tiger-beauty", "grid-architecture"} < set(boards)
     assert "Every kind of model side by side" in boards["ml-100k"]
     tokenizers = [line.split()[0] for line in listed(capsys, "tokenizers")]
-    assert tokenizers == ["rkmeans", "rvq", "rqvae", "opq", "pq", "random", "lsh"]
+    assert tokenizers == ["rkmeans", "rvq", "rqvae", "letter", "opq", "pq", "random", "lsh"]
     from recbole.model.sequential_recommender import SASRec
 
     find_spec(SASRec)  # a run by its class registers it; it stays RecBole's
     models = listed(capsys, "models")
     ours = [line.split()[0] for line in models]
     ours = ours[: ours.index("TIGER") + 1]
-    assert ours == sorted(ours) and {"HSTU", "LLMasRS", "RPG", "SASRecBCE", "SASRecCausal"} <= {*ours}
+    assert ours == sorted(ours) and {"HSTU", "LIGER", "LLMasRS", "RPG", "SASRecBCE", "SASRecCausal"} <= {*ours}
     assert any(line.split() == ["SASRec", "RecBole,", "sequential"] for line in models)
     assert len({line.split()[0] for line in models}) == len(models) > 90
 

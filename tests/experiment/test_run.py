@@ -208,7 +208,7 @@ def test_every_option_trains(small_part, tiny_settings, options):
 
 
 @pytest.mark.parametrize("collision", ["digit", "none", "nearest", "sinkhorn"])
-@pytest.mark.parametrize("tokenizer", ["rkmeans", "rvq", "rqvae", "opq", "pq", "random", "lsh"])
+@pytest.mark.parametrize("tokenizer", ["rkmeans", "rvq", "rqvae", "letter", "opq", "pq", "random", "lsh"])
 def test_every_tokenizer_and_collision_rule_trains_and_evaluates(small_part, tiny_settings, tokenizer, collision):
     ids = {"tokenizer": tokenizer, "collision": collision, "codebook_size": 64, "tokenizer_steps": 30}
     record = record_of(run("TIGER", "small", config_dict={**tiny_settings, **ids}))

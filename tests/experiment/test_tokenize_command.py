@@ -224,4 +224,4 @@ def test_vectors_that_cannot_be_quantised_are_named(tokenize, value):
 @pytest.mark.parametrize("path", sorted(properties_file("recipes", "").parent.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_can_be_used(small_part, path):
     config = make_config("TIGER", "small", [str(path)], {"data_path": small_part[1]})
-    assert config["tokenizer"] in ("rkmeans", "rvq", "rqvae", "opq")
+    assert config["tokenizer"] in ("rkmeans", "rvq", "rqvae", "letter", "opq")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recbole_gr.models.tiger.settings import TIGERSettings, history_is_causal, history_position
+from recbole_gr.models.tiger.settings import NetworkSettings, TIGERSettings, history_is_causal, history_position
 from recbole_gr.settings.field import RunValues
 
 
@@ -11,7 +11,8 @@ def values(**settings):
 
 
 def faults(**settings):
-    return [f"{fault.key}={fault.value}: {fault.allowed}" for fault in TIGERSettings.conflicts(values(**settings))]
+    found = [fault for concern in (NetworkSettings, TIGERSettings) for fault in concern.conflicts(values(**settings))]
+    return [f"{fault.key}={fault.value}: {fault.allowed}" for fault in found]
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_a_package_that_cannot_be_imported(site):
         and "error: tokenizer='quantiles': [shop_tokenizers:quantiles] cannot be imported" in output
     )
     status, output = command(site, "tokenize", "--dataset=ml-100k", "--tokenizer=nothing")
-    assert status == 2 and "must be one of rkmeans, rvq, rqvae, opq, pq, random, lsh, quantiles" in output
+    assert status == 2 and "must be one of rkmeans, rvq, rqvae, letter, opq, pq, random, lsh, quantiles" in output
 
 
 def test_an_edit_makes_the_codes_anew(site, small_part, tiny_settings):

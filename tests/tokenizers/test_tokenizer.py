@@ -122,7 +122,7 @@ def test_a_collapsed_codebook_is_named(caplog):
     "settings, words",
     [
         ({"codebook_size": 31}, "codebook_size=31: must be at most the number of items, 30"),
-        ({"tokenizer": "kmeans"}, "tokenizer='kmeans': must be one of rkmeans, rvq, rqvae, opq, pq, random, lsh"),
+        ({"tokenizer": "kmeans"}, "tokenizer='kmeans': must be one of rkmeans, rvq, rqvae, letter, opq, pq, random, lsh"),
         ({"collision": "hope"}, "collision='hope': must be one of digit, none, nearest, sinkhorn"),
         ({"codebook_num": 0}, "codebook_num=0: must be a whole number of at least 1"),
         ({"codebook_num": True}, "codebook_num=True"),
