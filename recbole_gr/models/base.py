@@ -12,12 +12,13 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
+from recbole_gr.data.dataloader import TrainingBatch
 from recbole_gr.data.seen import interactions_of
 from recbole_gr.decoding.beam_search import ROUNDING, Search, SearchLimits, certified_beam_search
 from recbole_gr.decoding.protocols import Decoder, ItemTrie
 from recbole_gr.decoding.tie_breaking import leaf_ranks
 from recbole_gr.utils.arrays import nth_of
-from recbole_gr.utils.devices import PerDevice
+from recbole_gr.utils.devices import PerDevice, computes_bfloat16
 
 
 class BeamSearchRecommender(SequentialRecommender, ABC):
@@ -47,6 +48,11 @@ class BeamSearchRecommender(SequentialRecommender, ABC):
         if self.precision == "auto":
             has_bfloat16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
             self.precision = "bfloat16" if has_bfloat16 else "float32"
+        self.train_precision: str = (
+            config["train_precision"] or self.precision
+        )  # not every model has it, nor old checkpoints
+        if self.train_precision == "auto":
+            self.train_precision = "bfloat16" if computes_bfloat16(self.device) else "float32"
         self.beam_size = config["beam_size"]
         self.beam_certify = config["beam_certify"]
         self.max_k = max(config["topk"])
@@ -155,6 +161,23 @@ class BeamSearchRecommender(SequentialRecommender, ABC):
     def autocast(self) -> AbstractContextManager[Any]:
         """Within, what ``precision`` asks for."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def training_autocast(self) -> AbstractContextManager[Any]:
+        """Within, what ``train_precision`` asks for."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.train_precision == "bfloat16")
+
+    def trimmed_history(
+        self, interaction: Interaction, rows: torch.Tensor | slice = slice(None)
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Histories of some rows of a batch, trimmed to the longest of them.
+
+        Returns:
+            Item ids int64 ``[rows, t]``, oldest first; their lengths int64 ``[rows]``.
+        """
+        lengths = interaction[self.ITEM_SEQ_LEN][rows]
+        if isinstance(interaction, TrainingBatch):  # whose histories are; to look how long they are a GPU would wait
+            return interaction[self.ITEM_SEQ][rows], lengths
+        return interaction[self.ITEM_SEQ][rows, : int(lengths.max())], lengths
 
 
 def _seen_by(here: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,21 +2,17 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from recbole.config import Config
-from recbole.data.interaction import Interaction
 from torch import nn
 
-from recbole_gr.data.dataloader import TrainingBatch
 from recbole_gr.decoding.beam_search import beam_search
 from recbole_gr.decoding.trie import Trie
 from recbole_gr.models.base import BeamSearchRecommender
-from recbole_gr.utils.devices import computes_bfloat16
 from recbole_gr.utils.errors import DataError
 
 
@@ -36,9 +32,6 @@ class SemanticIDRecommender(BeamSearchRecommender):
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.torch_compile = config["torch_compile"]
-        self.train_precision = config["train_precision"] or self.precision  # checkpoints from before it was a setting
-        if self.train_precision == "auto":
-            self.train_precision = "bfloat16" if computes_bfloat16(self.device) else "float32"
         self.search = partial(beam_search, constrained=config["decoding"] == "constrained")
 
     @abstractmethod
@@ -75,20 +68,3 @@ class SemanticIDRecommender(BeamSearchRecommender):
             self._use_codes(codes.cpu().numpy(), tuple(sizes.tolist()))
             self.to(self.device)
         return super().load_state_dict(state_dict, *args, **kwargs)
-
-    def training_autocast(self) -> AbstractContextManager[Any]:
-        """Within, what ``train_precision`` asks for."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.train_precision == "bfloat16")
-
-    def trimmed_history(
-        self, interaction: Interaction, rows: torch.Tensor | slice = slice(None)
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Histories of some rows of a batch, trimmed to the longest of them.
-
-        Returns:
-            Item ids int64 ``[rows, t]``, oldest first; their lengths int64 ``[rows]``.
-        """
-        lengths = interaction[self.ITEM_SEQ_LEN][rows]
-        if isinstance(interaction, TrainingBatch):  # whose histories are; to look how long they are a GPU would wait
-            return interaction[self.ITEM_SEQ][rows], lengths
-        return interaction[self.ITEM_SEQ][rows, : int(lengths.max())], lengths
