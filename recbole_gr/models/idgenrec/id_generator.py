@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from recbole_gr.language_model.item_tokens import with_counters
 from recbole_gr.language_model.t5 import PretrainedT5
-from recbole_gr.models.idgenrec.network import Encoded, IDNetwork, network_of_t5
+from recbole_gr.models.idgenrec.network import Encoded, network_of_t5
 
 #: Items whose texts are read at a time.
 ITEMS_AT_ONCE = 256

@@ -13,8 +13,8 @@ _BREAKS = re.compile(r"[,;:|/()\[\]&]|\s-\s")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 #: The ID of an item without a text, before it is made unique.
 NAMELESS = "item"
-#: An ID gets no further phrases when it has so many times the words that it began with: then a number makes it unique.
-LONGEST = 2
+#: An ID gets no further phrases when it has so many words more than it should begin with: then a number makes it unique.
+LONGER = 2
 
 
 def keyphrase_ids(texts: Sequence[str], n_words: int, phrase_words: int, min_items: int) -> list[tuple[str, ...]]:
@@ -46,7 +46,7 @@ def keyphrase_ids(texts: Sequence[str], n_words: int, phrase_words: int, min_ite
         chosen.sort(key=lambda phrase: -phrase[0])  # which keeps the order of equally widespread ones
         made.append(tuple(word for _, phrase in chosen for word in phrase))
         left.append([phrase for phrase in phrases if phrase not in chosen])
-    longer = _lengthened(made, left, most=LONGEST * n_words)
+    longer = _lengthened(made, left, most=n_words + LONGER)
     return [(), *_numbered([words or (NAMELESS,) for words in longer])]
 
 

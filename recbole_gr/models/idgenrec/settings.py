@@ -46,7 +46,7 @@ class IDGenRecSettings(TrainingSettings, DecodingSettings):
         None, 'Columns that IDs are made from, in braces, e.g. "{title}, {brand}"; ~: all text columns.', "dataset"
     )
     text_max_tokens: int = setting(128, "With a T5 as id_generator: longer texts are truncated.", "dataset", ge=1)
-    id_words: int = setting(4, "Words of keyphrases that an ID begins with; more make it unique.", "dataset", ge=1)
+    id_words: int = setting(3, "Words of keyphrases that an ID begins with; more make it unique.", "dataset", ge=1)
     id_phrase_words: int = setting(2, "Words of the longest keyphrase.", "dataset", ge=1)
     id_min_items: int = setting(
         5, "Items that must have a keyphrase for an ID to begin with it; rarer ones only make IDs unique.", "dataset", ge=1
@@ -72,7 +72,7 @@ class IDGenRecSettings(TrainingSettings, DecodingSettings):
     generator_learning_rate: float = setting(1e-5, "The highest learning rate of the ID generator.", "training", ge=0)
 
     epochs: int = setting(
-        30,
+        20,
         "The number of training epochs, those of the ID generator among them; enough for ml-100k in minutes.",
         "training",
         resumable=True,
@@ -99,7 +99,7 @@ class IDGenRecSettings(TrainingSettings, DecodingSettings):
         "dataset",
     )
     history_separator: str = setting(", ", "With a T5 as recommender: between two IDs of the history.", "dataset")
-    n_layers: int = setting(2, "Layers of the encoder, and of the decoder.", "model", ge=1)
+    n_layers: int = setting(1, "Layers of the encoder, and of the decoder.", "model", ge=1)
     d_model: int = setting(64, "Width of the network.", "model", ge=1)
     n_heads: int = setting(3, "Attention heads.", "model", ge=1)
     d_kv: int = setting(64, "Width of a head.", "model", ge=1)

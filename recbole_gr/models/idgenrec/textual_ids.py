@@ -67,9 +67,9 @@ def as_table(items: ItemTokens) -> torch.Tensor:
 
 def as_item_tokens(table: torch.Tensor, lengths: torch.Tensor) -> ItemTokens:
     """The way back from :func:`as_table`, with the lengths int64 ``[n_items]``."""
-    rows, lengths = table.cpu().numpy(), lengths.cpu().numpy()
-    tokens = rows[np.arange(rows.shape[1]) < lengths[:, None]]
-    return ItemTokens(tokens, np.append(0, lengths.cumsum()))
+    rows, count = table.cpu().numpy(), lengths.cpu().numpy()
+    tokens = rows[np.arange(rows.shape[1]) < count[:, None]]
+    return ItemTokens(tokens, np.append(0, count.cumsum()))
 
 
 def with_ends(made: Sequence[tuple[int, ...]], end: int) -> ItemTokens:

@@ -466,6 +466,7 @@ class Decoder(nn.Module):
         bias = self.position_bias.causal(n)[0].index_select(1, place.flatten())
         bias = bias.view(-1, *place.shape, n).transpose(0, 1)
         hidden = self.dropout(hidden)
-        for layer, so_far, history in zip(self.layers, past, histories, strict=True):
+        layers: Iterable[Any] = self.layers
+        for layer, so_far, history in zip(layers, past, histories, strict=True):
             hidden = layer.read_on(hidden, bias, so_far, place, history=history, history_bias=history_bias)
         return self.dropout(self.norm(hidden))
