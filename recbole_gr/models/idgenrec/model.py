@@ -128,7 +128,7 @@ class IDGenRec(BeamSearchRecommender):
 
     def _use_template(self, config: Config, read_by: PretrainedT5 | None) -> None:
         """Tokens before the history, between its items, and behind it; each ID's own end, where there is no text."""
-        pieces: list[list[int]] = [[], [self.vocabulary.end], []]
+        pieces: list[list[int]] = [[], [self.vocabulary.end], [self.vocabulary.end]]
         if read_by is not None:
             before, behind = config["prompt_template"].split("{history}")
             texts = (before, config["history_separator"], behind)
@@ -170,9 +170,12 @@ class IDGenRec(BeamSearchRecommender):
     def make_ids_anew(self) -> int:
         """Let the ID generator write all IDs once more; returns how many are other ones than before."""
         assert self.generator is not None  # a setting sees to it
-        before = self.texts_of_ids()
-        self._use_ids(with_ends(self.generator.make(), self.vocabulary.end))
-        return sum(one != other for one, other in zip(before, self.texts_of_ids(), strict=True))
+        made, before = self.generator.make(), self.id_tokens.tolist()
+        self._use_ids(with_ends(made, self.vocabulary.end))
+        return sum(
+            tuple(row[: len(one)]) != one or row[len(one)] != self.vocabulary.end
+            for row, one in zip(before[1:], made[1:], strict=True)
+        )
 
     def texts_of_ids(self) -> list[str]:
         """The textual ID of every item; entry 0, the padding, is ""."""
