@@ -114,7 +114,7 @@ class Cell:
         }
         return {**row, **protocol, "seed": self.seed}
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The name of its files: readable, with a digest of everything that shapes the result."""
         # what a search finds follows from its space and effort, and is not known before

@@ -28,13 +28,16 @@ def launch_leaderboard(arguments: Sequence[str]) -> None:
     """
     options, settings = read_options(arguments)
     board = read_board(options.board, settings)
+    from recbole_gr.leaderboard.other_defaults import other_defaults
     from recbole_gr.leaderboard.plan import plan
     from recbole_gr.leaderboard.row_check import check_rows
     from recbole_gr.leaderboard.runner import Runner
 
     sys.argv = sys.argv[:1]  # RecBole's Config would read the command line
-    check_rows(board)
+    configs = check_rows(board)
     runner = Runner(os.path.join(options.results_dir, board.name, "cells"), options.jobs)
+    for line in other_defaults(board, runner, configs):
+        print(line, file=sys.stderr)
     if options.dry_run:
         print(plan(runner, board, options.jobs))
         return

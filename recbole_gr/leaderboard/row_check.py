@@ -20,11 +20,14 @@ from recbole_gr.utils.errors import RecBoleGRError, SettingError, SettingErrors
 _SET_HERE = " (set in config_dict)"
 
 
-def check_rows(board: Board) -> None:
+def check_rows(board: Board) -> list[Any]:
     """Check every row, and that all rows of a variant share their protocol.
 
     Args:
         board: the board.
+
+    Returns:
+        RecBole's Config of the first cell of each row, in their order.
 
     Raises:
         RecBoleGRError: names the row.
@@ -46,6 +49,7 @@ def check_rows(board: Board) -> None:
             raise faults[0]
         if faults:
             raise SettingErrors(faults)
+    return list(configs.values())
 
 
 def _check_settings(board: Board, row: Row) -> None:

@@ -7,10 +7,10 @@ import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.data.dataset import SequentialDataset
+from support.sequences import ML_100K, training_loader, training_part, write_sequences
 
 from recbole_gr.data.samples import AUGMENTATIONS
 from recbole_gr.utils import arrays
-from support.sequences import ML_100K, training_loader, training_part, write_sequences
 
 
 def samples(batch):

@@ -9,11 +9,11 @@ import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.data.dataset import SequentialDataset
+from support.sequences import ML_100K, training_loader, training_part, write_sequences
 
 from recbole_gr.data.batches import WindowBatches, equal_shares
 from recbole_gr.data.dataloader import TrainingBatch
 from recbole_gr.data.windows import Windows, target_list_field
-from support.sequences import ML_100K, training_loader, training_part, write_sequences
 
 ALL, LAST = {"loss_positions": "all"}, {"loss_positions": "last"}
 
