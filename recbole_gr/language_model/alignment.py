@@ -6,38 +6,9 @@ from typing import Any
 
 import torch
 
+from recbole_gr.language_model.alignment_tasks import TASKS
 from recbole_gr.language_model.item_tokens import ItemTokens
 from recbole_gr.language_model.prompt import PromptLayout, template_tokens
-
-
-@dataclass(frozen=True)
-class Task:
-    """What an alignment task reads and generates.
-
-    Args:
-        reads: ``title`` or ``id``.
-        generates: the other one.
-        of_history: whether it reads a history and generates the next item, or reads an item and generates the same one.
-        template: the default prompt, with :attr:`slot` in it once.
-    """
-
-    reads: str
-    generates: str
-    of_history: bool
-    template: str
-
-    @property
-    def slot(self) -> str:
-        """Where in a template stands what is read."""
-        return "{history}" if self.of_history else "{item}"
-
-
-TASKS = {
-    "title_to_id": Task("title", "id", False, "The item called {item} is "),
-    "id_to_title": Task("id", "title", False, "{item} is the item called "),
-    "titles_to_id": Task("title", "id", True, "Items by their titles, oldest first:\n{history}\nThe next one is "),
-    "ids_to_title": Task("id", "title", True, "Items, oldest first:\n{history}\nThe next one is called "),
-}
 
 
 @dataclass(frozen=True)
@@ -45,7 +16,7 @@ class LaidTask:
     """A task ready to be laid out.
 
     Args:
-        name: of :data:`TASKS`.
+        name: of :data:`~recbole_gr.language_model.alignment_tasks.TASKS`.
         weight: its samples for each sample of the next-item task.
         layout: lays out its prompts and what follows them.
     """

@@ -135,7 +135,7 @@ def test_lists_have_a_line_each(capsys):
 
     find_spec(SASRec)  # a run by its class registers it; it stays RecBole's
     models = listed(capsys, "models")
-    assert [line.split()[0] for line in models][:3] == ["LLMasRS", "SASRecBCE", "TIGER"]
+    assert [line.split()[0] for line in models][:4] == ["IDGenRec", "LLMasRS", "SASRecBCE", "TIGER"]
     assert any(line.split() == ["SASRec", "RecBole,", "sequential"] for line in models)
     assert len({line.split()[0] for line in models}) == len(models) > 90
 

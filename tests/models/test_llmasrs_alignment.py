@@ -10,7 +10,7 @@ from support.llm_reference import changed_items, filled, first_batch, histories,
 from transformers import AutoTokenizer
 
 from recbole_gr.experiment.run import run
-from recbole_gr.language_model.alignment import TASKS
+from recbole_gr.language_model.alignment_tasks import TASKS
 from recbole_gr.utils.errors import DataError, SettingError
 
 EVERY = {"title_to_id": 1.0, "id_to_title": 0.5, "titles_to_id": 0.25, "ids_to_title": 1.5}

@@ -24,7 +24,12 @@ from recbole_gr.settings.recbole_keys import RecBoleSettings, recbole_keys
 from recbole_gr.settings.values import SettingsLoader, parse_text, read_given
 from recbole_gr.utils.errors import DataError, SettingError, SettingErrors
 
-CONCERNS = [RecBoleSettings, ProtocolSettings, SemanticIDSettings, *map(model_settings, ("TIGER", "LLMasRS", "SASRecBCE"))]
+CONCERNS = [
+    RecBoleSettings,
+    ProtocolSettings,
+    SemanticIDSettings,
+    *map(model_settings, ("TIGER", "LLMasRS", "IDGenRec", "SASRecBCE")),
+]
 
 
 def test_the_generated_files_are_those_that_the_settings_generate():
@@ -32,7 +37,7 @@ def test_the_generated_files_are_those_that_the_settings_generate():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run python -m recbole_gr.integration.settings_pages"
 
 
-@pytest.mark.parametrize("name", ["TIGER", "LLMasRS", "SASRecBCE"])
+@pytest.mark.parametrize("name", ["TIGER", "LLMasRS", "IDGenRec", "SASRecBCE"])
 def test_property_files_hold_the_defaults(name):
     read = {}
     for path in settings_pages.pages():

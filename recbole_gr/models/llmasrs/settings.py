@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator
 
 from recbole_gr.data.settings import SemanticIDSettings, checkpoint_faults
-from recbole_gr.language_model.alignment import TASKS
+from recbole_gr.language_model.alignment_tasks import TASKS
 from recbole_gr.language_model.lora import ALL_LINEAR, tuning_of
 from recbole_gr.language_model.scratch import MIN_VOCABULARY
 from recbole_gr.language_model.source import SCRATCH, check_language_model
