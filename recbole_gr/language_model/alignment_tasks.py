@@ -28,6 +28,6 @@ class Task:
 TASKS = {
     "title_to_id": Task("title", "id", False, "The item called {item} is "),
     "id_to_title": Task("id", "title", False, "{item} is the item called "),
-    "titles_to_id": Task("title", "id", True, "Items by their titles, oldest first:\n{history}\nThe next one is "),
-    "ids_to_title": Task("id", "title", True, "Items, oldest first:\n{history}\nThe next one is called "),
+    "titles_to_id": Task("title", "id", True, "Items by their titles, oldest first: {history}; the next one is "),
+    "ids_to_title": Task("id", "title", True, "Items, oldest first: {history}; the next one is called "),
 }
