@@ -54,9 +54,9 @@ def tokenise_titles(
     if duplicates != "tied":
         if suffixes is not None:
             made = _with_suffixes(made, suffixes[1:], llm_tokenizer)
-        made = _with_counters(made, llm_tokenizer)
-    lengths = np.array([0] + [len(tokens) + 1 for tokens in made])
-    flat = [token for tokens in made for token in (*tokens, llm_tokenizer.eos_token_id)]
+        made = with_counters(made, llm_tokenizer)
+    laid = laid_end_to_end(made, llm_tokenizer.eos_token_id)
+    lengths = laid.lengths
     measures = {
         "distinct_titles": len(set(made)),
         "items_sharing_a_title": sharing,
@@ -65,7 +65,14 @@ def tokenise_titles(
         "mean_title_tokens": round(float(lengths[1:].mean()), 2),
         "longest_title_tokens": int(lengths.max()),
     }
-    return ItemTokens(np.array(flat, dtype=np.int64), np.append(0, lengths.cumsum()), measures)
+    return ItemTokens(laid.tokens, laid.first, measures)
+
+
+def laid_end_to_end(made: Sequence[tuple[int, ...]], end: int) -> ItemTokens:
+    """The tokens of items 1, 2, ... in one flat array, each followed by the token that ends it."""
+    lengths = np.array([0] + [len(tokens) + 1 for tokens in made])
+    flat = [token for tokens in made for token in (*tokens, end)]
+    return ItemTokens(np.array(flat, dtype=np.int64), np.append(0, lengths.cumsum()))
 
 
 def codes_as_tokens(codes: np.ndarray, codebook_sizes: Sequence[int], first_token: int) -> ItemTokens:
@@ -102,7 +109,13 @@ def _with_suffixes(made: list[tuple[int, ...]], suffixes: Sequence[str], llm_tok
     return made
 
 
-def _with_counters(made: list[tuple[int, ...]], llm_tokenizer: Any) -> list[tuple[int, ...]]:
+def with_counters(made: Sequence[tuple[int, ...]], llm_tokenizer: Any) -> list[tuple[int, ...]]:
+    """Tuples of tokens of which no two are the same: the second one by place has " (2)" behind it, the third " (3)", ...
+
+    Args:
+        made: one per item.
+        llm_tokenizer (transformers.PreTrainedTokenizerFast): whose tokens these are.
+    """
     taken, made = set(made), list(made)
     number: Counter[tuple[int, ...]] = Counter()
     suffixes = _Counters(llm_tokenizer)

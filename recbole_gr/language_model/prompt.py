@@ -36,20 +36,23 @@ class LaidOut:
     vector_places: torch.Tensor
 
 
-def template_tokens(llm_tokenizer: Any, template: str, separator: str) -> tuple[list[int], list[int], list[int]]:
+def template_tokens(
+    llm_tokenizer: Any, template: str, separator: str, slot: str = "{history}"
+) -> tuple[list[int], list[int], list[int]]:
     """The tokens of a prompt's template: before the history, between items, and behind it.
 
     Before the history also stands what the tokenizer puts at the beginning of a text by itself, e.g. bos.
 
     Args:
         llm_tokenizer (transformers.PreTrainedTokenizerFast): of the language model.
-        template: text with ``{history}`` in it once.
+        template: text with the slot in it once.
         separator: text between two items.
+        slot: where the history stands.
 
     Returns:
         tuple: three lists of int.
     """
-    before, after = template.split("{history}")
+    before, after = template.split(slot)
     special, alone = (llm_tokenizer("a", add_special_tokens=added)["input_ids"] for added in (True, False))
     beginning = special[: special.index(alone[0])]
     pieces = [
@@ -76,6 +79,7 @@ class PromptLayout:
         max_tokens: the longest prompt.
         ending: how many tokens at the end of an item's are there in a target only, 1 for the eos of titles.
         vector_places: whether one more position follows each item's tokens, for its vector.
+        targets: the tokens of all items as they are generated; None: as they are read.
     """
 
     pool: torch.Tensor
@@ -91,6 +95,7 @@ class PromptLayout:
         max_tokens: int,
         ending: int,
         vector_places: bool = False,
+        targets: ItemTokens | None = None,
     ) -> None:
         self.max_tokens, self.ending = max_tokens, ending
         self.n_items = len(item_tokens.lengths)
@@ -99,11 +104,15 @@ class PromptLayout:
         in_history = np.maximum(item_tokens.lengths - ending, 0)
         in_template = np.cumsum([0, *map(len, template)])
         item_start = item_tokens.first[:-1] + in_template[-1]
-        pool = np.concatenate([np.array(sum(template, []), dtype=np.int64), item_tokens.tokens])
+        parts, target_start, target_lengths = [item_tokens.tokens], item_start, item_tokens.lengths
+        if targets is not None:
+            target_start, target_lengths = targets.first[:-1] + in_template[-1] + len(item_tokens.tokens), targets.lengths
+            parts.append(targets.tokens)
+        pool = np.concatenate([np.array(sum(template, []), dtype=np.int64), *parts])
         tables = {
             "pool": pool,
-            "piece_start": np.concatenate([[0], in_template[:-1], item_start, item_start]),
-            "piece_length": np.concatenate([[0], [len(piece) for piece in template], in_history, item_tokens.lengths]),
+            "piece_start": np.concatenate([[0], in_template[:-1], item_start, target_start]),
+            "piece_length": np.concatenate([[0], [len(piece) for piece in template], in_history, target_lengths]),
         }
         for name, table in tables.items():
             setattr(self, name, torch.from_numpy(table))
@@ -112,6 +121,11 @@ class PromptLayout:
     def longest_newest(self) -> int:
         """Tokens of the longest prompt with one item."""
         return int(self.piece_length[[BEFORE, AFTER, VECTOR]].sum() + self._in_history().max())
+
+    @property
+    def longest_target(self) -> int:
+        """Tokens of the longest item as it is generated."""
+        return int(self.piece_length[self.first_target :].max())
 
     def _in_history(self) -> torch.Tensor:
         return self.piece_length[FIRST_ITEM : self.first_target]

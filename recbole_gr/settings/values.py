@@ -14,7 +14,7 @@ import yaml
 from recbole_gr.utils.errors import DataError, SettingError
 
 #: Dicts of a known form: a part that is set leaves the other parts as they are.
-MERGED = ("eval_args", "clip_grad_norm")
+MERGED = ("eval_args", "clip_grad_norm", "alignment_templates")
 
 
 class SettingsLoader(yaml.SafeLoader):

@@ -122,9 +122,9 @@ def listed(capsys, *arguments):
 def test_lists_have_a_line_each(capsys):
     recipes = listed(capsys, "recipes")
     names = [line.split()[0] for line in recipes]
-    assert names == sorted(names) and {"grid", "hstu", "llm_lora"} <= {*names}
+    assert names == sorted(names) and {"grid", "hstu", "idgenrec", "lc_rec", "llm_lora"} <= {*names}
     sentence = "GRID's setting (arXiv 2507.22224): RK-Means, 4+4 layers, a separator after each item, no user token."
-    assert recipes[0].split(maxsplit=1) == ["grid", sentence]
+    assert recipes[names.index("grid")].split(maxsplit=1) == ["grid", sentence]
     boards = {line.split()[0]: line for line in listed(capsys, "boards")}
     assert set(boards) == {path.stem for path in properties_file("leaderboard", "").parent.glob("*.yaml")}
     assert {"ml-100k", "tiger-beauty", "grid-architecture"} < set(boards)
@@ -137,7 +137,7 @@ def test_lists_have_a_line_each(capsys):
     models = listed(capsys, "models")
     ours = [line.split()[0] for line in models]
     ours = ours[: ours.index("TIGER") + 1]
-    assert ours == sorted(ours) and {"HSTU", "LIGER", "LLMasRS", "RPG", "SASRecBCE", "SASRecCausal"} <= {*ours}
+    assert ours == sorted(ours) and {"HSTU", "IDGenRec", "LIGER", "LLMasRS", "RPG", "SASRecBCE", "SASRecCausal"} <= {*ours}
     assert any(line.split() == ["SASRec", "RecBole,", "sequential"] for line in models)
     assert len({line.split()[0] for line in models}) == len(models) > 90
 

@@ -223,5 +223,11 @@ def test_vectors_that_cannot_be_quantised_are_named(tokenize, value):
 
 @pytest.mark.parametrize("path", sorted(properties_file("recipes", "").parent.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_can_be_used(small_part, path):
-    config = make_config("TIGER", "small", [str(path)], {"data_path": small_part[1]})
-    assert config["tokenizer"] in ("rkmeans", "rvq", "rqvae", "letter", "opq")
+    model = {"idgenrec": "IDGenRec", "lc_rec": "LLMasRS"}.get(path.stem, "TIGER")
+    config = make_config(
+        model,
+        "small",
+        [str(path)],
+        {"data_path": small_part[1], **({"llm": "scratch", "tuning": "full"} if model == "LLMasRS" else {})},
+    )
+    assert model == "IDGenRec" or config["tokenizer"] in ("rkmeans", "rvq", "rqvae", "letter", "opq")

@@ -47,6 +47,10 @@ LLMS = {
     "LLMasRS, in parts": {"gradient_accumulation": 3, "prompt_max_tokens": 60},
     "LLMasRS, sampled": SAMPLED,
     "LLMasRS, semantic IDs": {"item_as": "sid", "codebook_size": 8, "codebook_num": 2},
+    "LLMasRS, alignment": {
+        **{"item_as": "sid", "codebook_size": 8, "codebook_num": 2},
+        "alignment_tasks": {"title_to_id": 0.5, "id_to_title": 0.5, "titles_to_id": 0.5, "ids_to_title": 0.5},
+    },
     "LLMasRS, CF concat": {"cf_injection": "concat"},
     "LLMasRS, CF add": {"cf_injection": "add"},
 }
@@ -63,7 +67,11 @@ RPGS = {
     "RPG, graph": {"ranking": "graph", "graph_starts": 20, "graph_neighbours": 5},
     "RPG, sampled": SAMPLED,
 }
-ALL = [*TIGERS, *LIGERS, *LLMS, *SASRECS, *ITEM_MODELS, *RPGS]
+IDGENRECS = {
+    "IDGenRec": {},
+    "IDGenRec, per word": {"loss_positions": "last", "history_position": "word"},
+}
+ALL = [*TIGERS, *LLMS, *SASRECS, *ITEM_MODELS, *LIGERS, *RPGS, *IDGENRECS]
 
 
 @pytest.fixture
@@ -110,6 +118,10 @@ def settings_of(llm_settings, sasrec, tmp_path_factory):
             return "RPG", {**common, **sizes, **short, **codes, **RPGS[name], **more}
         if name in LIGERS:
             return "LIGER", {**common, **sizes, **short, "cache_dir": llm_settings["cache_dir"], **LIGERS[name], **more}
+        if name in IDGENRECS:
+            own = {key: value for key, value in short.items() if key != "item_vector_file"}
+            shape = {key: value for key, value in sizes.items() if key != "codebook_size"}
+            return "IDGenRec", {**common, **shape, **own, "cache_dir": llm_settings["cache_dir"], **IDGENRECS[name], **more}
         if name in SASRECS:
             return "SASRecBCE", {**common, **sasrecs, "mask_seen": True, **more}
         if name in ITEM_MODELS:
@@ -274,12 +286,13 @@ def test_the_cpu_does_not_wait_for_a_training_step(name, settings_of, gpu):
         waits, uploads = list(traffic.waits), list(traffic.uploads)
     steps = len(train)
     passes = steps * settings.get("gradient_accumulation", 1)
-    passes *= 3 if settings.get("item_as") == "sid" else 1
+    passes *= 3 * (1 + len(settings.get("alignment_tasks", ()))) if settings.get("item_as") == "sid" else 1
     columns = len(first_batch(train).interaction)
     allowed = {
         "TIGER": 1,
         "LIGER": 1,
         "RPG": 1,
+        "IDGenRec": 1,
         "HSTU": 1,
         "SASRecCausal": 1,
         "LLMasRS": 1 + passes,
@@ -287,7 +300,8 @@ def test_the_cpu_does_not_wait_for_a_training_step(name, settings_of, gpu):
     }[model_name]
     assert len(waits) <= allowed, {wait: waits.count(wait) for wait in waits}
     # the columns of a batch; a language model's prompts are laid out on the CPU, in parts
-    most = columns + (8 * settings.get("gradient_accumulation", 1) if name in LLMS else 0)
+    parts = settings.get("gradient_accumulation", 1) * (1 + len(settings.get("alignment_tasks", ())))
+    most = columns + (8 * parts if name in LLMS else 3 if name in IDGENRECS else 0)
     assert len(uploads) <= steps * most, (steps, most, uploads)
 
 

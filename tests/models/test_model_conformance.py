@@ -61,6 +61,23 @@ class TestLLMasRS(GenerativeModelTests):
     without = ("item_vector_file", "codebook_size")
 
 
+class TestLLMasRSAligned(GenerativeModelTests):
+    model = "LLMasRS"
+    settings = {
+        **{"scratch_size": "tiny", "scratch_vocabulary": 400, "MAX_ITEM_LIST_LENGTH": 4, "epoch_samples": 128},
+        **{"item_as": "sid", "alignment_tasks": {"title_to_id": 0.3, "titles_to_id": 0.2, "ids_to_title": 0.1}},
+    }
+
+
+class TestIDGenRec(GenerativeModelTests):
+    model = "IDGenRec"
+
+
+class TestIDGenRecPerWord(GenerativeModelTests):
+    model = "IDGenRec"
+    settings = {"loss_positions": "last", "history_position": "word", "feed_forward": "gated"}
+
+
 class TestSASRecBCE(ModelTests):
     model = "SASRecBCE"
     settings = {"hidden_size": 16, "inner_size": 16, "epochs": 2}

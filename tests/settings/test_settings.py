@@ -343,7 +343,7 @@ def test_whether_a_model_is_generative_follows_from_its_class():
     for name in model_names():
         spec = find_spec(name)
         assert spec.generative == issubclass(load(spec.model), GenerativeRecommender)
-    assert [name for name in model_names() if find_spec(name).generative] == ["LIGER", "LLMasRS", "RPG", "TIGER"]
+    assert [name for name in model_names() if find_spec(name).generative] == ["IDGenRec", "LIGER", "LLMasRS", "RPG", "TIGER"]
 
 
 def test_a_checkpoint_of_ours_holds_a_plain_config(small_part):

@@ -19,6 +19,7 @@ from recbole_gr.language_model import load_tokenizer
 from recbole_gr.language_model.item_tokens import ItemTokens, codes_as_tokens, tokenise_titles
 from recbole_gr.language_model.prompt import template_tokens
 from recbole_gr.tokenizers import SemanticIDs
+from recbole_gr.utils.errors import DataError
 from recbole_gr.utils.stopwatch import Stages, stopwatch
 
 
@@ -29,6 +30,7 @@ class LLMasRSDataset(HistoryDataset):
         tokenizer: the language model's, a ``transformers.PreTrainedTokenizerFast``.
         item_tokens: the tokens of the items' titles or semantic IDs.
         prompt_template: tokens before the history, between items, and behind it, three lists of int.
+        alignment_titles: the tokens of the items' titles, with ``alignment_tasks`` only; else None.
         code_tokens: what the vocabulary grows by with ``item_as: sid``, else empty.
         cf_vectors: float32 ``[n_items, d]``, with ``cf_injection`` only.
         semantic_ids: as in :class:`SemanticIDDataset`, with ``item_as: sid`` only.
@@ -42,6 +44,7 @@ class LLMasRSDataset(HistoryDataset):
     tokenizer: Any
     item_tokens: ItemTokens
     prompt_template: tuple[list[int], list[int], list[int]]
+    alignment_titles: ItemTokens | None
     code_tokens: list[int]
     cf_vectors: np.ndarray
     semantic_ids: SemanticIDs
@@ -51,7 +54,7 @@ class LLMasRSDataset(HistoryDataset):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         item_tokens = self.field2id_token[self.iid_field].astype(str)
-        self.stages, self.code_tokens = {}, []
+        self.stages, self.code_tokens, self.alignment_titles = {}, [], None
         if config["cf_injection"] != "none":
             self.cf_vectors, _ = read_checkpoint_vectors(
                 config["cf_checkpoint"],
@@ -71,7 +74,9 @@ class LLMasRSDataset(HistoryDataset):
             self.item_tokens = tokens_of_titles(config, item_tokens, titles, self.tokenizer)
 
     def _tokenise_semantic_ids(self, config: Config, item_tokens: np.ndarray) -> None:
-        words = [config["prompt_template"]]  # nothing else is text
+        words, titles = [config["prompt_template"]], self._titles_to_align(config, item_tokens)
+        if titles is not None:
+            words += [*config["alignment_templates"].values(), *titles[1:]]
         self.tokenizer = load_tokenizer(config["llm"], config["cache_dir"], words, config["scratch_vocabulary"])
         self.semantic_ids, self.semantic_id_measures, self.stages = make_semantic_ids(
             config, item_tokens, partial(training_part, self)
@@ -79,6 +84,16 @@ class LLMasRSDataset(HistoryDataset):
         sizes = self.semantic_ids.codebook_sizes
         self.item_tokens = codes_as_tokens(self.semantic_ids.codes, sizes, len(self.tokenizer))
         self.code_tokens = list(range(len(self.tokenizer), len(self.tokenizer) + sum(sizes)))
+        if titles is not None:
+            self.alignment_titles = tokenise_titles(titles, self.tokenizer, config["title_max_tokens"], "tied")
+
+    def _titles_to_align(self, config: Config, item_tokens: np.ndarray) -> list[str] | None:
+        if not config["alignment_tasks"]:
+            return None
+        try:
+            return read_titles(config, item_tokens)
+        except DataError as error:
+            raise DataError(f"alignment_tasks={', '.join(config['alignment_tasks'])} needs titles: {error}") from error
 
     @property
     def sample_lengths(self) -> torch.Tensor:

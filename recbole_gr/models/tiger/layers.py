@@ -166,6 +166,24 @@ class SelfAttention(Attention):
             out.addcmul_(share, each[:, :, 1])
         return self.output(out.flatten(2)), so_far
 
+    def read_on(self, hidden: torch.Tensor, bias: torch.Tensor, past: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+        """Some further positions of each beam attend to what ``bias`` shows of those so far.
+
+        Args:
+            hidden: ``[beams, s, d]``.
+            bias: ``[beams, h, s, n]``.
+            past: keys and values of the positions, ``[beams, 2, h, n, e]``; those read here are put at their places.
+            place: int64 ``[beams, s]``, at which of the n positions these are.
+
+        Returns:
+            ``[beams, s, d]``.
+        """
+        queries, (keys, values) = self.project(hidden)
+        where = place[:, None, None, :, None].expand(-1, 2, self.n_heads, -1, self.d_kv)
+        past.scatter_(3, where, torch.stack([keys, values], dim=1).to(past.dtype))
+        so_far = past.to(queries.dtype)
+        return self.attend(queries, (so_far[:, 0], so_far[:, 1]), bias)
+
 
 def _join_projections(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Checkpoints of older versions have one matrix for queries and one for keys and values."""
@@ -294,6 +312,20 @@ class DecoderLayer(nn.Module):
         attended, so_far = self.self_attention.generate(self.self_attention_norm(hidden), self_bias, past)
         return self._behind_self_attention(hidden, attended, history, history_bias), so_far
 
+    def read_on(
+        self,
+        hidden: torch.Tensor,
+        self_bias: torch.Tensor,
+        past: torch.Tensor,
+        place: torch.Tensor,
+        *,
+        history: KeysValues,
+        history_bias: torch.Tensor,
+    ) -> torch.Tensor:
+        """As :meth:`SelfAttention.read_on` for ``[b, r, s, d]``, its beams those of all users; a history as in :meth:`forward`."""
+        attended = self.self_attention.read_on(self.self_attention_norm(hidden).flatten(0, 1), self_bias, past, place)
+        return self._behind_self_attention(hidden, attended.view(hidden.shape), history, history_bias)
+
     def _behind_self_attention(
         self, hidden: torch.Tensor, attended: torch.Tensor, history: KeysValues, history_bias: torch.Tensor
     ) -> torch.Tensor:
@@ -407,3 +439,34 @@ class Decoder(nn.Module):
             hidden, generated = layer.generate(hidden, bias, generated, history, history_bias)
             so_far.append(generated)
         return self.dropout(self.norm(hidden)), so_far
+
+    def read_on(
+        self,
+        hidden: torch.Tensor,
+        past: list[torch.Tensor],
+        place: torch.Tensor,
+        *,
+        histories: list[KeysValues],
+        history_bias: torch.Tensor,
+    ) -> torch.Tensor:
+        """Some further positions of each beam, of which one beam may have more behind it than another.
+
+        Args:
+            hidden: ``[b, r, s, d]``.
+            past: of every layer, keys and values of the beams' n positions, ``[b * r, 2, h, n, e]``; those read here are put
+                at their places.
+            place: int64 ``[b * r, s]``, at which of the n positions these are; they see those before and themselves.
+            histories: of every layer, as :meth:`history_keys_values` gives them.
+            history_bias: as :class:`DecoderLayer` has it.
+
+        Returns:
+            ``[b, r, s, d]``.
+        """
+        n = past[0].shape[3]
+        bias = self.position_bias.causal(n)[0].index_select(1, place.flatten())
+        bias = bias.view(-1, *place.shape, n).transpose(0, 1)
+        hidden = self.dropout(hidden)
+        layers: Iterable[Any] = self.layers
+        for layer, so_far, history in zip(layers, past, histories, strict=True):
+            hidden = layer.read_on(hidden, bias, so_far, place, history=history, history_bias=history_bias)
+        return self.dropout(self.norm(hidden))
