@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from recbole_gr.models.item_softmax import full_softmax_loss
+
 
 class DenseHead(nn.Module):
     """Scores of all items from one state, by an output embedding per item.
@@ -26,7 +28,7 @@ class DenseHead(nn.Module):
 
     def loss(self, states: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy of the items int64 ``[n]`` that follow the states; 0, the padding item, does not count."""
-        return F.cross_entropy(self.logits(states), items, ignore_index=0)
+        return full_softmax_loss(states, self.embedding.weight, items)
 
     def log_probs(self, states: torch.Tensor) -> torch.Tensor:
         """Log-probabilities of all items, float32 ``[n, n_items]``."""
