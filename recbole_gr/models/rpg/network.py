@@ -93,20 +93,21 @@ class RPGNetwork(nn.Module):
         return states.gather(1, last).squeeze(1)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """``[n, d]`` -> ``[m, n, codes]``, of codes that a digit does not have -inf."""
-        every = states.expand(self.n_digits, -1, -1)
-        of_digit = F.normalize((every + F.silu(torch.bmm(every, self.heads))).float(), dim=-1)
-        codes = F.normalize(self.code_embeddings(), dim=-1)
-        logits = torch.bmm(of_digit / self.options.temperature, codes.transpose(1, 2))
+        """``[n, d]`` -> float32 ``[m, n, codes]``, of codes that a digit does not have -inf.
+
+        In float32 whatever the rest is in: cosines that are divided by .03 and summed over digits need more than 8 bits, in
+        training too.
+        """
+        with torch.autocast(states.device.type, enabled=False):
+            every = states.float().expand(self.n_digits, -1, -1)
+            of_digit = F.normalize(every + F.silu(torch.bmm(every, self.heads)), dim=-1)
+            codes = F.normalize(self.code_embeddings(), dim=-1)
+            logits = torch.bmm(of_digit / self.options.temperature, codes.transpose(1, 2))
         return logits if self.no_code is None else logits.masked_fill(self.no_code, -torch.inf)
 
     def log_probs(self, states: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities of all codes after states ``[n, d]``: float32 ``[n, m * codes]``, laid out as :meth:`places` says.
-
-        In float32 whatever the rest is in: cosines that are divided by .03 and summed over digits need more than 8 bits.
-        """
-        with torch.autocast(states.device.type, enabled=False):
-            return self.logits(states.float()).log_softmax(dim=-1).transpose(0, 1).flatten(1)
+        """Log-probabilities of all codes after states ``[n, d]``: float32 ``[n, m * codes]``, laid out as :meth:`places` says."""
+        return self.logits(states).log_softmax(dim=-1).transpose(0, 1).flatten(1)
 
     def forward(
         self, history: History, targets: torch.Tensor, present: torch.Tensor, *, at_every_item: bool
@@ -124,4 +125,4 @@ class RPGNetwork(nn.Module):
         """
         states = self.states(history).flatten(0, 1) if at_every_item else self.last_states(history)
         expected = targets.masked_fill(~present.unsqueeze(-1), -100).flatten(0, 1).t()  # what cross_entropy leaves out
-        return F.cross_entropy(self.logits(states).flatten(0, 1).float(), expected.flatten())
+        return F.cross_entropy(self.logits(states).flatten(0, 1), expected.flatten())
