@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from recbole_gr.integration.checkpoint_tokens import keep_tokens, refuse_to_go_on
 from recbole_gr.integration.compat import patch_on_import
 from recbole_gr.models.registry import check_model_name, find_spec, load
 from recbole_gr.utils.errors import SettingError
@@ -32,6 +33,8 @@ def apply() -> None:
     _after("recbole.trainer", functools.partial(_find_parts, part="trainer"))
     _after("recbole.data.dataset.dataset", lambda module: _wrap(module.Dataset, "_change_feat_format", _with_exact_order))
     _after("recbole.data.utils", _load_as_we_do)
+    _after("recbole.model.abstract_recommender", keep_tokens)
+    _after("recbole.trainer.trainer", refuse_to_go_on)
     _after(
         "recbole.data.dataloader.general_dataloader",
         lambda module: _wrap(module.FullSortEvalDataLoader, "collate_fn", _with_equal_exclusion),
