@@ -226,7 +226,8 @@ def _taken_of_any(value: Any, rows: Rows, axis: int) -> Any:
     place = rows.place.clip(min=0)
     if isinstance(value, np.ndarray):
         taken = np.take(value, place, axis=axis)
-        return taken * known.reshape([-1 if other == axis else 1 for other in range(value.ndim)]).astype(taken.dtype)
+        factors = known.reshape([-1 if other == axis else 1 for other in range(value.ndim)]).astype(taken.dtype)
+        return np.multiply(taken, factors)  # of a numpy matrix, * is another product
     from scipy import sparse
 
     kept = value.tocsr()[place] if axis == 0 else value.tocsc()[:, place]
@@ -287,7 +288,7 @@ def _other_sizes(model: nn.Module) -> set[int]:
     own = {
         value
         for key, value in vars(model).items()
-        if type(value) is int and not any(word in key.lower() for word in ("item", "user"))
+        if type(value) is int and not any(word in key.lower() for word in ("item", "user", "token"))
     }
     return own | {module.embedding_dim for module in model.modules() if isinstance(module, nn.Embedding)}
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from logging import getLogger
 from typing import Any, TypeVar
 
@@ -18,6 +19,10 @@ from recbole_gr.tokenizers.measures import compare_with_vectors, describe, diagn
 from recbole_gr.tokenizers.registry import takes_cf_vectors
 from recbole_gr.utils.cache import Artifact, cached, digest
 from recbole_gr.utils.stopwatch import Stages, stopwatch
+from recbole_gr.vectors.preparation import Preparation
+
+#: Before the names of what gives new items their codes, among the arrays that are kept.
+_FITTED = "fitted."
 
 MadeT = TypeVar("MadeT")
 
@@ -49,13 +54,15 @@ def make_semantic_ids(
         _fit_codebook_size(config, len(item_tokens) - 1)
         check_codebooks(config["tokenizer"], config["codebook_num"], config["codebook_size"], len(item_tokens) - 1)
         with stopwatch(stages, "vectors"):
-            vectors, provenance = make_item_vectors(config, item_tokens, part, stages)
+            preparation = Preparation()
+            vectors, provenance = make_item_vectors(config, item_tokens, part, stages, preparation)
             cf_vectors = None
             if takes_cf_vectors(find_tokenizer(config["tokenizer"])):
                 cf_vectors, made_from = cf_item_vectors(config, item_tokens, part, stages)
                 provenance = {**provenance, **made_from}
         with stopwatch(stages, "semantic_ids"):
             ids, comparison = _tokenized(config, item_tokens, vectors, cf_vectors, provenance)
+            ids = replace(ids, fitted={**ids.fitted, **preparation.arrays}, item_tokens=item_tokens)
     measures = {**diagnose(ids, categories=categories), **comparison}
     getLogger().info(describe(measures))
     return ids, measures, stages
@@ -97,17 +104,19 @@ def _tokenized(
         )
         meta = {name: getattr(made, name) for name in ("codebook_sizes", "collision", "source")}
         comparison = compare_with_vectors(made.codes[1:, : quantised_levels(made)], vectors[1:])
-        return {"codes": made.codes}, {**meta, "comparison": comparison}
+        fitted = {f"{_FITTED}{name}": array for name, array in made.fitted.items()}
+        return {"codes": made.codes, **fitted}, {**meta, "comparison": comparison}
 
     made_by = fingerprint(find_tokenizer(config["tokenizer"]))
     shaped_by = [provenance["vector_digest"], settings, made_by, torch.device(device).type]
     if cf_vectors is not None:  # where there are none, codes that were kept before there could be some are found again
         shaped_by.append(digest(cf_vectors))
     folder = config["cache_dir"] if made_by is not None else None  # what may have changed unseen is not kept
-    kept = cached(folder, "semantic_ids", digest("semantic IDs and their measures", *shaped_by), compute)
+    kept = cached(folder, "semantic_ids", digest("semantic IDs, their measures and quantiser", *shaped_by), compute)
     arrays, meta = as_in_first_process(kept)
     source = {**provenance, **meta["source"]}
-    return SemanticIDs(arrays["codes"], meta["codebook_sizes"], meta["collision"], source), meta["comparison"]
+    fitted = {name.removeprefix(_FITTED): array for name, array in arrays.items() if name.startswith(_FITTED)}
+    return SemanticIDs(arrays["codes"], meta["codebook_sizes"], meta["collision"], source, fitted), meta["comparison"]
 
 
 def as_in_first_process(made: MadeT) -> MadeT:

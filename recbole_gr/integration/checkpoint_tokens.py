@@ -35,18 +35,21 @@ def refuse_to_go_on(trainer_module: Any) -> None:
     @functools.wraps(original)
     def resume_checkpoint(self: Any, resume_file: Any) -> None:
         original(self, resume_file)
-        check_same_catalogue(self.model, str(resume_file))
+        check_same_catalogue(getattr(self.model, "recbole_gr_rows", None), str(resume_file))
 
     trainer_module.Trainer.resume_checkpoint = resume_checkpoint
 
 
-def check_same_catalogue(model: Any, path: str) -> None:
-    """After a state was loaded to be trained further.
+def check_same_catalogue(found: tuple[Any, Any] | None, path: str) -> None:
+    """Before a state is trained further.
+
+    Args:
+        found: where its items and users stand, :func:`~recbole_gr.data.catalogue_match.matching`; None: it does not say.
+        path: of the checkpoint, for the error.
 
     Raises:
         DataError: items or users had other numbers when it was saved.
     """
-    found = getattr(model, "recbole_gr_rows", None)
     if found is not None and not all(rows.same for rows in found):
         moved = " and ".join(f"{rows.kind}s" for rows in found if not rows.same)
         raise DataError(

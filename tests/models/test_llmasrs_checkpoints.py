@@ -23,7 +23,7 @@ def test_a_checkpoint_holds_the_adapter_only(lora_run, llm_settings):
     assert len(found) == len(adapted)
     for n, layer, m in adapted:
         assert sum(f"layers.{n}." in name and layer in name and f"lora_{m}" in name for name in found) == 1
-    assert state.keys() - set(found) == {"base_digest", "titles_digest", "leaf_ranks"}
+    assert state.keys() - set(found) == {"base_digest", "titles_digest", "title_numbers", "leaf_ranks"}
     assert len(state["base_digest"]) == len(state["titles_digest"]) == 8  # 16 hexadecimal digits
     base = os.path.getsize(os.path.join(llm_settings["llm"], "model.safetensors"))
     adapter_bytes = sum(value.numel() * value.element_size() for name, value in state.items() if "lora_" in name)
