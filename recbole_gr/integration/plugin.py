@@ -32,6 +32,7 @@ def apply() -> None:
     _after("recbole.data.dataset", functools.partial(_find_parts, part="dataset"))
     _after("recbole.trainer", functools.partial(_find_parts, part="trainer"))
     _after("recbole.data.dataset.dataset", lambda module: _wrap(module.Dataset, "_change_feat_format", _with_exact_order))
+    _after("recbole.data.dataset.dataset", lambda module: _wrap(module.Dataset, "_remap_ID_all", _with_items_of_the_file))
     _after("recbole.data.utils", _load_as_we_do)
     _after("recbole.model.abstract_recommender", keep_tokens)
     _after("recbole.trainer.trainer", refuse_to_go_on)
@@ -179,6 +180,18 @@ def _with_exact_order(original: Callable) -> Callable:
         return original(self)
 
     return change_feat_format
+
+
+def _with_items_of_the_file(original: Callable) -> Callable:
+    """RecBole numbers the items of an ``.item`` file that nobody interacted with only where it loads columns of it."""
+
+    def remap_all(self: Any) -> None:
+        from recbole_gr.data.unseen_items import take_in_items
+
+        original(self)
+        take_in_items(self)
+
+    return remap_all
 
 
 def _load_as_we_do(utils: Any) -> None:

@@ -8,6 +8,10 @@ from recbole_gr.utils.arrays import chunks
 from recbole_gr.utils.errors import SettingError
 
 
+#: What vectors can be prepared by.
+PREPARED = ("cf_mean", "text_mean", "pca_mean", "pca_axes", "pca_scale")
+
+
 class Preparation:
     """What vectors are prepared by: fitted to the first that come, or kept from those of other items.
 
