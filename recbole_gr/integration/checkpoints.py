@@ -18,8 +18,7 @@ _PLACE = "for the checkpoint"
 def load_checkpoint(model_file: str, config_dict: Mapping[str, Any] | None = None) -> tuple[Any, Any, Any, Any, Any, Any]:
     """RecBole's ``load_data_and_model`` with settings that are changed: ``sid_file``, ``load_items``, ``data_path``, filters, ...
 
-    Items and users are matched by token, see :mod:`recbole_gr.data.catalogue_match`. Like RecBole's function it runs what is
-    pickled in the file: load only your own.
+    Items and users are matched by token, see :mod:`recbole_gr.data.catalogue_match`.
 
     Args:
         model_file: the checkpoint.
