@@ -21,6 +21,7 @@ from recbole_gr.tokenizers.extension import extend_semantic_ids
 from recbole_gr.tokenizers.measures import compare_with_vectors, describe, diagnose, quantised_levels
 from recbole_gr.tokenizers.registry import find_encoder, settings_of, takes_cf_vectors
 from recbole_gr.utils.cache import Artifact, cached, digest
+from recbole_gr.utils.errors import SettingError
 from recbole_gr.utils.stopwatch import Stages, stopwatch
 from recbole_gr.vectors.preparation import PREPARED, Preparation
 
@@ -90,7 +91,9 @@ def extended_semantic_ids(config: Config, path: str, item_tokens: np.ndarray) ->
     _follow_source(config, ids.source)
     new = item_tokens[1:][~np.isin(item_tokens[1:], ids.item_tokens[1:])]
     if len(new) == 0:
-        hint = "; load_items=all also takes those of the .item file without interactions" if config["load_items"] != ALL else ""
+        hint = (
+            "; load_items=all also takes those of the .item file without interactions" if config["load_items"] != ALL else ""
+        )
         raise SettingError("extend", path, f"has codes for all {len(item_tokens) - 1:,} items of the catalogue{hint}")
     find_encoder(ids.source["tokenizer"])  # before the vectors, which take long
     tokens = np.append(item_tokens[:1], new)
@@ -114,7 +117,9 @@ def _with_quantiser(path: str) -> SemanticIDs:
     if not os.path.isfile(path):
         raise SettingError("extend", path, "no such file")
     if not path.endswith(".npz"):
-        raise SettingError("extend", path, "must be a .npz of `recbole-gr tokenize --sid_format=npz`, others keep no quantiser")
+        raise SettingError(
+            "extend", path, "must be a .npz of `recbole-gr tokenize --sid_format=npz`, others keep no quantiser"
+        )
     ids = SemanticIDs.load(path)
     if ids.item_tokens is None or "tokenizer" not in ids.source:
         raise SettingError("extend", path, "does not say what made its codes; `recbole-gr tokenize --sid_format=npz` does")
@@ -132,8 +137,18 @@ _MAY_DIFFER = ("item_vector_file", "text_encoder", "seed")
 def _follow_source(config: Config, source: dict[str, Any]) -> None:
     """Settings become those that the codes were made with, unless the user gave others."""
     if source["item_vectors"] == "cf":
-        raise SettingError("item_vectors", "cf", "items that nobody interacted with have no CF vectors, and so can have no codes")
-    shaping = {"item_vectors", "text_encoder", "text_template", "text_max_tokens", "item_vector_file", "text_weight", "cf_weight"}
+        raise SettingError(
+            "item_vectors", "cf", "items that nobody interacted with have no CF vectors, and so can have no codes"
+        )
+    shaping = {
+        "item_vectors",
+        "text_encoder",
+        "text_template",
+        "text_max_tokens",
+        "item_vector_file",
+        "text_weight",
+        "cf_weight",
+    }
     shaping |= {"pca_dimension", "whiten", "tokenizer", "codebook_num", "codebook_size"}
     shaping |= settings_of(find_tokenizer(source["tokenizer"])).keys()
     for name, value in source.items():

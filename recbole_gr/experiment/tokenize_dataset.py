@@ -68,7 +68,9 @@ def tokenize_dataset(
     check_tokenize_options(options)
     config = make_config("TIGER", dataset, config_file_list, config_dict)
     if extend and config["sid_file"]:
-        raise SettingError("sid_file", config["sid_file"], "has no use with extend, which names the semantic IDs that there are")
+        raise SettingError(
+            "sid_file", config["sid_file"], "has no use with extend, which names the semantic IDs that there are"
+        )
     kind = "extended" if extend else "file" if config["sid_file"] else config["tokenizer"]
     folder = output_dir or os.path.join("results", "tokenizers", f"{dataset}-{kind}")
     _check_format(sid_format, config)

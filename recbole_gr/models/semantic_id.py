@@ -10,7 +10,7 @@ import torch
 from recbole.config import Config
 from torch import nn
 
-from recbole_gr.data.catalogue_match import Rows, matched_state, matching, some_of
+from recbole_gr.data.catalogue_match import Rows, matched_state, matching, some_of, with_value
 from recbole_gr.decoding.beam_search import beam_search
 from recbole_gr.decoding.trie import Trie
 from recbole_gr.models.base import BeamSearchRecommender, GenerativeRecommender
@@ -27,7 +27,7 @@ class CodeRecommender(GenerativeRecommender):
     :meth:`rank_rows` and :meth:`log_likelihood`.
     """
 
-    item_rows = ("item_codes", "leaf_ranks")
+    item_rows: tuple[str, ...] = ("item_codes", "leaf_ranks")
 
     item_codes: torch.Tensor
     codebook_sizes: torch.Tensor
@@ -73,7 +73,6 @@ class CodeRecommender(GenerativeRecommender):
             self.to(self.device)
         return super().load_state_dict(state_dict, *args, **kwargs)
 
-
     def _with_new_items(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
         """A state by this catalogue's numbers, with the dataset's semantic IDs for items that it does not know."""
         found = matching(self, state)
@@ -81,7 +80,8 @@ class CodeRecommender(GenerativeRecommender):
             self._check_codes_of_new(found[0], state["item_codes"].cpu(), state["codebook_sizes"].cpu())
         matched = matched_state(self, state)
         if found is not None and len(found[0].unknown):
-            matched["leaf_ranks"] = self.leaf_ranks  # items that are new may share IDs, and all are those of the dataset
+            # items that are new may share IDs, and all are those of the dataset
+            matched = with_value(matched, "leaf_ranks", self.leaf_ranks)
         return matched
 
     def _check_codes_of_new(self, items: Rows, codes: torch.Tensor, sizes: torch.Tensor) -> None:

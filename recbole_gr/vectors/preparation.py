@@ -7,7 +7,6 @@ import numpy as np
 from recbole_gr.utils.arrays import chunks
 from recbole_gr.utils.errors import SettingError
 
-
 #: What vectors can be prepared by.
 PREPARED = ("cf_mean", "text_mean", "pca_mean", "pca_axes", "pca_scale")
 
@@ -41,7 +40,6 @@ def centred(vectors: np.ndarray, preparation: Preparation | None = None, name: s
         numpy.ndarray: float32 ``[n_items, d]``.
     """
     known: np.ndarray = np.any(vectors, axis=1)
-
 
     def fit() -> np.ndarray:
         none = np.zeros(vectors.shape[1], np.float32)
@@ -107,9 +105,7 @@ def reduce_vectors(
     return reduced
 
 
-def _reduction(
-    vectors: np.ndarray, pca_dimension: int | None, whiten: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _reduction(vectors: np.ndarray, pca_dimension: int | None, whiten: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The mean ``[d]``, the axes that are kept ``[k, d]``, and what to divide by ``[k]``, float64."""
     items, dimension = len(vectors) - 1, vectors.shape[1]
     if pca_dimension is not None and pca_dimension > min(items, dimension):

@@ -64,11 +64,16 @@ def test_equal_tokens_and_states_without_tokens_are_left_as_they_are():
     state = state_of(saved)
     assert matched_state(here, state) is state
     old = OrderedDict(saved.state_dict())
-    assert matched_state(Tables(["[PAD]", "c", "a", "b"], USERS), old) is old and TOKENS not in state_of(nn.Linear(1, 1))._metadata
+    assert (
+        matched_state(Tables(["[PAD]", "c", "a", "b"], USERS), old) is old
+        and TOKENS not in state_of(nn.Linear(1, 1))._metadata
+    )
 
 
 def test_nothing_matched_is_one_line():
-    with pytest.raises(DataError, match=r"^the checkpoint was trained on another catalogue: none of its 3 items \(a, b, c\)"):
+    with pytest.raises(
+        DataError, match=r"^the checkpoint was trained on another catalogue: none of its 3 items \(a, b, c\)"
+    ):
         matched_state(Tables(["[PAD]", "x", "y", "z"], USERS), state_of(Tables(ITEMS, USERS)))
 
 
@@ -94,14 +99,20 @@ def test_both_sides_of_linear_layers_and_a_row_of_a_mask_token():
 @pytest.mark.parametrize(
     ("layers", "width", "reason"),
     [
-        ({"decoder": nn.Linear(6, 4)}, 4, r"decoder.weight \[4, 6\] may be of the 4 items, padding included, or of something else"),
+        (
+            {"decoder": nn.Linear(6, 4)},
+            4,
+            r"decoder.weight \[4, 6\] may be of the 4 items, padding included, or of something else",
+        ),
         ({"both": nn.Embedding(7, 5)}, 5, r"both.weight \[7, 5\] holds users and items in one table"),
         ({"FMEmbedding": type("FMEmbedding", (nn.Embedding,), {})(9, 5)}, 5, "it embeds columns of the files or entities"),
     ],
 )
 def test_what_cannot_be_told_is_one_line(layers, width, reason):
     with pytest.raises(DataError, match=f"^the checkpoint of Tables was trained on another order.*{reason}"):
-        matched_state(Tables(["[PAD]", "c", "b", "a"], USERS, width, **layers), state_of(Tables(ITEMS, USERS, width, **layers)))
+        matched_state(
+            Tables(["[PAD]", "c", "b", "a"], USERS, width, **layers), state_of(Tables(ITEMS, USERS, width, **layers))
+        )
 
 
 def test_as_many_users_as_items_are_told_apart_by_name_only():

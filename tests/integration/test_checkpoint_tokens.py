@@ -139,7 +139,9 @@ def test_items_that_are_new_to_a_checkpoint_are_counted_and_named(shop, caplog):
     trained = scores(built, loaders)
     _, other, _, *loaders = load_checkpoint(path, {"data_path": shop.as_trained})
     assert "The checkpoint does not know 1 of the 40 items here (i7); of them nothing was learned." in caplog.text
-    found = {user: {item: by_item[item] for item in by_item if item != "i7"} for user, by_item in scores(other, loaders).items()}
+    found = {
+        user: {item: by_item[item] for item in by_item if item != "i7"} for user, by_item in scores(other, loaders).items()
+    }
     assert_same_scores(found, trained)
     path, *_ = saved("TIGER", {**OURS["TIGER"], "data_path": shop.sorted_anew})
     with pytest.raises(DataError, match=r"^the checkpoint has no semantic IDs for 1 items \(i7\), .*tokenize --extend"):

@@ -15,7 +15,7 @@ from recbole.config import Config
 from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
-from recbole_gr.data.catalogue_match import matched_state, matching, some_of
+from recbole_gr.data.catalogue_match import matched_state, matching, some_of, with_value
 from recbole_gr.data.windows import target_list_field
 from recbole_gr.decoding.title_search import title_beam_search
 from recbole_gr.decoding.title_trie import TitleTrie
@@ -217,7 +217,8 @@ class IDGenRec(BeamSearchRecommender):
             raise DataError(f"the checkpoint has no textual IDs for {len(new):,} items of the catalogue ({some_of(new)})")
         state_dict = matched_state(self, state_dict)
         if found is not None and not found[0].same:  # the longest ID may be of an item that is not here
-            state_dict["id_tokens"] = as_table(as_item_tokens(state_dict["id_tokens"], state_dict["id_lengths"]))
+            longest_here = as_table(as_item_tokens(state_dict["id_tokens"], state_dict["id_lengths"]))
+            state_dict = with_value(state_dict, "id_tokens", longest_here)
         if len(state_dict["id_lengths"]) != self.n_items:
             raise DataError(
                 f"the checkpoint was trained on a catalogue of {len(state_dict['id_lengths']) - 1} items, "

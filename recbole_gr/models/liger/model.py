@@ -14,7 +14,7 @@ from recbole.config import Config
 from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
-from recbole_gr.data.catalogue_match import matching
+from recbole_gr.data.catalogue_match import matching, with_value
 from recbole_gr.data.seen import interactions_of
 from recbole_gr.models.liger.candidates import candidates, cosine_logits
 from recbole_gr.models.tiger.injection import ItemInjection
@@ -29,7 +29,7 @@ class LIGER(TIGER):
     any interaction in the training part. The text vectors go through the same MLP where they are read and where they are found.
     """
 
-    item_rows = (*TIGER.item_rows, "cold")
+    item_rows: tuple[str, ...] = (*TIGER.item_rows, "cold")
 
     injection: ItemInjection
     cold: torch.Tensor
@@ -64,7 +64,7 @@ class LIGER(TIGER):
         found, matched = matching(self, state), super()._with_new_items(state)
         if found is not None and len(found[0].unknown):
             new = torch.from_numpy(found[0].place < 0).to(matched["cold"].device)
-            matched["cold"] = matched["cold"] | new
+            matched = with_value(matched, "cold", matched["cold"] | new)
         return matched
 
     def dense_loss(self, states: torch.Tensor, items: torch.Tensor) -> torch.Tensor:

@@ -41,7 +41,7 @@ class TIGER(SemanticIDRecommender):
     :class:`~recbole_gr.models.tiger.encoder_decoder.EncoderDecoder`.
     """
 
-    item_rows = (
+    item_rows: tuple[str, ...] = (
         *SemanticIDRecommender.item_rows,
         *("injection.embedding.weight", "injection.text_vectors", "injection.cf_vectors", "dense_head.embedding.weight"),
     )
@@ -188,5 +188,6 @@ class TIGER(SemanticIDRecommender):
         if found is not None and self.injection is not None and len(found[0].unknown):
             for name in self.injection.names:
                 key = f"injection.{name}_vectors"
-                matched[key] = on_the_scale_of(self.state_dict()[key], matched[key], torch.from_numpy(found[0].place >= 0))
+                known = torch.from_numpy(found[0].place >= 0)
+                matched = with_value(matched, key, on_the_scale_of(self.state_dict()[key], matched[key], known))
         return matched

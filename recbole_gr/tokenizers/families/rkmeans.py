@@ -69,7 +69,9 @@ def encode_rkmeans(vectors: np.ndarray, fitted: Mapping[str, np.ndarray], settin
         SettingError: with ``kmeans_balanced``.
     """
     if settings["kmeans_balanced"]:
-        raise SettingError("kmeans_balanced", True, "which code an item gets depends on all the others; new ones cannot get any")
+        raise SettingError(
+            "kmeans_balanced", True, "which code an item gets depends on all the others; new ones cannot get any"
+        )
     residual, codebooks = copy_in_chunks(vectors), list(fitted["codebooks"])
     codes = np.empty((len(residual), len(codebooks)), dtype=np.int32)
     faiss = faiss_library()
