@@ -40,6 +40,8 @@ _EMPTY = {
     "scipy.sparse._csr.csr_matrix",
     "scipy.sparse._csc.csc_matrix",
     "scipy.sparse._dok.dok_matrix",
+    "scipy.sparse._lil.lil_matrix",
+    "numpy.matrix",
 }
 
 #: What may be called, with what it is given: all of these make a value and do nothing else.
