@@ -14,8 +14,9 @@ from recbole.data.transform import construct_transform
 from recbole.utils import dict2str, get_environment, get_trainer, init_seed, set_color
 from torch import multiprocessing
 
-from recbole_gr.experiment.console import attach_checkpoint_to_interrupt, start_log
-from recbole_gr.experiment.monitor import add_cpu_of_other_processes, monitor_epochs
+from recbole_gr.data.data_digest import data_digest
+from recbole_gr.experiment.console import attach_checkpoint, start_log
+from recbole_gr.experiment.monitor import Progress, add_cpu_of_other_processes, monitor_epochs
 from recbole_gr.experiment.record import build_record, write_record
 from recbole_gr.experiment.target_ranks import (
     cold_target_recall,
@@ -27,8 +28,9 @@ from recbole_gr.experiment.target_ranks import (
 from recbole_gr.integration.config import errors_name_places, make_config
 from recbole_gr.integration.plugin import is_history_model
 from recbole_gr.integration.resume import read_training_state, restore_training_state, save_training_state
+from recbole_gr.utils.atomic_files import remove_leftovers
 from recbole_gr.utils.memory import keep_freed_memory
-from recbole_gr.utils.stopwatch import Stages, add_cost, add_rates, clock, cost_since, stopwatch
+from recbole_gr.utils.stopwatch import add_cost, add_rates, cost_since, stopwatch
 
 
 def run(
@@ -59,6 +61,7 @@ def run(
 
     Raises:
         RecBoleGRError: a setting or a file cannot work; one line, before any long work.
+        DiskError: a file could not be written; its ``checkpoint`` is what the run can be resumed from, or None.
     """
     config = make_config(model, dataset, config_file_list, config_dict)
     state = read_training_state(config["resume"]) if config["resume"] else None
@@ -94,14 +97,16 @@ def _run_rank(rank: int, model: str, dataset: str, config_file_list: Any, group:
 
 def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str, Any]:
     keep_freed_memory()
+    remove_leftovers(config[key] for key in ("checkpoint_dir", "record_dir", "cache_dir"))
     init_seed(config["seed"], config["reproducibility"])
     start_log(config)
     logger = getLogger()
 
-    stages: Stages = {}
-    start = clock()
+    progress = Progress()
+    stages = progress.stages
     with stopwatch(stages, "data"):
         dataset = create_dataset(config)
+        digest = data_digest(dataset)
         logger.info(dataset)
         loaders = train_data, valid_data, test_data = data_preparation(config, dataset)
     stages.update(getattr(dataset, "stages", {}))
@@ -112,27 +117,10 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
     flops = recbole.quick_start.quick_start.get_flops(model, dataset, config["device"], logger, construct_transform(config))
     logger.info(set_color("FLOPs", "blue") + f": {flops}")
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    learning_curve = monitor_epochs(trainer, stages)
-
-    if state is None or restore_training_state(state, trainer, train_data):
-        keep_state = saved and config["local_rank"] == 0
-        callback = (lambda epoch, _: save_training_state(trainer, train_data, epoch)) if keep_state else None
-        takes_callback = is_history_model(type(model)) or "callback_fn" in signature(trainer.fit).parameters
-        options = {"callback_fn": callback} if takes_callback else {}  # RecBole's decision trees have no epochs to call it
-        with attach_checkpoint_to_interrupt(trainer):
-            trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"], **options)
-    else:
-        logger.info("The interrupted run had already finished training; only the test remains.")
-        trainer.eval_collector.data_collect(train_data)
-        if is_history_model(type(model)):
-            trainer.validate_best(valid_data, config["show_progress"])
-    depth, ids = max(config["topk"]), quantised_ids(dataset)
-    with (
-        attach_checkpoint_to_interrupt(trainer),
-        stopwatch(stages, "test"),
-        collect_target_ranks(trainer, depth, ids) as ranks,
-    ):
-        test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
+    trainer.data_digest = digest
+    monitor_epochs(trainer, progress)
+    with attach_checkpoint(trainer):
+        ranks, test_result = _train_and_test(trainer, state, loaders, saved=saved, ids=quantised_ids(dataset))
     add_rates(stages, _counts(trainer, *loaders))
 
     logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
@@ -147,21 +135,50 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
     if saved and os.path.isfile(trainer.saved_model_file):
         result["checkpoint"] = trainer.saved_model_file
     ranks = gathered_batches(ranks, config)
-    add_cost(stages, "whole", cost_since(start))
+    add_cost(stages, "whole", cost_since(progress.start))
     add_cpu_of_other_processes(stages, config)
     if config["local_rank"] == 0 and config["record_dir"]:
-        record = build_record(config, dataset, loaders, model, result=result, stages=stages)
-        record["learning_curve"] = learning_curve
+        record = build_record(config, dataset, loaders, model, result=result, progress=progress)
         if getattr(trainer, "valid_users", None):
             record["valid_users"] = trainer.valid_users
         table = target_ranks_table(ranks, loaders) if ranks else None
         if table is not None:
             record["cold_targets"] = cold_target_recall(table, config["topk"])
-        result["record"] = write_record(record, config["record_dir"], config["record_name"], table)
+        with attach_checkpoint(trainer):
+            result["record"] = write_record(record, config["record_dir"], config["record_name"], table)
         logger.info(set_color("run record ", "yellow") + f": {result['record']}")
     if not config["single_spec"]:
         dist.destroy_process_group()
     return result
+
+
+def _train_and_test(
+    trainer: Any, state: dict[str, Any] | None, loaders: Sequence[Any], *, saved: bool, ids: Any
+) -> tuple[Any, Any]:
+    """Train, or go on from a state; then test the best checkpoint.
+
+    Returns:
+        The batches of target ranks, and the test's metrics.
+    """
+    train_data, valid_data, test_data = loaders
+    config, progress = trainer.config, trainer.progress
+    ours = is_history_model(type(trainer.model))
+    if state is not None and state.get("progress"):
+        progress.go_on_from(state["progress"], state["epoch"])
+    if state is None or restore_training_state(state, trainer, train_data):
+        keep_state = saved and config["local_rank"] == 0
+        callback = (lambda epoch, _: save_training_state(trainer, train_data, epoch)) if keep_state else None
+        takes_callback = ours or "callback_fn" in signature(trainer.fit).parameters
+        options = {"callback_fn": callback} if takes_callback else {}  # RecBole's decision trees have no epochs to call it
+        trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"], **options)
+    else:
+        getLogger().info("The interrupted run had already finished training; only the test remains.")
+        trainer.eval_collector.data_collect(train_data)
+        if ours:
+            trainer.validate_best(valid_data, config["show_progress"])
+    with stopwatch(progress.stages, "test"), collect_target_ranks(trainer, max(config["topk"]), ids) as ranks:
+        result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
+    return ranks, result
 
 
 def _counts(trainer: Any, train_data: Any, valid_data: Any, test_data: Any) -> dict[str, int]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from recbole_gr.integration.checkpoint_tokens import keep_tokens, refuse_to_go_on
 from recbole_gr.integration.compat import patch_on_import
+from recbole_gr.integration.run_files import name_logs, name_trainers, write_whole
 from recbole_gr.models.registry import check_model_name, find_spec, load
 from recbole_gr.utils.errors import SettingError
 
@@ -36,6 +37,10 @@ def apply() -> None:
     _after("recbole.data.utils", _load_as_we_do)
     _after("recbole.model.abstract_recommender", keep_tokens)
     _after("recbole.trainer.trainer", refuse_to_go_on)
+    _after("recbole.trainer.trainer", name_trainers)
+    _after("recbole.utils.logger", name_logs)
+    _after("recbole.data.utils", write_whole)
+    _after("recbole.data.dataset.dataset", write_whole)
     _after(
         "recbole.data.dataloader.general_dataloader",
         lambda module: _wrap(module.FullSortEvalDataLoader, "collate_fn", _with_equal_exclusion),
