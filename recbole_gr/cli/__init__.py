@@ -76,7 +76,7 @@ def _launch(command: str, arguments: Sequence[str], words: list[str]) -> int:
     except (RecBoleGRError, OSError) as error:
         if not isinstance(error, RecBoleGRError) and disk_fault(error) is None:
             raise
-        for line in _lines_of(error):
+        for line in _lines_of(error, command):
             print(f"error: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
@@ -89,12 +89,14 @@ def _launch(command: str, arguments: Sequence[str], words: list[str]) -> int:
     return 0
 
 
-def _lines_of(error: RecBoleGRError | OSError) -> list[str]:
+def _lines_of(error: RecBoleGRError | OSError, command: str) -> list[str]:
     """An error as it is printed; that of a disk with the command that goes on once there is room."""
     if isinstance(error, OSError):
         error = as_disk_error(error)
     if isinstance(error, DiskError) and error.checkpoint is not None:
         return [f"{error}; to go on after the last validated epoch: {resuming_command(error.checkpoint)}"]
+    if isinstance(error, DiskError) and command == "leaderboard":
+        return [f"{error}; the same command goes on with what the board lacks"]
     return str(error).splitlines()
 
 

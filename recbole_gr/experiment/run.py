@@ -28,6 +28,7 @@ from recbole_gr.experiment.target_ranks import (
 from recbole_gr.integration.config import errors_name_places, make_config
 from recbole_gr.integration.plugin import is_history_model
 from recbole_gr.integration.resume import read_training_state, restore_training_state, save_training_state
+from recbole_gr.integration.run_files import check_space
 from recbole_gr.utils.atomic_files import remove_leftovers
 from recbole_gr.utils.memory import keep_freed_memory
 from recbole_gr.utils.stopwatch import add_cost, add_rates, cost_since, stopwatch
@@ -118,6 +119,8 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
     logger.info(set_color("FLOPs", "blue") + f": {flops}")
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     trainer.data_digest = digest
+    if saved and hasattr(model, "state_dict"):  # decision trees have none
+        check_space(trainer)
     monitor_epochs(trainer, progress)
     with attach_checkpoint(trainer):
         ranks, test_result = _train_and_test(trainer, state, loaders, saved=saved, ids=quantised_ids(dataset))

@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import sys
 import types
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from weakref import WeakKeyDictionary
 from recbole_gr.integration.run_log import RunLog, WatchedWriter
 from recbole_gr.settings.values import plain
 from recbole_gr.utils.atomic_files import atomic_write
-from recbole_gr.utils.errors import DataError
+from recbole_gr.utils.errors import DataError, SettingError
 from recbole_gr.utils.signals import signals_wait
 
 #: How the best checkpoint that the training state speaks of is named, until the state of a better one is written.
@@ -168,6 +169,23 @@ def save_checkpoint(state: Any, path: str, **options: Any) -> None:
             if os.path.exists(path) and os.path.exists(_beside(path, ".last.pth")) and not os.path.exists(_previous(path)):
                 _also_named(path, _previous(path))
         _saved[os.path.abspath(path)] = digest
+
+
+def check_space(trainer: Any) -> None:
+    """Before training: the disk has room for the best checkpoint and the training state, as far as can be told.
+
+    Raises:
+        SettingError: it has not.
+    """
+    model, config = trainer.model, trainer.config
+    weights = sum(value.nbytes for value in model.state_dict().values() if hasattr(value, "nbytes"))
+    moments = 2 if "adam" in str(config["learner"]).lower() else 0
+    trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    needed = 2 * (weights + moments * trained)
+    free = shutil.disk_usage(config["checkpoint_dir"]).free
+    if free < needed:
+        line = f"has room for {free / 1e6:,.1f} MB; the best checkpoint and the training state take {needed / 1e6:,.1f} MB"
+        raise SettingError("checkpoint_dir", config["checkpoint_dir"], line)
 
 
 def _also_named(path: str, other: str) -> None:

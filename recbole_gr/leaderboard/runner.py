@@ -21,7 +21,7 @@ from recbole_gr.leaderboard.cell_files import locked, read_json, read_record
 from recbole_gr.leaderboard.cell_process import write_failure
 from recbole_gr.leaderboard.plan import TimeLeft
 from recbole_gr.leaderboard.search import BoardStopped, CellKilled, search_settings
-from recbole_gr.utils.atomic_files import atomic_write, remove_leftovers
+from recbole_gr.utils.atomic_files import atomic_write, probe, remove_leftovers
 from recbole_gr.utils.errors import SettingError
 
 #: Seconds between two looks at a cell that another board is running.
@@ -221,8 +221,9 @@ def _device(place: int) -> dict[str, str]:
 def _make_folder(folder: str) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
-        writable = os.access(folder, os.W_OK | os.X_OK)
     except OSError as error:
         raise SettingError("results_dir", folder, f"the folder cannot be made ({error.strerror})") from error
-    if not writable:
-        raise SettingError("results_dir", folder, "the folder cannot be written")
+    try:
+        probe(folder)
+    except OSError as error:
+        raise SettingError("results_dir", folder, f"the folder cannot be written ({error.strerror})") from error

@@ -73,6 +73,21 @@ def _opened(temporary: str, path: str, mode: str) -> Iterator[IO[Any]]:
             file.close()
 
 
+def probe(folder: str) -> None:
+    """Write a little into a folder and remove it: what access rights do not tell, as that the disk is full or read-only.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = os.path.join(folder, f"{uuid.uuid4().hex}.tmp")
+    try:
+        with open(path, "xb") as file:
+            file.write(bytes(4096))
+    finally:
+        with contextlib.suppress(OSError):
+            os.remove(path)
+
+
 def remove_leftovers(folders: Iterable[str | None]) -> list[str]:
     """Remove the temporary files of processes that are no more.
 
