@@ -21,7 +21,7 @@ import time
 from typing import Any
 
 import yaml
-from tiny_runs import Process, arguments_of, leftovers, outcome, seconds_of, weights, write_small_data
+from tiny_runs import Process, arguments_of, leftovers, outcome, weights, write_small_data
 
 MODELS = ("SASRecCausal", "BPR")
 
@@ -31,9 +31,12 @@ def record_in(folder: str) -> str:
     return record
 
 
-def finished(arguments: list[str], folder: str) -> None:
+def finished(arguments: list[str], folder: str) -> float:
+    """Run to the end; returns the seconds."""
+    start = time.perf_counter()
     status = Process(arguments, folder).wait()
     assert status == 0, open(os.path.join(folder, "out.txt"), encoding="utf-8").read()[-2000:]
+    return time.perf_counter() - start
 
 
 def resumed(arguments: list[str], folder: str) -> list[str]:
@@ -52,7 +55,7 @@ def kill_runs(folder: str, number: int, draw: random.Random) -> dict[str, Any]:
     for model in MODELS:
         whole = os.path.join(folder, f"whole-{model}")
         shutil.copytree(os.path.join(folder, "data"), os.path.join(whole, "data"))
-        seconds[model] = seconds_of(lambda: finished(arguments_of(model, whole), whole))
+        seconds[model] = finished(arguments_of(model, whole), whole)
         expected[model] = outcome(record_in(whole)), weights(os.path.join(whole, "saved"))
     kills = from_state = differ = 0
     left: list[str] = []
@@ -97,7 +100,7 @@ def kill_boards(folder: str, number: int, draw: random.Random) -> dict[str, Any]
         return {os.path.basename(path): outcome(path) for path in paths}
 
     arguments = prepared(whole)
-    seconds = seconds_of(lambda: finished(arguments, whole))
+    seconds = finished(arguments, whole)
     expected = results(whole)
     kills = went_on = differ = 0
     left: list[str] = []

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -126,10 +125,3 @@ def leftovers(folder: str) -> list[str]:
     """Files that only a process that is still running should have."""
     patterns = ("**/*.tmp", "**/*.previous.pth", "**/*.job.json", "**/work/*.saved", "tmp/*")
     return sorted(path for pattern in patterns for path in glob.glob(os.path.join(folder, pattern), recursive=True))
-
-
-def seconds_of(run: Callable[[], Any]) -> float:
-    """How long something takes."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,7 @@ class WatchedWriter:
 
     def __init__(self, make: Callable[[str], Any], folder: str) -> None:
         self._folder, self._dead = folder, False
+        _tell_nothing_of_writing_threads()
         try:
             self._writer = make(folder)
         except OSError as error:
@@ -61,6 +63,21 @@ class WatchedWriter:
                 _warn(f"Tensorboard's folder {as_disk_error(fault, self._folder)}")
 
         return call
+
+
+def _tell_nothing_of_writing_threads() -> None:
+    """Tensorboard's thread hands its fault on, to be told in one line; Python prints its traceback as well."""
+    before = threading.excepthook
+    if getattr(before, "recbole_gr", False):
+        return
+
+    def excepthook(args: Any) -> None:
+        if type(args.thread).__module__.startswith("tensorboard.") and disk_fault(args.exc_value) is not None:
+            return
+        before(args)
+
+    vars(excepthook)["recbole_gr"] = True
+    threading.excepthook = excepthook
 
 
 def _warn(what: str) -> None:
