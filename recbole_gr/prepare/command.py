@@ -13,12 +13,12 @@ import yaml
 
 from recbole_gr.prepare import SOURCES
 from recbole_gr.prepare.atomic import write_atomic_files
-from recbole_gr.prepare.cells import CELL_CHARACTERS
 from recbole_gr.prepare.options import checked_options, options_of_text
 from recbole_gr.prepare.place import check_raw_dir, choose_variant, get_file
 from recbole_gr.prepare.source import Source
 from recbole_gr.settings.properties import properties_file, read_properties
 from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.utils.cells import CELL_CHARACTERS
 from recbole_gr.utils.errors import SettingError
 
 #: Names that differ from the category's.
