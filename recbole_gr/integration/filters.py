@@ -129,7 +129,7 @@ def with_counted_strangers(original: Callable) -> Callable:
             if len(strangers):
                 listed = ", ".join(strangers.drop_duplicates()[:3])
                 what.append(
-                    f"{len(strangers):,} of {len(before):,} interactions are of a {name} that {self.dataset_name}.{name} does not "
+                    f"{len(strangers):,} of {len(before):,} interactions are of {'an' if name == 'item' else 'a'} {name} that {self.dataset_name}.{name} does not "
                     f"have, e.g. {listed}; it has {', '.join(table[field].astype(str)[:3])}"
                 )
         line = f"{'; '.join(what)} (filter_inter_by_user_or_item)"

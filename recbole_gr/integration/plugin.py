@@ -17,7 +17,7 @@ from recbole_gr.integration import filters
 from recbole_gr.integration.compat import patch_on_import
 from recbole_gr.integration.reading import read_as_people_write, with_checked_header
 from recbole_gr.models.registry import check_model_name, find_spec, load
-from recbole_gr.utils.errors import SettingError
+from recbole_gr.utils.errors import DataError, SettingError
 
 _applied = False
 
@@ -179,6 +179,7 @@ def _read_as_we_do(module: Any) -> None:
         ("_filter_by_field_value", filters.with_intervals_that_work),
         ("_filter_inter_by_user_or_item", filters.with_counted_strangers),
         ("_reset_index", filters.with_something_left),
+        ("_remap", _with_numbers_by_token),
         ("_fill_nan", filters.with_times_that_are_there),
         ("_change_feat_format", _with_exact_order),
         ("sort", _with_parts_in_order),
@@ -197,6 +198,19 @@ def _with_ready_splits(original: Callable) -> Callable:
         filters.check_time_type(self)
 
     return load_inter_feat
+
+
+def _with_numbers_by_token(original: Callable) -> Callable:
+    """RecBole numbers users and items in the order of the rows, so that the same rows in another order give other results."""
+
+    def remap(self: Any, remap_list: Any) -> None:
+        from recbole_gr.data.numbering import number_by_token
+
+        original(self, remap_list)
+        if remap_list and self.config["numbering"] == "token":
+            number_by_token(self, remap_list)
+
+    return remap
 
 
 def _with_exact_order(original: Callable) -> Callable:
@@ -260,12 +274,18 @@ def _with_seen_items(original: Callable) -> Callable:
     """Here all parts of a split are at hand; a loader knows its own only."""
 
     def create_samplers(config: Any, dataset: Any, built_datasets: Any) -> Any:
+        from recbole_gr.data.parts import log_parts
         from recbole_gr.data.seen import add_seen_items
         from recbole_gr.integration.config import RANKING_TYPES
 
+        if config["MODEL_TYPE"] in RANKING_TYPES and config["mask_seen"] is not None:
+            log_parts(built_datasets)
         if config["mask_seen"] is True and config["MODEL_TYPE"] in RANKING_TYPES:
             add_seen_items(built_datasets)
-        return original(config, dataset, built_datasets)
+        try:
+            return original(config, dataset, built_datasets)
+        except ValueError as error:  # a user who had all items leaves none to be sampled
+            raise DataError(f"RecBole cannot sample negative items: {' '.join(str(error).split())}") from error
 
     return create_samplers
 

@@ -75,6 +75,12 @@ class ProtocolSettings(Settings):
     timestamp_order: Literal["exact", "recbole"] = setting(
         "exact", "exact: sort by the file's full precision; recbole: sort after rounding to float32.", "protocol"
     )
+    numbering: Literal["token", "file"] = setting(
+        "token",
+        "Numbers of users and items, by which weights are drawn: token: in the order of their tokens, so that a file in another "
+        "order is the same run; file: as they come in the file, as RecBole does.",
+        "protocol",
+    )
     tie_order: Literal["file", "shuffled"] = setting(
         "file", "Interactions that share a timestamp: file: as in the file; shuffled: in random order.", "protocol"
     )
