@@ -37,6 +37,8 @@ def _ready_split(values: Mapping[str, Any], given: Mapping[str, Any], folder: st
         read_columns(os.path.join(folder, f"{os.path.basename(folder)}.{part}.inter"), separator, values.get("encoding"))
         for part in parts
     ]
+    if not all(columns):
+        return  # files that are not there or cannot be read are faults of their own
     suffix = values.get("LIST_SUFFIX") or read_recbole_properties("dataset/sample").get("LIST_SUFFIX") or "_list"
     histories = f"{values['ITEM_ID_FIELD']}{suffix}"
     if not all(histories in of_part for of_part in columns):

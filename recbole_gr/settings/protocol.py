@@ -146,7 +146,7 @@ def check_inter_file(run: RunValues) -> None:
     """
     parts = run["split_files"] or run["benchmark_filename"]
     needed = {run[key]: key for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", *(() if parts else ("TIME_FIELD",)))}
-    if run["split_column"] is not None:
+    if run["split_column"] is not None and not parts:
         needed[run["split_column"]] = "split_column"
     for part in parts or [None]:
         name = run["dataset"] if part is None else f"{run['dataset']}.{part}"
