@@ -183,8 +183,10 @@ def _cells(column: pd.Series, kind: str) -> tuple[pd.Series, str]:
 
 def _numbers_if_all_are(column: pd.Series) -> pd.Series:
     """A column of text that holds numbers only, as a csv has it, as numbers."""
-    numbers = pd.to_numeric(column, errors="coerce") if column.dtype == object else column
-    return numbers if (numbers.notna() | column.isna()).all() and numbers.notna().any() else column
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    numbers, empty = pd.to_numeric(column, errors="coerce"), column.isna() | (column.astype(str).str.strip() == "")
+    return numbers if (numbers.notna() | empty).all() and numbers.notna().any() else column
 
 
 def _number(value: Any) -> str:

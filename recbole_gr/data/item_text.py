@@ -223,7 +223,7 @@ def _read_columns(
             encoding=encoding_here,
             **options,
         )
-        too_long = rows_too_long(item_file, len(header), separator, encoding_here)
+        too_long = rows_too_long(item_file, len(header), separator, encoding_here, scanned)
     except UnicodeDecodeError as error:
         raise undecodable(item_file, encoding, error) from error
     except (pd.errors.ParserError, csv.Error) as error:

@@ -65,7 +65,8 @@ def _reader(pandas: Any) -> Callable[..., Any]:
         scanned = scan(filepath, delimiter)
         options = {"delimiter": delimiter, "usecols": usecols, "encoding": encoding, "engine": engine, "index_col": False}
         try:
-            too_long = rows_too_long(filepath, len(read_header(filepath, delimiter, encoding)), delimiter, encoding)
+            n_columns = len(read_header(filepath, delimiter, encoding))
+            too_long = rows_too_long(filepath, n_columns, delimiter, encoding, scanned)
             source = _cleaned(filepath, encoding) if scanned.lone_returns else filepath
             try:
                 rows = pandas.read_csv(source, dtype=dtype, **options)
@@ -77,7 +78,8 @@ def _reader(pandas: Any) -> Callable[..., Any]:
         except UnicodeDecodeError as error:
             raise undecodable(filepath, encoding, error) from error
         except (pandas.errors.ParserError, csv.Error) as error:
-            raise DataError(f"[{filepath}] cannot be read: {' '.join(str(error).split())}") from error
+            marks = "; a cell that begins with a double quotation mark is read as quoted" if scanned.quoted_cells else ""
+            raise DataError(f"[{filepath}] cannot be read: {' '.join(str(error).split())}{marks}") from error
         if too_long:
             raise DataError(
                 f"[{filepath}] has {len(too_long):,} rows with more cells than its header, the first in line {too_long[0]:,}: "

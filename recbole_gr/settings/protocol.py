@@ -145,7 +145,8 @@ def check_inter_file(run: RunValues) -> None:
         DataError: names the file, what is missing and what there is.
     """
     parts = run["split_files"] or run["benchmark_filename"]
-    needed = {run[key]: key for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", *(() if parts else ("TIME_FIELD",)))}
+    with_times = () if parts or run["split_column"] is not None else ("TIME_FIELD",)
+    needed = {run[key]: key for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", *with_times)}
     if run["split_column"] is not None and not parts:
         needed[run["split_column"]] = "split_column"
     for part in parts or [None]:

@@ -141,7 +141,7 @@ def lines_with_text(path: str) -> int:
         return sum(1 for line in file if line.strip())
 
 
-def rows_too_long(path: str, n_columns: int, separator: str, encoding: str) -> list[int]:
+def rows_too_long(path: str, n_columns: int, separator: str, encoding: str, scanned: FileScan) -> list[int]:
     """The lines, counted from 1, of rows with more cells than the header; trailing separators are no cells.
 
     Cells may be in quotation marks where the separator is a comma. Of a separator of several characters, a regular expression
@@ -152,7 +152,7 @@ def rows_too_long(path: str, n_columns: int, separator: str, encoding: str) -> l
     """
     if len(separator) > 1:
         return []
-    with open(path, encoding=encoding, newline="\n") as file:
+    with open(path, encoding=encoding, newline="\n" if scanned.has_lines else None) as file:
         blank = separator + " \r\n"
         found = [n for n, line in enumerate(file, 1) if line.rstrip(blank).count(separator) >= n_columns]
         if separator != "," or not found:
