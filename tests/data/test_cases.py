@@ -234,10 +234,12 @@ def test_items_that_the_item_file_lacks_are_counted(caplog):
     assert "interactions are of an item that itemless.item does not have, e.g. " in caplog.text
 
 
-def test_more_items_in_the_item_file_change_nothing():
+def test_more_items_in_the_item_file_are_counted_and_change_nothing(caplog):
+    caplog.set_level(logging.INFO)
     path = write_case("itemmore", "cases") / "itemmore.item"
     assert read_item_text(str(path), item_tokens())[1:] == [f"{title}, {brand}" for _, title, brand in plain_items()]
     assert create_dataset_of("TIGER", "itemmore").item_num == 41
+    assert f"20 items of [{path}] have no interactions here and are left out" in caplog.text
 
 
 def test_odd_titles_are_text_as_they_stand(caplog):
