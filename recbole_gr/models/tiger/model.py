@@ -161,4 +161,5 @@ class TIGER(SemanticIDRecommender):
         """The histories of some rows of a batch, as the network reads them."""
         items, lengths = self.trimmed_history(interaction, rows)
         injected = None if self.injection is None else self.injection(items)
-        return History(self.item_codes[items], lengths, interaction[self.USER_ID][rows], injected)
+        users = interaction[self.USER_ID][rows] if self.options.user_buckets else None
+        return History(self.item_codes[items], lengths, users, injected)
