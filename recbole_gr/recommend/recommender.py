@@ -148,8 +148,20 @@ class Recommender:
                 raise RecBoleGRError("users and histories are both given; a history of nobody known has no user")
             made, numbers = self._new_histories(histories)
             return Asked(numbers, made, k, exclude_seen, allowed, known=False)
+        if history == "valid":
+            self._warn_of_other_exclusion(exclude_seen)
         made = histories_of(self.trained.parts[: PARTS[history]])
         return Asked(self._known_users(users, made, history), made, k, exclude_seen, allowed)
+
+    def _warn_of_other_exclusion(self, exclude_seen: bool) -> None:
+        """Lists from the test's history are taken for those that were measured."""
+        mask_seen = self.trained.config["mask_seen"]
+        excluded = mask_seen is True or mask_seen is not False and not self.trained.is_sequential
+        if excluded != exclude_seen:
+            getLogger().warning(
+                f"exclude_seen={exclude_seen}, but the run was measured with mask_seen={mask_seen}: these lists are not those of its "
+                f"test, which exclude_seen={excluded} gives."
+            )
 
     def _known_users(self, users: Sequence[Any] | None, histories: Histories, history: str) -> torch.Tensor:
         if users is None:

@@ -137,6 +137,24 @@ def test_all_that_is_known_ends_with_the_test(trained):
                 assert row[: len(items)].tolist() == items.tolist() and not row[len(items) :].any()
 
 
+def test_lists_that_are_not_those_of_the_test_are_said_to_be_others(trained, caplog):
+    line = "but the run was measured with mask_seen="
+    for model, mask_seen, excluded in (
+        ("SASRec", True, True),
+        ("SASRec", False, False),
+        ("SASRec", "recbole", False),
+        ("BPR", "recbole", True),
+    ):
+        _, recommender = trained(model, **({} if mask_seen is True else {"mask_seen": mask_seen}))
+        for exclude_seen in (True, False):
+            caplog.clear()
+            recommender.asked(["u1"], history="valid", exclude_seen=exclude_seen)
+            assert (f"{line}{mask_seen}" in caplog.text) == (exclude_seen != excluded)
+            caplog.clear()
+            recommender.asked(["u1"], history="all", exclude_seen=exclude_seen)
+            assert caplog.text == ""
+
+
 def test_what_is_seen_may_be_recommended(trained):
     _, recommender = trained("TIGER")
     frame = recommender.recommend(["u1"], k=40, exclude_seen=False)
