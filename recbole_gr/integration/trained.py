@@ -52,8 +52,6 @@ class TrainedModel:
 def load_trained_model(checkpoint: str, *, verbose: bool = False) -> TrainedModel:
     """Load a checkpoint of ours or of RecBole with its dataset, from the files as they are now.
 
-    A checkpoint is a pickle, which can run code when it is read: load only your own.
-
     Args:
         checkpoint: what a run saved, ``saved/TIGER-....pth``.
         verbose: log what RecBole says of settings and dataset; else warnings only.
@@ -65,6 +63,9 @@ def load_trained_model(checkpoint: str, *, verbose: bool = False) -> TrainedMode
         raise SettingError("checkpoint", checkpoint, "no such file")
     if checkpoint.endswith(".last.pth"):
         raise SettingError("checkpoint", checkpoint, "is a state of training; the model is in the file without .last")
+    with open(checkpoint, "rb") as file:
+        if file.read(4) != b"PK\x03\x04":  # what torch.save writes is a zip file
+            raise SettingError("checkpoint", checkpoint, "is not a checkpoint of RecBole (not a file of torch.save)")
     try:
         with contextlib.nullcontext() if verbose else _warnings_only():
             config, model, _, *loaders = load_data_and_model(checkpoint)

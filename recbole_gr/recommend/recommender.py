@@ -34,8 +34,6 @@ COLUMNS = ("user", "rank", "item", "title", "score", "semantic_id", "certified")
 def load(checkpoint: str) -> Recommender:
     """Load a checkpoint, of ours or of RecBole's models, to recommend with it.
 
-    A checkpoint is a pickle, which can run code when it is read: load only your own.
-
     Args:
         checkpoint: what a run saved, ``saved/TIGER-....pth``.
 

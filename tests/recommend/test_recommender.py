@@ -210,13 +210,15 @@ def test_what_cannot_be_recommended_is_one_line(model, what, message, trained):
 
 
 def test_what_is_no_checkpoint_is_one_line(tmp_path, trained):
-    result, _ = trained("BPR")
-    for path, reason in (
-        ("no.pth", "no such file"),
-        (str(CASES / "plain" / "plain.item"), "cannot be loaded"),
-        (result["record"], "cannot be loaded"),
+    result, _ = trained("TIGER")
+    item_file = str(CASES / "plain" / "plain.item")
+    for path, line in (
+        ("no.pth", "checkpoint='no.pth': no such file"),
+        (result["checkpoint"].replace(".pth", ".last.pth"), "checkpoint=.*is a state of training"),
+        (item_file, "checkpoint=.*: is not a checkpoint of RecBole .not a file of torch.save.$"),
+        (result["record"], "checkpoint=.*: is not a checkpoint of RecBole"),
     ):
-        with pytest.raises(SettingError, match=f"^checkpoint=.*{reason}") as caught:
+        with pytest.raises(RecBoleGRError, match=f"^{line}") as caught:
             recbole_gr.load(path)
         assert "\n" not in str(caught.value)
     torch.save({"weights": torch.ones(2)}, tmp_path / "other.pth")
