@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from recbole.utils.case_study import full_sort_scores, full_sort_topk
-from support.cases import CASES
+from support.cases import CASES, run_case, settings_of
 
 import recbole_gr
 from recbole_gr.utils.errors import DataError, RecBoleGRError, SettingError
@@ -272,3 +272,33 @@ def test_free_decoding_says_how_many_beams_were_items(trained, caplog):
     with open(constrained["record"]) as file:
         record = json.load(file)
     assert "beams" not in record["test_rankings"] and "valid_beam_share" not in record["learning_curve"][0]
+
+
+@pytest.mark.parametrize(
+    "case, settings",
+    [
+        ("plain", {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "TO", "mode": "full"}}),
+        (
+            "benchseq",
+            {
+                "benchmark_filename": ["train", "valid", "test"],
+                "alias_of_item_id": ["item_id_list"],
+                "load_col": {"inter": ["user_id", "item_id", "item_id_list"]},
+                "mask_seen": "recbole",
+            },
+        ),
+    ],
+)
+def test_other_splits_have_the_same_histories_and_recall(case, settings, tmp_path):
+    """By ratio, and split already, with the histories in the files."""
+    given = settings_of("SASRec")
+    result = run_case("SASRec", tmp_path, case, **{**given, **settings, "known": {*given["known"], *settings}})
+    recommender, histories = recbole_gr.load(result["checkpoint"]), interactions()
+    for history, last in (("train", -2), ("valid", -1), ("all", None)):
+        asked = recommender.asked(["u1", "u30"], history=history)
+        rows, items = asked.histories.rows_and_items(asked.users, recommender.item_list)
+        for row, user in enumerate(("u1", "u30")):
+            assert recommender.catalogue.tokens[items[rows == row].numpy()].tolist() == histories[user][:last]
+    frame = recommender.recommend(k=10, history="valid", exclude_seen="mask_seen" not in settings)
+    targets = {user: items[-1] for user, items in histories.items()}
+    assert round(recall(frame, targets, 10), 4) == result["test_result"]["recall@10"]
