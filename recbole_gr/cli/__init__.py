@@ -21,7 +21,7 @@ __all__ = ["main", "run_command"]
 
 #: Options of a command that the others do not have.
 OF_RUN = ("model", "nproc", "world_size", "group_offset", "ip", "port")
-OF_TOKENIZE = ("output_dir", "sid_format", "compare_vectors")
+OF_TOKENIZE = ("output_dir", "sid_format", "compare_vectors", "extend")
 OF_RECOMMEND = ("verbose", "k", "users", "history", "exclude_seen", "candidates", "format", "output", "tree_user")
 
 
