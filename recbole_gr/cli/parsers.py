@@ -144,6 +144,15 @@ def _fill_tokenize(parser: Parser) -> None:
     parser.add_argument("--verbose", action="store_true", help=VERBOSE)
 
 
+def _fill_recommend(parser: Parser) -> None:
+    from recbole_gr.recommend.options import RecommendOptions
+
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help="what a run saved, saved/MODEL-....pth")
+    for key, info in RecommendOptions.model_fields.items():
+        _option(parser, key, info.description or "")
+    parser.add_argument("--verbose", action="store_true", help="print the settings of the run, too")
+
+
 def _fill_prepare(parser: Parser) -> None:
     from recbole_gr.prepare.options import SOURCE_NAMES, PrepareOptions
     from recbole_gr.prepare.table_options import TABLE, TableOptions
@@ -200,6 +209,16 @@ _COMMANDS: dict[str, tuple[str, Callable[[Parser], None], tuple[str, ...], str]]
             "recbole-gr tokenize --extend=semantic_ids.npz --load_items=all --sid_format=npz   # codes for new items",
         ),
         "docs/semantic_ids.md",
+    ),
+    "recommend": (
+        "write what a trained model recommends, of ours or of RecBole's",
+        _fill_recommend,
+        (
+            "recbole-gr recommend saved/TIGER-....pth                          # all users, 20 items each, as parquet",
+            "recbole-gr recommend saved/BPR-....pth --k=10 --users=users.txt --output=lists.csv",
+            "recbole-gr recommend saved/TIGER-....pth --history=valid --format=html    # a page, the test's hits marked",
+        ),
+        "docs/recommend.md",
     ),
     "prepare": (
         "make RecBole's atomic files, with text, from the raw files that a dataset is published in, or from a csv or parquet file",

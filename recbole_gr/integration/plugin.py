@@ -43,6 +43,7 @@ def apply() -> None:
         lambda module: _wrap(module.FullSortEvalDataLoader, "collate_fn", _with_equal_exclusion),
     )
     _after("recbole.quick_start.quick_start", _start_as_we_do)
+    _after("recbole.utils.case_study", _rank_as_measured)
 
 
 def is_history_model(model_class: type) -> bool:
@@ -83,10 +84,15 @@ def _find_models(utils: Any) -> None:
         except ModuleNotFoundError as error:
             raise SettingError("model", model_name, f"needs the package {error.name}, which is not installed") from error
 
-    for module in list(sys.modules.values()):  # those that took it by "from ... import" before we came
-        if getattr(module, "__dict__", {}).get("get_model") is original:
-            vars(module)["get_model"] = get_model
+    _replace_everywhere("get_model", original, get_model)
     utils.get_model = get_model
+
+
+def _replace_everywhere(name: str, original: Callable, ours: Callable) -> None:
+    """Also in modules that took it by "from ... import" before we came."""
+    for module in list(sys.modules.values()):
+        if getattr(module, "__dict__", {}).get(name) is original:
+            vars(module)[name] = ours
 
 
 def _find_parts(package: Any, part: str) -> None:
@@ -321,6 +327,25 @@ def _with_equal_exclusion(original: Callable) -> Callable:
         return interaction, history, positive_u, positive_i
 
     return collate_fn
+
+
+def _rank_as_measured(case_study: Any) -> None:
+    """RecBole's lists hold what was excluded when the model was measured, and places that no search was made for."""
+
+    def make(name: str) -> Callable:
+        original = getattr(case_study, name)
+
+        @functools.wraps(original)
+        def ours(*args: Any, **kwargs: Any) -> Any:
+            from recbole_gr.integration import case_study as as_measured
+
+            return getattr(as_measured, name)(*args, **kwargs)
+
+        _replace_everywhere(name, original, ours)
+        return ours
+
+    for name in ("full_sort_scores", "full_sort_topk"):
+        setattr(case_study, name, make(name))
 
 
 def _start_as_we_do(quick_start: Any) -> None:
