@@ -15,7 +15,7 @@ from typing import Any
 
 from recbole_gr.cli.arguments import Arguments, read_arguments
 from recbole_gr.cli.parsers import KINDS, make_parser
-from recbole_gr.utils.errors import RecBoleGRError, SettingError
+from recbole_gr.utils.errors import RecBoleGRError, SettingError, SettingErrors
 
 __all__ = ["main", "run_command"]
 
@@ -156,19 +156,26 @@ def launch_tokenize(arguments: Arguments) -> None:
 
 def launch_recommend(arguments: Arguments) -> None:
     """Write what a trained model recommends."""
+    from recbole_gr.integration.check_run import known_keys
     from recbole_gr.recommend.options import check_recommend_options
+    from recbole_gr.settings.check import unknown_keys
     from recbole_gr.settings.values import parse_text
 
     given = arguments.given
-    _refuse(given, sorted(given.keys() - {*OF_RECOMMEND}), "recommend")
     as_text = ("users", "candidates", "output", "tree_user")  # a user may be called 12
     options: dict[str, Any] = {key: text if key in as_text else parse_text(text) for key, text in given.items()}
     verbose = options.pop("verbose", False) is True
+    changed = {key: options.pop(key) for key in options.keys() - {*OF_RECOMMEND}}
+    unknown = unknown_keys(changed, known_keys(changed) | {*OF_RECOMMEND})
+    if unknown:
+        raise SettingErrors(
+            [SettingError(key, changed[key], f"is no option of recommend, nor a setting{near}") for key, near in unknown]
+        )
     checkpoint = arguments.positional[0] if arguments.positional else None
     check_recommend_options(checkpoint, options)
     from recbole_gr.recommend.export import recommend_to_file
 
-    done = recommend_to_file(str(checkpoint), verbose=verbose, **options)
+    done = recommend_to_file(str(checkpoint), verbose=verbose, config_dict=changed, **options)
     print(f"{'users':12}{done['users']:,}, {done['rows']:,} items; lists proven: {done['certified']:,}")
     print(f"{'speed':12}{done['users_per_second']:,.1f} users per second, {done['seconds']:.1f} seconds")
     print(f"{'output':12}{done['output']}")

@@ -217,6 +217,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[Parser], None], tuple[str, ...], str]]
             "recbole-gr recommend saved/TIGER-....pth                          # all users, 20 items each, as parquet",
             "recbole-gr recommend saved/BPR-....pth --k=10 --users=users.txt --output=lists.csv",
             "recbole-gr recommend saved/TIGER-....pth --history=valid --format=html    # a page, the test's hits marked",
+            "recbole-gr recommend saved/TIGER-....pth --data_path=elsewhere --load_items=all   # settings of the run, changed",
         ),
         "docs/recommend.md",
     ),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from recbole.config import Config
 from recbole.data.dataset import SequentialDataset
-from recbole.quick_start import load_data_and_model
 
+from recbole_gr.integration.checkpoints import load_checkpoint
 from recbole_gr.integration.config import RANKING_TYPES
 from recbole_gr.utils.errors import DataError, RecBoleGRError, SettingError
 
@@ -49,15 +49,19 @@ class TrainedModel:
         return isinstance(self.dataset, SequentialDataset)
 
 
-def load_trained_model(checkpoint: str, *, verbose: bool = False) -> TrainedModel:
+def load_trained_model(
+    checkpoint: str, config_dict: Mapping[str, Any] | None = None, *, verbose: bool = False
+) -> TrainedModel:
     """Load a checkpoint of ours or of RecBole with its dataset, from the files as they are now.
 
     Args:
         checkpoint: what a run saved, ``saved/TIGER-....pth``.
+        config_dict: settings by key on top of those of the run, ``data_path``, ``cache_dir``, ``sid_file``, ``load_items``, ``beam_size``, ...
         verbose: log what RecBole says of settings and dataset; else warnings only.
 
     Raises:
-        RecBoleGRError: no such file, no checkpoint, or one that does not fit the data as they are now; one line.
+        RecBoleGRError: no such file, no checkpoint, one that does not fit the data as they are now, or a setting that belongs to
+            what was trained; one line.
     """
     if not os.path.isfile(checkpoint):
         raise SettingError("checkpoint", checkpoint, "no such file")
@@ -68,7 +72,7 @@ def load_trained_model(checkpoint: str, *, verbose: bool = False) -> TrainedMode
             raise SettingError("checkpoint", checkpoint, "is not a checkpoint of RecBole (not a file of torch.save)")
     try:
         with contextlib.nullcontext() if verbose else _warnings_only():
-            config, model, _, *loaders = load_data_and_model(checkpoint)
+            config, model, _, *loaders = load_checkpoint(checkpoint, config_dict)
     except RecBoleGRError:
         raise
     except OSError as error:

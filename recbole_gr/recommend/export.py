@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from logging import getLogger
 from time import perf_counter
 from typing import Any
@@ -20,12 +21,15 @@ from recbole_gr.recommend.writers import open_writer
 from recbole_gr.utils.errors import SettingError
 
 
-def recommend_to_file(checkpoint: str, *, verbose: bool = False, **options: Any) -> dict[str, Any]:
+def recommend_to_file(
+    checkpoint: str, *, verbose: bool = False, config_dict: Mapping[str, Any] | None = None, **options: Any
+) -> dict[str, Any]:
     """Write what a model recommends to many users.
 
     Args:
         checkpoint: what a run saved.
         verbose: log settings and dataset.
+        config_dict: settings on top of those of the run, as for :func:`recbole_gr.load`.
         **options: those of :class:`~recbole_gr.recommend.options.RecommendOptions`.
 
     Returns:
@@ -39,7 +43,7 @@ def recommend_to_file(checkpoint: str, *, verbose: bool = False, **options: Any)
     check_writable("output", os.path.dirname(chosen["output"]) or ".")
     users = None if chosen["users"] == "all" else read_tokens(chosen["users"], "users")
     candidates = None if chosen["candidates"] is None else read_tokens(chosen["candidates"], "candidates")
-    recommender = Recommender(load_trained_model(checkpoint, verbose=verbose))
+    recommender = Recommender(load_trained_model(checkpoint, config_dict, verbose=verbose))
     asked = recommender.asked(
         users, k=chosen["k"], history=chosen["history"], exclude_seen=chosen["exclude_seen"], candidates=candidates
     )

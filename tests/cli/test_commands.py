@@ -60,7 +60,11 @@ def test_a_help_is_quick_and_imports_no_torch(arguments):
         (["recommend", "no.pth"], "error: checkpoint='no.pth': no such file"),
         (["recommend", "/dev/null"], "error: checkpoint='/dev/null': no such file"),
         (["recommend", __file__], f"error: checkpoint={__file__!r}: is not a checkpoint of RecBole"),
-        (["recommend", "no.pth", "--beams=3"], "error: argument '--beams=3': recbole-gr recommend has no such option"),
+        (
+            ["recommend", "no.pth", "--user=3"],
+            "error: user=3: is no option of recommend, nor a setting; did you mean users?",
+        ),
+        (["recommend", "no.pth", "--beams=3"], "error: beams=3: is no option of recommend, nor a setting"),
         (["leaderboard"], "error: the following arguments are required: board"),
         (["leaderboard", "ml-100k", "--jobs", "two"], "error: argument --jobs: invalid int value: 'two'"),
         (["leaderboard", "ml-10k"], "error: board='ml-10k': no such file; boards with a short name: "),

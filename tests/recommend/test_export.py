@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 
 import pandas as pd
 import pyarrow.parquet
 import pytest
+from support.trained_cases import CASES
 
 from recbole_gr import cli
 from recbole_gr.recommend import recommender as module
@@ -116,3 +118,22 @@ def test_an_interrupted_export_leaves_the_old_file(trained, capsys, monkeypatch)
         recommend(capsys, result["checkpoint"], "--output=lists.csv")
     assert os.listdir(".") == ["lists.csv"] or set(os.listdir(".")) <= {"lists.csv", "log", "log_tensorboard", "saved"}
     assert open("lists.csv").read() == "old"
+
+
+def test_settings_of_the_run_may_be_changed_but_for_what_was_trained(trained, tmp_path, capsys):
+    result, recommender = trained("TIGER")
+    shutil.copytree(CASES / "plain", tmp_path / "moved" / "plain")
+    path = tmp_path / "moved" / "plain" / "plain.item"
+    path.write_text(
+        "".join(line.replace("\t", "\tnew ", 1) for line in path.read_text().splitlines(True)).replace("new t", "t", 1)
+    )
+    status, _, err = recommend(capsys, result["checkpoint"], "--data_path=moved", "--output=x.csv", "--k=3")
+    assert status == 0, err
+    lists = pd.read_csv("x.csv")
+    assert len(lists) == 3 * len(recommender.user_tokens[1:]) and lists["title"].str.startswith("new ").all()
+    for option, message in (
+        ("--d_model=8", "d_model=8: the checkpoint was trained with 16"),
+        ("--datapath=moved", "datapath='moved': is no option of recommend, nor a setting; did you mean data_path?"),
+    ):
+        status, _, err = recommend(capsys, result["checkpoint"], option)
+        assert status == 2 and err.startswith(f"error: {message}") and err.count("\n") == 1, err

@@ -60,7 +60,6 @@ def test_long_lists_of_a_run_with_short_ones_are_those_of_scoring_every_item(mod
     users = np.array(sorted(interactions()))
     ids = dataset.token2id(dataset.uid_field, users)
     interaction = test._dataset[torch.arange(60)]
-    assert interaction[dataset.uid_field].tolist() == sorted(interaction[dataset.uid_field].tolist())
     every = torch.arange(1, dataset.item_num).expand(60, -1)
     with torch.no_grad():
         exact = torch.cat([network.log_likelihood(interaction, row[None], every[row][None]) for row in torch.arange(60)])
