@@ -137,7 +137,7 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
 
     logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
     logger.info(set_color("best valid ", "yellow") + f": {dict2str(trainer.best_valid_result or {})}")
-    logger.info(set_color("test result", "yellow") + f": {dict2str(test_result)}")
+    logger.info(set_color("test result", "yellow") + f": {dict2str(test_result or {})}")
     result = {
         "best_valid_score": trainer.best_valid_score,
         "valid_score_bigger": config["valid_metric_bigger"],

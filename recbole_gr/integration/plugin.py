@@ -31,6 +31,7 @@ def apply() -> None:
     _after("recbole.data.dataset", functools.partial(_find_parts, part="dataset"))
     _after("recbole.trainer", functools.partial(_find_parts, part="trainer"))
     _after("recbole.data.dataset.dataset", lambda module: _wrap(module.Dataset, "_change_feat_format", _with_exact_order))
+    _after("recbole.data.dataset.dataset", lambda module: _wrap(module.Dataset, "_data_processing", _with_enough_items))
     _after("recbole.data.utils", _load_as_we_do)
     _after(
         "recbole.data.dataloader.general_dataloader",
@@ -178,9 +179,67 @@ def _with_exact_order(original: Callable) -> Callable:
     return change_feat_format
 
 
+def _with_enough_items(original: Callable) -> Callable:
+    """RecBole asks ``torch.topk`` for k items of a smaller catalogue, and fails when the first epoch is validated."""
+
+    def data_processing(self: Any) -> None:
+        from recbole_gr.data.catalogue import check_topk
+
+        original(self)
+        check_topk(self)
+
+    return data_processing
+
+
 def _load_as_we_do(utils: Any) -> None:
+    _wrap(utils, "save_split_dataloaders", _and_go_on)
+    _wrap(utils, "load_split_dataloaders", _loaders_or_why_not)
+    _wrap(utils, "create_dataset", _dataset_or_why_not)
     _wrap(utils, "get_dataloader", _with_length_grouping)
     _wrap(utils, "create_samplers", _with_seen_items)
+
+
+def _and_go_on(original: Callable) -> Callable:
+    """RecBole takes the random states off the loaders to write them, and leaves the run with loaders that have none."""
+
+    def save_split_dataloaders(config: Any, dataloaders: Any) -> None:
+        parts = [part for loader in dataloaders for part in (loader, loader.sampler)]
+        held = [getattr(part, "generator", None) for part in parts]
+        original(config, dataloaders)
+        for part, generator in zip(parts, held):
+            part.generator = generator
+
+    return save_split_dataloaders
+
+
+def _loaders_or_why_not(original: Callable) -> Callable:
+    """RecBole is silent where the loaders that were asked for are of other settings."""
+
+    def load_split_dataloaders(config: Any) -> Any:
+        loaders = original(config)
+        if loaders is None and config["dataloaders_save_path"]:
+            _warn_made_anew("dataloaders_save_path", config)
+        return loaders
+
+    return load_split_dataloaders
+
+
+def _dataset_or_why_not(original: Callable) -> Callable:
+    """RecBole is silent where the dataset that was asked for is of other settings."""
+
+    def create_dataset(config: Any) -> Any:
+        dataset = original(config)
+        if dataset.config is config and config["dataset_save_path"]:
+            _warn_made_anew("dataset_save_path", config)
+        return dataset
+
+    return create_dataset
+
+
+def _warn_made_anew(key: str, config: Any) -> None:
+    from logging import getLogger
+
+    getLogger().warning(f"{key}={config[key]!r} was made with other settings, or is not there; it is made anew.")
 
 
 def _with_length_grouping(original: Callable) -> Callable:
