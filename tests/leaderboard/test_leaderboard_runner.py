@@ -247,7 +247,11 @@ def test_errors_before_any_cell_runs(shelf, capsys):
             [],
         ),
         (
-            [{"model": "GRU4Rec"}, {"model": "Pop"}, {"model": "TIGER"}],
+            [
+                {"model": "GRU4Rec", "settings": {"MAX_ITEM_LIST_LENGTH": 50}},
+                {"model": "Pop"},
+                {"model": "TIGER", "settings": {"MAX_ITEM_LIST_LENGTH": 20}},
+            ],
             ["MAX_ITEM_LIST_LENGTH=20", "row 'GRU4Rec' has 50"],
             [],
         ),
