@@ -8,10 +8,11 @@ Both wait until RecBole is imported, so that the import itself costs next to not
 import importlib
 from typing import Any
 
-from recbole_gr.integration import compat, plugin
+from recbole_gr.integration import compat, plugin, untrusted
 from recbole_gr.version import __version__
 
 compat.apply()
+untrusted.apply()
 plugin.apply()
 
 #: Where the public names are; they are imported when they are asked for.

@@ -14,7 +14,9 @@ MAY_IMPORT_RECBOLE = {"data", "integration", "models", "experiment"}
 LATE = {
     "recbole_gr.cli": "a help or a refused setting must not wait for what another command needs",
     "recbole_gr.cli.parsers": "as recbole_gr.cli",
+    "recbole_gr.integration.compat": "torch, which the import of recbole_gr does without",
     "recbole_gr.integration.plugin": "runs before RecBole is imported, and these modules import it",
+    "recbole_gr.integration.untrusted": "as recbole_gr.integration.compat",
     "recbole_gr.leaderboard.cell_process": "torch and RecBole, in the process of a cell only",
     "recbole_gr.leaderboard.command": "a refused board must not wait for plotly and pandas",
     "recbole_gr.leaderboard.dry_run": "as recbole_gr.leaderboard.row_check",

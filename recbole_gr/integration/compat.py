@@ -149,8 +149,8 @@ def patch_checkpoint_loading() -> None:
     """RecBole cannot read its own checkpoints with torch >= 2.6, where ``torch.load`` refuses all but tensors.
 
     A checkpoint holds the pickled Config. The calls at recbole/trainer/trainer.py:323 (resume_checkpoint) and 583
-    (evaluate) and recbole/quick_start/quick_start.py:250 (load_data_and_model), and no others, read with
-    ``weights_only=False``: like every pickle a checkpoint runs the code it holds, so load only your own. The last one
+    (evaluate) and recbole/quick_start/quick_start.py:250 (load_data_and_model) read with
+    :mod:`~recbole_gr.integration.safe_pickle`, which makes what RecBole's checkpoints hold and runs nothing. The last one
     also reads what a GPU saved on a machine without one, which RecBole left out.
 
     Issue: https://github.com/RUCAIBox/RecBole/issues/2215.
@@ -191,9 +191,9 @@ def _torch_with(load: Callable[..., Any]) -> Any:
 
 
 def _load_checkpoint(file: Any, map_location: Any) -> Any:
-    import torch
+    from recbole_gr.integration.safe_pickle import load_torch
 
-    return torch.load(file, map_location=map_location, weights_only=False)
+    return load_torch(file, map_location)
 
 
 def _load_checkpoint_anywhere(file: Any) -> Any:

@@ -63,7 +63,8 @@ def read_training_state(path: str) -> dict[str, Any]:
         raise SettingError("resume", path, "no such training state; it is written beside a checkpoint at every validation")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint = os.path.join(os.path.dirname(path), state["checkpoint"])
+        # beside the state, whatever folders the state names
+        checkpoint = os.path.join(os.path.dirname(path), os.path.basename(state["checkpoint"]))
     except Exception as error:
         raise SettingError("resume", path, f"not a training state ({type(error).__name__})") from error
     if not os.path.isfile(checkpoint):

@@ -368,7 +368,7 @@ def _read_yaml(key: str, file: str, path: str | Path) -> dict[str, Any]:
         raise SettingError(key, file, "no such file")
     try:
         read = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=SettingsLoader)
-    except (yaml.YAMLError, OSError, ValueError) as error:
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
         raise SettingError(key, file, f"is not yaml: {' '.join(str(error).split())}") from error
     if not isinstance(read, dict) or not all(isinstance(name, str) for name in read):
         raise SettingError(key, file, "must hold keys and values")

@@ -75,7 +75,9 @@ def read_cell(cell: Cell, folder: str) -> CellFiles:
             kept = record.get("hit_ranks")
             if kept is None:
                 raise DataError(f"the record {cell.key}.json names no hit ranks")
-            files.hit_ranks = read_hit_ranks(os.path.join(folder, kept["file"]), kept["depth"], cell.board.topk)
+            files.hit_ranks = read_hit_ranks(
+                os.path.join(folder, os.path.basename(kept["file"])), kept["depth"], cell.board.topk
+            )
             files.record = record
     except DataError as error:
         files.error = str(error)
@@ -89,7 +91,7 @@ def read_record(folder: str, key: str) -> dict[str, Any] | None:
     except DataError:
         return None
     kept = (record or {}).get("hit_ranks")
-    return None if kept and not os.path.exists(os.path.join(folder, kept["file"])) else record
+    return None if kept and not os.path.exists(os.path.join(folder, os.path.basename(kept["file"]))) else record
 
 
 def read_json(path: str) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator
 from recbole_gr.settings.eval_args import eval_args_faults
 from recbole_gr.settings.field import Fault, RunValues, Settings, setting
 from recbole_gr.utils.errors import DataError, SettingError
+from recbole_gr.utils.file_names import is_file_name
 
 LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "full"}
 
@@ -81,6 +82,9 @@ class ProtocolSettings(Settings):
     def conflicts(cls, run: RunValues) -> Iterator[Fault]:
         if run["tie_order"] == "shuffled" and run["timestamp_order"] == "recbole":
             yield Fault("timestamp_order", "recbole", "has no use with tie_order=shuffled")
+        for key in ("dataset", "record_name"):  # files are named after them
+            if run[key] is not None and not is_file_name(str(run[key])):
+                yield Fault(key, run[key], "must be a name without folders")
         topk = [run["topk"]] if isinstance(run["topk"], int) else run["topk"]
         metrics = [run["metrics"]] if isinstance(run["metrics"], str) else run["metrics"]
         ranked = {f"{metric.lower()}@{k}" for metric in metrics for k in topk}

@@ -13,17 +13,36 @@ import yaml
 
 from recbole_gr.utils.errors import DataError, SettingError
 
+#: Values that a file may hold, counted as often as aliases (``*name``) repeat them.
+MAX_VALUES = 100_000
+
 #: Dicts of a known form: a part that is set leaves the other parts as they are.
 MERGED = ("eval_args", "clip_grad_norm", "alignment_templates")
 
 
 class SettingsLoader(yaml.SafeLoader):
-    """Safe yaml that reads 1e-3 as a number, as RecBole's loader does."""
+    """Safe yaml that reads 1e-3 as a number, as RecBole's loader does, and bounds what aliases multiply."""
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None and _values_below(node, {}) > MAX_VALUES:
+            raise yaml.YAMLError(f"its aliases make more than {MAX_VALUES} values of it")
+        return node
 
 
 SettingsLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
+
+
+def _values_below(node: Any, known: dict[int, int]) -> int:
+    """Values of a yaml node and all below it; what holds itself has too many."""
+    if id(node) not in known:
+        known[id(node)] = MAX_VALUES + 1  # while it is being counted
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for pair in inner for part in pair] if isinstance(node, yaml.MappingNode) else inner
+        known[id(node)] = 1 + sum(_values_below(part, known) for part in parts)
+    return known[id(node)]
 
 
 @dataclass(frozen=True)
@@ -90,7 +109,7 @@ def read_yaml(path: str, key: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             read = yaml.load(file, Loader=SettingsLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"[{path}] is no yaml: {' '.join(str(error).split())}") from error
     if read is None:
         return {}

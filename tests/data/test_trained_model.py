@@ -228,7 +228,7 @@ def test_a_pickle_is_never_run(small_part):
 
 
 def test_nothing_of_recbole_is_run_either(small_part):
-    """Config evaluates the strings it is given, and load_data_and_model unpickles without a guard."""
+    """Neither Config nor load_data_and_model, which have guards of their own, is called at all."""
     tokens = catalogue(configured(small_part))
     state_dict = {"item_embedding.weight": embedding(len(tokens))}
     evaluated = {"data_path": small_part[1], "x": f"__import__('os').mkdir({os.path.abspath('trap')!r})"}
@@ -237,9 +237,8 @@ def test_nothing_of_recbole_is_run_either(small_part):
         path = save(call, state_dict)
         assert_refused(r"is not a checkpoint of RecBole \(without a Config or a ", path, tokens, small_part)
         assert not os.path.exists("trap")
-    with pytest.raises(Exception):  # noqa: B017  whatever happens after the trap has run
-        torch.load(save(Call(load_data_and_model, "inner.pth"), state_dict), weights_only=False)
-    assert os.path.exists("trap")
+    torch.load("inner.pth", weights_only=False)
+    assert os.path.exists("trap")  # the trap would have sprung
 
 
 # What cannot work
