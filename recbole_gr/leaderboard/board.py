@@ -140,7 +140,8 @@ class Cell:
         """The name of its files: readable, with a digest of everything that shapes the result."""
         # what a search finds follows from its space and effort, and is not known before
         settings = self._asked if self.row.search else self.settings
-        shaping = {key: value for key, value in settings.items() if key not in runtime_keys()}
+        runtime = runtime_keys()
+        shaping = {key: value for key, value in settings.items() if key not in runtime}
         searched = [self.row.search, self.board.effort.model_dump(), self.row.seeds[0]] if self.row.search else []
         what = json.dumps([self.board.dataset, self.row.model, shaping, *searched], sort_keys=True)
         digest = hashlib.sha256(what.encode()).hexdigest()[:10]
