@@ -9,7 +9,6 @@ import psutil
 import torch
 import torch.distributed as dist
 from recbole.config import Config
-from recbole.utils import get_gpu_usage
 
 from recbole_gr.utils.stopwatch import Stages, stopwatch
 
@@ -55,17 +54,6 @@ def add_cpu_of_other_processes(stages: Stages, config: Config) -> None:
     dist.all_gather_object(of_each, {name: stage["cpu_seconds"] for name, stage in stages.items()})
     for name, stage in stages.items():
         stage["cpu_seconds"] = round(sum(of_one.get(name, 0.0) for of_one in of_each), 3)
-
-
-def environment_in_words(config: Config) -> str:
-    """What the run takes of the machine, a line; the share of the CPUs since this was last asked for.
-
-    RecBole's ``get_environment`` says the same and waits a second to see the CPUs at work.
-    """
-    on_gpu = torch.cuda.is_available() and config["use_gpu"]
-    used, there = psutil.Process().memory_info().rss / 2**30, psutil.virtual_memory().total / 2**30
-    gpu = f"GPU {get_gpu_usage(config['device'])}" if on_gpu else "no GPU"
-    return f"CPU {psutil.cpu_percent():.0f} %, {gpu}, memory {used:.2f} of {there:.2f} G"
 
 
 def peak_memory() -> dict[str, float]:

@@ -11,11 +11,11 @@ import torch.distributed as dist
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
-from recbole.utils import dict2str, get_trainer, init_seed, set_color
+from recbole.utils import dict2str, get_environment, get_trainer, init_seed, set_color
 from torch import multiprocessing
 
 from recbole_gr.experiment.console import attach_checkpoint_to_interrupt, start_log
-from recbole_gr.experiment.monitor import add_cpu_of_other_processes, environment_in_words, monitor_epochs
+from recbole_gr.experiment.monitor import add_cpu_of_other_processes, monitor_epochs
 from recbole_gr.experiment.record import build_record, write_record
 from recbole_gr.experiment.target_ranks import (
     cold_target_recall,
@@ -99,7 +99,6 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
     logger = getLogger()
 
     stages: Stages = {}
-    environment_in_words(config)  # from here on the CPUs are watched
     start = clock()
     with stopwatch(stages, "data"):
         dataset = create_dataset(config)
@@ -136,7 +135,7 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
         test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
     add_rates(stages, _counts(trainer, *loaders))
 
-    logger.info(f"Used at the end: {environment_in_words(config)}")
+    logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
     logger.info(set_color("best valid ", "yellow") + f": {dict2str(trainer.best_valid_result or {})}")
     logger.info(set_color("test result", "yellow") + f": {dict2str(test_result or {})}")
     result = {
