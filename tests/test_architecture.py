@@ -14,6 +14,7 @@ MAY_IMPORT_RECBOLE = {"data", "integration", "models", "experiment"}
 LATE = {
     "recbole_gr.cli": "a help or a refused setting must not wait for what another command needs",
     "recbole_gr.cli.parsers": "as recbole_gr.cli",
+    "recbole_gr.integration.checkpoint_tokens": "as recbole_gr.integration.compat",
     "recbole_gr.integration.compat": "torch, which the import of recbole_gr does without",
     "recbole_gr.integration.plugin": "runs before RecBole is imported, and these modules import it",
     "recbole_gr.integration.untrusted": "as recbole_gr.integration.compat",

@@ -21,7 +21,7 @@ __all__ = ["main", "run_command"]
 
 #: Options of a command that the others do not have.
 OF_RUN = ("model", "nproc", "world_size", "group_offset", "ip", "port")
-OF_TOKENIZE = ("output_dir", "sid_format", "compare_vectors")
+OF_TOKENIZE = ("output_dir", "sid_format", "compare_vectors", "extend")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -190,6 +190,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[Parser], None], tuple[str, ...], str]]
             "recbole-gr tokenize --tokenizer=rqvae",
             "recbole-gr tokenize --config_files=tokenizer_tiger --dataset=amazon-beauty-2014 --data_path=dataset",
             "recbole-gr tokenize --sid_file=codes.json --compare_vectors=False",
+            "recbole-gr tokenize --extend=semantic_ids.npz --load_items=all --sid_format=npz   # codes for new items",
         ),
         "docs/semantic_ids.md",
     ),

@@ -15,7 +15,7 @@ from recbole_gr.data.trained_model import read_checkpoint_vectors
 from recbole_gr.data.training_part import TrainingPart
 from recbole_gr.utils.cache import cached, digest
 from recbole_gr.utils.stopwatch import Stages
-from recbole_gr.vectors.preparation import centred, join_vectors, reduce_vectors
+from recbole_gr.vectors.preparation import Preparation, centred, join_vectors, reduce_vectors
 from recbole_gr.vectors.text_encoder import (
     DEFAULT_TEXT_ENCODER,
     encode_texts,
@@ -28,7 +28,11 @@ from recbole_gr.vectors.vector_file import read_vector_file
 
 
 def make_item_vectors(
-    config: Config, item_tokens: np.ndarray, part: Callable[[], TrainingPart], stages: Stages
+    config: Config,
+    item_tokens: np.ndarray,
+    part: Callable[[], TrainingPart],
+    stages: Stages,
+    preparation: Preparation | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """The item vectors that the settings ask for, and what they were made from.
 
@@ -41,6 +45,8 @@ def make_item_vectors(
         item_tokens: str ``[n_items]``, RecBole's tokens by item id; entry 0 is the padding item.
         part: gives the training part, called where CF vectors are made.
         stages: gets what making CF vectors cost.
+        preparation: gets what the vectors are prepared by, or has it, kept from other items: then these are new ones, of which
+            nobody knows who chose them, and a CF vector of zeros is all that they can have.
 
     Returns:
         Vectors float32 ``[n_items, d]`` with row 0 zeros, and the provenance, a dict that JSON can hold: what each part
@@ -53,20 +59,26 @@ def make_item_vectors(
         RecBoleGRError: a file, column or value cannot work.
     """
     kind = config["item_vectors"]
+    preparation = preparation or Preparation()
     provenance: dict[str, Any] = {"item_vectors": kind}
     parts: list[tuple[np.ndarray, float]] = []
     if kind in ("cf", "text_cf"):  # the quicker one to fail comes first
-        vectors, made_from = cf_item_vectors(config, item_tokens, part, stages)
+        if preparation.fits:
+            vectors, made_from = cf_item_vectors(config, item_tokens, part, stages)
+            provenance.update(made_from)
+        else:
+            vectors = np.zeros((len(item_tokens), len(preparation.arrays["cf_mean"])), np.float32)
         parts.append((vectors, config["cf_weight"]))
-        provenance.update(made_from)
     if kind in ("text", "text_cf"):
         vectors, made_from = _text_vectors(config, item_tokens)
         parts.append((vectors, config["text_weight"]))
         provenance.update(made_from)
     if kind == "text_cf":
-        vectors = join_vectors([centred(part) for part, _ in parts], [weight for _, weight in parts])
+        means = zip(parts, ("cf_mean", "text_mean"), strict=True)
+        centred_parts = [centred(part, preparation, name) for (part, _), name in means]
+        vectors = join_vectors(centred_parts, [weight for _, weight in parts])
         provenance.update(text_weight=config["text_weight"], cf_weight=config["cf_weight"])
-    vectors = reduce_vectors(vectors, config["pca_dimension"], config["whiten"])
+    vectors = reduce_vectors(vectors, config["pca_dimension"], config["whiten"], preparation)
     provenance.update(pca_dimension=config["pca_dimension"], whiten=config["whiten"])
     return vectors, {**provenance, "dimension": vectors.shape[1], "vector_digest": digest(vectors)}
 

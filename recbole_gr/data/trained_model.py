@@ -19,6 +19,7 @@ from recbole.config import Config
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset
 from recbole.utils import ModelType
 
+from recbole_gr.data.catalogue_match import saved_tokens
 from recbole_gr.utils.cache import digest
 from recbole_gr.utils.errors import SettingError
 from recbole_gr.vectors.vector_file import count_of, fault_of
@@ -36,8 +37,8 @@ def read_checkpoint_vectors(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """The item embedding of a trained model, one vector per item of the catalogue.
 
-    The items are matched by their tokens, so the checkpoint may come from other filters than the catalogue's. For that
-    the dataset of the checkpoint is loaded again, by its own settings and from the files as they are now.
+    The items are matched by their tokens, so the checkpoint may come from other filters than the catalogue's. One from before
+    checkpoints kept tokens needs its dataset to be loaded again, by its own settings and from the files as they are now.
 
     Args:
         path: a checkpoint of RecBole's Trainer, ``saved/SASRec-....pth``.
@@ -56,11 +57,11 @@ def read_checkpoint_vectors(
             embeds no items, all before the dataset is loaded; if it is not clear which parameter is the item embedding,
             if an item of the catalogue has no vector, or if a vector is not finite or all zeros.
     """
-    settings, matrices = _read(path)
+    settings, matrices, kept = _read(path)
     if settings["dataset"] != dataset:
         raise _unusable(path, f"was trained on the dataset {settings['dataset']}, this one is {dataset}")
     candidates = _candidates(path, settings["model"], matrices, parameter)
-    row_of = _item_ids(path, settings, data_path)
+    row_of = _item_ids(path, settings, data_path) if kept is None else {token: row for row, token in enumerate(kept)}
     name = _choose(path, settings["model"], candidates, len(row_of), parameter=parameter)
     without = [str(token) for token in item_tokens[1:] if token not in row_of]
     if without:
@@ -95,8 +96,8 @@ def choose_item_embedding(model: str, matrices: dict[str, torch.Tensor], items: 
     return _choose(model, model, _candidates(model, model, of_two, parameter), items, parameter=parameter)
 
 
-def _read(path: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The settings of a checkpoint, and the floating-point matrices of its model by their names."""
+def _read(path: str) -> tuple[dict[str, Any], dict[str, torch.Tensor], list[str] | None]:
+    """The settings of a checkpoint, the floating-point matrices of its model by their names, and its item tokens where it keeps them."""
     if not os.path.isfile(path):
         raise _unusable(path, "there is no such file")
     with open(path, "rb") as file:
@@ -120,7 +121,10 @@ def _read(path: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         raise _unusable(path, "is not a checkpoint of RecBole (without a Config or a state_dict)")
     if not isinstance(settings.get("model"), str) or not isinstance(settings.get("dataset"), str):
         raise _unusable(path, "is not a checkpoint of RecBole (its Config names no model or dataset)")
-    return settings, {name: weight for name, weight in weights.items() if _is_matrix(weight)}
+    tokens = (saved_tokens(weights) or {}).get("items")
+    if tokens is not None and not all(type(token) is str for token in tokens):
+        raise _unusable(path, "is not a checkpoint of RecBole (its item tokens are not text)")
+    return settings, {name: weight for name, weight in weights.items() if _is_matrix(weight)}, tokens
 
 
 def _reader_for(path: str) -> type[pickle.Unpickler]:

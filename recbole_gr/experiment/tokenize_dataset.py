@@ -14,8 +14,10 @@ from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.utils import init_seed
 
-from recbole_gr.data.item_text import read_item_text
+from recbole_gr.data.dataset import HistoryDataset
+from recbole_gr.data.item_text import read_item_categories, read_item_text
 from recbole_gr.data.item_vectors import item_file, make_item_vectors, reading
+from recbole_gr.data.semantic_id_source import extended_semantic_ids
 from recbole_gr.data.settings import vector_faults, vectors_used
 from recbole_gr.data.training_part import training_part
 from recbole_gr.experiment.console import start_log
@@ -24,7 +26,7 @@ from recbole_gr.integration.check_run import check_writable
 from recbole_gr.integration.config import errors_name_places, make_config, places_of
 from recbole_gr.settings.check import raise_faults
 from recbole_gr.settings.field import RunValues
-from recbole_gr.tokenizers.measures import compare_with_vectors, describe, quantised_levels
+from recbole_gr.tokenizers.measures import compare_with_vectors, describe, diagnose, quantised_levels
 from recbole_gr.tokenizers.report import write_report
 from recbole_gr.tokenizers.semantic_ids import SemanticIDs
 from recbole_gr.tokenizers.sid_file_writer import write_sid_file
@@ -41,6 +43,7 @@ def tokenize_dataset(
     output_dir: str | None = None,
     sid_format: str = "json",
     compare_vectors: bool = True,
+    extend: str | None = None,
 ) -> dict[str, Any]:
     """Make the semantic IDs that TIGER would use, or read them from ``sid_file``, and show how good they are.
 
@@ -52,6 +55,8 @@ def tokenize_dataset(
             ``results/tokenizers/<dataset>-<tokenizer>``.
         sid_format: one of :data:`~recbole_gr.experiment.tokenize_options.SID_FORMATS`.
         compare_vectors: with ``sid_file``, also make the item vectors and compare the codes with them.
+        extend: a ``.npz`` of semantic IDs; the result has these, and behind them new ones for the items of the dataset that they lack,
+            by the same vectors, quantiser and collision rule.
 
     Returns:
         A dict of ``measures``, and the paths ``semantic_ids``, ``measures_file``, ``report``.
@@ -59,16 +64,21 @@ def tokenize_dataset(
     Raises:
         RecBoleGRError: a setting or a file cannot work; a line for each fault.
     """
-    check_tokenize_options({"output_dir": output_dir, "sid_format": sid_format, "compare_vectors": compare_vectors})
+    options = {"output_dir": output_dir, "sid_format": sid_format, "compare_vectors": compare_vectors, "extend": extend}
+    check_tokenize_options(options)
     config = make_config("TIGER", dataset, config_file_list, config_dict)
-    kind = "file" if config["sid_file"] else config["tokenizer"]
+    if extend and config["sid_file"]:
+        raise SettingError(
+            "sid_file", config["sid_file"], "has no use with extend, which names the semantic IDs that there are"
+        )
+    kind = "extended" if extend else "file" if config["sid_file"] else config["tokenizer"]
     folder = output_dir or os.path.join("results", "tokenizers", f"{dataset}-{kind}")
     _check_format(sid_format, config)
     check_writable("output_dir", folder)
     init_seed(config["seed"], config["reproducibility"])
     start_log(config)
     with errors_name_places(config):
-        tokens, ids, measures = _tokenize(config, compare_vectors)
+        tokens, ids, measures = _extend(config, extend) if extend else _tokenize(config, compare_vectors)
         names = _item_names(config, tokens, compare_vectors)
 
     ending, style = SID_FORMATS[sid_format]
@@ -98,6 +108,16 @@ def _tokenize(config: Config, compare_vectors: bool) -> tuple[np.ndarray, Semant
         measures = {**measures, **compare_with_vectors(ids.codes[1:, : quantised_levels(ids)], vectors[1:])}
         getLogger().info(describe(measures))
     return tokens, ids, measures
+
+
+def _extend(config: Config, path: str) -> tuple[np.ndarray, SemanticIDs, dict[str, Any]]:
+    made = HistoryDataset(config)
+    ids = extended_semantic_ids(config, path, made.field2id_token[made.iid_field].astype(str))
+    assert ids.item_tokens is not None
+    categories = read_item_categories(item_file(config), ids.item_tokens, config["category_column"], **reading(config))
+    measures = diagnose(ids, categories=categories)
+    getLogger().info(describe(measures))
+    return ids.item_tokens, ids, measures
 
 
 def _check_format(sid_format: str, config: Config) -> None:

@@ -29,6 +29,12 @@ class TokenizeOptions(Settings):
     sid_format: Literal["json", "tokens", "pt", "parquet", "npz"] = setting(
         "json", 'format of the codes; tokens: json of "<a_183>" (json)', "runtime"
     )
+    extend: str | None = setting(
+        None,
+        "semantic IDs of --sid_format=npz: they stay, and items that have none get theirs by the same quantiser",
+        "runtime",
+        path=True,
+    )
     compare_vectors: bool = setting(
         True, "False: with sid_file, make no vectors to compare the codes with (True)", "runtime"
     )

@@ -33,7 +33,7 @@ from recbole_gr.utils.errors import SettingError
 RANKING = ("general_recommender", "sequential_recommender", "knowledge_aware_recommender")
 
 #: Options of commands that are no settings of a run.
-COMMAND_OPTIONS = {"config_files", "output_dir", "sid_format", "compare_vectors"}
+COMMAND_OPTIONS = {"config_files", "output_dir", "sid_format", "compare_vectors", "extend"}
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,15 @@ import re
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Any
 
 from recbole_gr.utils.errors import RecBoleGRError, SettingError
+
+#: Settings that a checkpoint is loaded with instead of its own, :func:`recbole_gr.integration.checkpoints.load_checkpoint`.
+CHECKPOINT_SETTINGS: ContextVar[Mapping[str, Any] | None] = ContextVar("checkpoint_settings", default=None)
 
 #: Given a module, a context within which the module is executed.
 Patch = Callable[[Any], AbstractContextManager[None]]
@@ -200,6 +204,10 @@ def _load_checkpoint_anywhere(file: Any) -> Any:
     import torch
 
     checkpoint = _load_checkpoint(file, "cpu")  # the GPU that it was saved on may not be here; the model takes it along
+    if changes := CHECKPOINT_SETTINGS.get():
+        from recbole_gr.integration.checkpoints import change_settings
+
+        change_settings(checkpoint["config"], changes)
     device, gpus = checkpoint["config"]["device"], torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not gpus:
         checkpoint["config"]["device"] = torch.device("cpu")  # where load_data_and_model then moves the model to

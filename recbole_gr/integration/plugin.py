@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from recbole_gr.integration.checkpoint_tokens import keep_tokens, refuse_to_go_on
 from recbole_gr.integration.compat import patch_on_import
 from recbole_gr.models.registry import check_model_name, find_spec, load
 from recbole_gr.utils.errors import SettingError
@@ -33,7 +34,10 @@ def apply() -> None:
     _after("recbole.trainer", functools.partial(_find_parts, part="trainer"))
     _after("recbole.data.dataset.dataset", lambda module: _wrap(module.Dataset, "_change_feat_format", _with_exact_order))
     _after("recbole.data.dataset.dataset", lambda module: _wrap(module.Dataset, "_data_processing", _with_enough_items))
+    _after("recbole.data.dataset.dataset", lambda module: _wrap(module.Dataset, "_remap_ID_all", _with_items_of_the_file))
     _after("recbole.data.utils", _load_as_we_do)
+    _after("recbole.model.abstract_recommender", keep_tokens)
+    _after("recbole.trainer.trainer", refuse_to_go_on)
     _after(
         "recbole.data.dataloader.general_dataloader",
         lambda module: _wrap(module.FullSortEvalDataLoader, "collate_fn", _with_equal_exclusion),
@@ -208,6 +212,18 @@ def _with_enough_items(original: Callable) -> Callable:
         check_topk(self)
 
     return data_processing
+
+
+def _with_items_of_the_file(original: Callable) -> Callable:
+    """RecBole numbers the items of an ``.item`` file that nobody interacted with only where it loads columns of it."""
+
+    def remap_all(self: Any) -> None:
+        from recbole_gr.data.unseen_items import take_in_items
+
+        original(self)
+        take_in_items(self)
+
+    return remap_all
 
 
 def _load_as_we_do(utils: Any) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_gr.data.catalogue_match import matching
+from recbole_gr.integration.checkpoint_tokens import check_same_catalogue
 from recbole_gr.integration.config import places_of
 from recbole_gr.models.registry import model_settings
 from recbole_gr.settings.field import keys_of
@@ -81,8 +83,11 @@ def restore_training_state(state: dict[str, Any], trainer: Any, train_data: Any)
 
     Raises:
         SettingError: the state belongs to another model, dataset or split.
+        DataError: items or users have other numbers now than when it was saved.
     """
     here = _identity(trainer, train_data)
+    if all(here[key] == state["run"][key] for key in ("model", "dataset", "users", "items")):
+        check_same_catalogue(matching(trainer.model, state["model"]), state["checkpoint"])
     for key, value in state["run"].items():
         if here[key] != value:
             raise SettingError("resume", state["checkpoint"], f"was trained with {key} {value}, this run has {here[key]}")

@@ -36,10 +36,13 @@ _EMPTY = {
     "transformers.tokenization_utils_tokenizers.TokenizersBackend",
     "transformers.tokenization_utils_fast.PreTrainedTokenizerFast",
     "tokenizers.models.Model",
+    "tokenizers.AddedToken",
     "scipy.sparse._coo.coo_matrix",
     "scipy.sparse._csr.csr_matrix",
     "scipy.sparse._csc.csc_matrix",
     "scipy.sparse._dok.dok_matrix",
+    "scipy.sparse._lil.lil_matrix",
+    "numpy.matrix",
 }
 
 #: What may be called, with what it is given: all of these make a value and do nothing else.
@@ -132,6 +135,8 @@ class SafeUnpickler(_PythonUnpickler):
             found := getattr(torch, name, None), (torch.dtype, torch.memory_format, torch.layout)
         ):
             return found
+        if module.startswith("torch.nn.modules.") and "." not in name and _is_torch_module(module, name):
+            return super().find_class(module, name)
         if module == "torch" and name.endswith("Storage") and isinstance(found := getattr(torch, name, None), type):
             return found
         if "." not in name and isinstance(found := _class_named(module, name), type):
@@ -185,6 +190,12 @@ def _class_named(module: str, name: str) -> Any:
 
     found = getattr(sys.modules.get(module), name, None)  # never imported for the file
     return found if isinstance(found, type) and issubclass(found, (AbstractRecommender, Dataset)) else None
+
+
+def _is_torch_module(module: str, name: str) -> bool:
+    """A layer of torch, which some checkpoints keep whole among their other parameters."""
+    found = getattr(sys.modules.get(module), name, None)
+    return isinstance(found, type) and issubclass(found, torch.nn.Module)
 
 
 def _hint(module: str, name: str) -> str:

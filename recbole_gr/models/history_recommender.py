@@ -22,6 +22,11 @@ class HistoryRecommender(SequentialRecommender):
 
     input_type = InputType.POINTWISE
 
+    #: What of the state has a row for each item, by name; None: it is told by shapes and names, as for RecBole's models.
+    item_rows: tuple[str, ...] | None = None
+    #: As ``item_rows``, of users.
+    user_rows: tuple[str, ...] = ()
+
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.precision: str = config["precision"]

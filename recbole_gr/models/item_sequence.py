@@ -25,6 +25,8 @@ class ItemSequenceRecommender(HistoryRecommender):
         item_embedding: ``[n_items, hidden_size]``, what the network reads and what its states are compared with; row 0 is padding.
     """
 
+    item_rows = ("item_embedding.weight",)
+
     item_embedding: nn.Embedding
     network: nn.Module
 

@@ -10,6 +10,7 @@ import torch
 from recbole.config import Config
 from torch import nn
 
+from recbole_gr.data.catalogue_match import Rows, matched_state, matching, some_of, with_value
 from recbole_gr.decoding.beam_search import beam_search
 from recbole_gr.decoding.trie import Trie
 from recbole_gr.models.base import BeamSearchRecommender, GenerativeRecommender
@@ -25,6 +26,8 @@ class CodeRecommender(GenerativeRecommender):
     A model loads its parameters, calls :meth:`use_semantic_ids`, and offers :meth:`make_network`, ``calculate_loss``,
     :meth:`rank_rows` and :meth:`log_likelihood`.
     """
+
+    item_rows: tuple[str, ...] = ("item_codes", "leaf_ranks")
 
     item_codes: torch.Tensor
     codebook_sizes: torch.Tensor
@@ -51,11 +54,14 @@ class CodeRecommender(GenerativeRecommender):
             self.network.compile(dynamic=True)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Load a checkpoint together with the semantic IDs it was trained on.
+        """Load a checkpoint together with the semantic IDs it was trained on, which are matched by item token.
+
+        Items that it does not know have the semantic IDs of the dataset, if those are the checkpoint's and more.
 
         Raises:
-            DataError: it was trained on another catalogue.
+            DataError: it was trained on another catalogue, or on IDs that say nothing of the items that are new.
         """
+        state_dict = self._with_new_items(state_dict)
         codes, sizes = state_dict["item_codes"], state_dict["codebook_sizes"]
         if len(codes) != self.n_items:
             raise DataError(
@@ -66,6 +72,33 @@ class CodeRecommender(GenerativeRecommender):
             self._use_codes(codes.cpu().numpy(), tuple(sizes.tolist()))
             self.to(self.device)
         return super().load_state_dict(state_dict, *args, **kwargs)
+
+    def _with_new_items(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A state by this catalogue's numbers, with the dataset's semantic IDs for items that it does not know."""
+        found = matching(self, state)
+        if found is not None and len(found[0].unknown):
+            self._check_codes_of_new(found[0], state["item_codes"].cpu(), state["codebook_sizes"].cpu())
+        matched = matched_state(self, state)
+        if found is not None and len(found[0].unknown):
+            # items that are new may share IDs, and all are those of the dataset
+            matched = with_value(matched, "leaf_ranks", self.leaf_ranks)
+        return matched
+
+    def _check_codes_of_new(self, items: Rows, codes: torch.Tensor, sizes: torch.Tensor) -> None:
+        known, own = items.place >= 0, self.item_codes.cpu()
+        new = f"the checkpoint has no semantic IDs for {len(items.unknown):,} items ({some_of(items.unknown)})"
+        same = own.shape[1] == codes.shape[1] and torch.equal(own[known], codes[torch.from_numpy(items.place[known])])
+        if not same:
+            raise DataError(
+                f"{new}, and those of the dataset are others than it was trained on; make codes for new items by "
+                "`recbole-gr tokenize --extend`, and set sid_file to them"
+            )
+        too_large = (own >= sizes).any(dim=1).numpy() & ~known
+        if too_large.any():
+            raise DataError(
+                f"{new}, and those of the dataset have larger codes for {int(too_large.sum())} of them "
+                f"({some_of(items.here[too_large])}) than the {sizes.tolist()} that it was trained with"
+            )
 
 
 class SemanticIDRecommender(CodeRecommender, BeamSearchRecommender):

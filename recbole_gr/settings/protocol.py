@@ -71,6 +71,11 @@ class ProtocolSettings(Settings):
         0, "Timestamps in one interval of this length count as shared; 0: equal ones only.", "protocol", ge=0
     )
     tie_seed: int = setting(2020, "The seed of the random order; the same for all models and seeds.", "protocol", ge=0)
+    load_items: Literal["interacted", "all"] = setting(
+        "interacted",
+        "The catalogue: interacted: items with an interaction; all: those of the .item file that have none too, behind the others.",
+        "protocol",
+    )
     record_dir: str | None = setting("results/runs", "Where the run records are written.", "runtime", path=True)
     record_name: str | None = setting(
         None, "The name of the record; by default made of model, dataset, time and content.", "runtime"

@@ -1,6 +1,7 @@
 """What to do when several items get the same codes."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,17 +70,64 @@ def append_digit(codes: np.ndarray) -> tuple[np.ndarray, int]:
     return np.column_stack([codes, digit]).astype(np.int32), int(sizes.max())
 
 
-def _recode_last_level(quantised: Quantised, sizes: Sequence[int], collision: str) -> np.ndarray:
+def append_digits_behind(kept: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """One more code for items that come after others: the next digits behind those that are taken, in row order.
+
+    Args:
+        kept: int ``[n, L + 1]`` of the items that there are, which stay as they are.
+        codes: int ``[m, L]`` of the others.
+
+    Returns:
+        np.ndarray: int32 ``[m, L + 1]`` of the others.
+    """
+    group = number_groups(np.concatenate([kept[:, :-1], codes]))
+    last = np.full(group.max() + 1, -1)
+    np.maximum.at(last, group[: len(kept)], kept[:, -1])
+    of_new = group[len(kept) :]
+    order = np.argsort(of_new, kind="stable")
+    first = np.searchsorted(of_new[order], of_new[order])
+    nth = np.empty(len(codes), dtype=np.int64)
+    nth[order] = np.arange(len(codes)) - first
+    return np.column_stack([codes, last[of_new] + 1 + nth]).astype(np.int32)
+
+
+def recode_behind(kept: np.ndarray, quantised: Quantised, codebook_sizes: Sequence[int], collision: str) -> np.ndarray:
+    """Codes of items that come after others by ``nearest`` or ``sinkhorn``; the others keep theirs, whoever is nearer.
+
+    Args:
+        kept: int ``[n, L]`` of the items that there are.
+        quantised: codes of m items.
+        codebook_sizes: codes of each level.
+        collision: the rule.
+
+    Returns:
+        np.ndarray: int32 ``[m, L]``.
+
+    Raises:
+        SettingError: a prefix has more items than the last level has codes.
+    """
+    residual = quantised.last_residual
+    if residual is not None:  # those of the items that stay are not looked at
+        residual = np.concatenate([np.zeros((len(kept), residual.shape[1]), residual.dtype), residual])
+    both = replace(quantised, codes=np.concatenate([kept, quantised.codes]), last_residual=residual)
+    return _recode_last_level(both, tuple(codebook_sizes), collision, len(kept))[len(kept) :]
+
+
+def _recode_last_level(quantised: Quantised, sizes: Sequence[int], collision: str, n_kept: int = 0) -> np.ndarray:
+    """The first ``n_kept`` items stay."""
     import torch
 
     codes, n_codes = np.array(quantised.codes, dtype=np.int32), sizes[-1]
     prefix, group = number_groups(codes[:, :-1]), number_groups(codes)
     _check_room(codes, prefix, n_codes, collision)
     moves = np.bincount(group)[group] > 1
+    moves[:n_kept] = False
     if not moves.any():
         return codes
     if collision == "nearest":
-        moves &= ~_nearest_of_group(quantised, group, np.flatnonzero(moves))
+        open_ones = np.flatnonzero(moves & ~np.isin(group, group[:n_kept]))
+        if len(open_ones):
+            moves &= ~_nearest_of_group(quantised, group, open_ones)
     staying = np.flatnonzero(~moves)
     staying = staying[np.argsort(prefix[staying], kind="stable")]
     for rows, most in _chunks_of_like_groups(np.flatnonzero(moves), prefix):

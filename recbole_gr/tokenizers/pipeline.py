@@ -97,7 +97,8 @@ def tokenize(
     codes, sizes = resolve_collisions(quantised, (codebook_size,) * codebook_num, collision)
     codes = np.concatenate([np.full((1, codes.shape[1]), -1, dtype=np.int32), codes])
     source = {"tokenizer": tokenizer, "codebook_num": codebook_num, "codebook_size": codebook_size, "seed": seed, **settings}
-    return SemanticIDs(codes, sizes, collision, {**source, **found, "training": quantised.training})
+    source = {**source, **found, "training": quantised.training}
+    return SemanticIDs(codes, sizes, collision, source, quantised.fitted or {}, item_tokens)
 
 
 def check_codebooks(tokenizer: str, codebook_num: int, codebook_size: int, n_items: int) -> None:

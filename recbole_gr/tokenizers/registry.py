@@ -24,6 +24,9 @@ from recbole_gr.version import __version__
 #: A function as the module describes; the settings differ from one to the next.
 Tokenizer = Callable[..., Any]
 
+#: ``(vectors of other items, Quantised.fitted of the first ones, settings of the tokenizer) -> Quantised``.
+Encoder = Callable[[Any, Mapping[str, Any], Mapping[str, Any]], Any]
+
 #: Where a package names its tokenizers, ``name = package.module:function``.
 ENTRY_POINTS = "recbole_gr.tokenizers"
 #: Parameter of a tokenizer that learns from collaborative vectors too.
@@ -39,8 +42,11 @@ _FAMILIES = sorted(
 )
 
 _TOKENIZERS: dict[str, Tokenizer] = {}
+_ENCODERS: dict[str, Encoder] = {}
 for _family in _FAMILIES:
-    _TOKENIZERS.update(importlib.import_module(f"{families.__name__}.{_family}").TOKENIZERS)
+    _module = importlib.import_module(f"{families.__name__}.{_family}")
+    _TOKENIZERS.update(_module.TOKENIZERS)
+    _ENCODERS.update(_module.ENCODERS)
 
 
 def add_tokenizer(name: str, function: Tokenizer) -> None:
@@ -83,6 +89,22 @@ def find_tokenizer(name: str) -> Tokenizer:
                 raise SettingError("tokenizer", name, f"[{point.value}] is not a function")
             return function
     raise SettingError("tokenizer", name, f"must be one of {', '.join(tokenizer_names())}")
+
+
+def find_encoder(name: str) -> Encoder:
+    """What gives items their codes by a tokenizer that was fitted to others.
+
+    A tokenizer of another package may have it as the attribute ``encode`` of its function.
+
+    Raises:
+        SettingError: there is no such tokenizer, or new items cannot get codes by it.
+    """
+    if name in _ENCODERS:
+        return _ENCODERS[name]
+    encode = getattr(find_tokenizer(name), "encode", None)
+    if encode is None:
+        raise SettingError("tokenizer", name, "cannot give codes to new items: its function has no attribute encode")
+    return encode
 
 
 def settings_of(function: Tokenizer) -> dict[str, Any]:

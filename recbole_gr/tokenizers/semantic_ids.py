@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: The most codes of all levels together; each is a row of an embedding and of an output layer.
 MAX_VOCABULARY = 1 << 24
+#: Before the names of what a file keeps for new items.
+_FITTED = "fitted."
 #: Rows of residuals that are worked on at a time: few enough to stay in the processor's cache.
 ROWS_IN_CACHE = 1 << 11
 
@@ -32,12 +34,14 @@ class Quantised:
         codebooks: per level float32 ``[W, d']``, what its codes stand for; None if codes have no
             geometry. Collision rules that move an item to another code of the last level go by its distances to the last.
         training: what making them showed (losses, revived codes), for the run record; plain json values.
+        fitted: what gives other items their codes, by name (:func:`recbole_gr.tokenizers.registry.find_encoder`); None: nothing does.
     """
 
     codes: np.ndarray
     last_residual: np.ndarray | None = None
     codebooks: list[np.ndarray] | None = None
     training: dict[str, Any] = field(default_factory=dict)
+    fitted: dict[str, np.ndarray] | None = None
 
     def last_distances(self, rows: np.ndarray, n_codes: int) -> "torch.Tensor":
         """Squared distances of items to the ``n_codes`` codes of the last level, float32 ``[rows, W]``."""
@@ -82,6 +86,8 @@ class SemanticIDs:
         codebook_sizes: number of codes of each level, ``codes[1:, l] < codebook_sizes[l]``.
         collision: how collisions were resolved, for example ``digit`` or ``none``.
         source: where the codes come from (encoder, tokenizer, settings); plain json values.
+        fitted: what gives new items their codes, by name; empty: nothing does.
+        item_tokens: str ``[n_items]``, whose codes they are; None: those of the catalogue at hand.
 
     Raises:
         DataError: the codes do not fit the codebook sizes.
@@ -91,6 +97,8 @@ class SemanticIDs:
     codebook_sizes: tuple[int, ...]
     collision: str
     source: dict[str, Any] = field(default_factory=dict)
+    fitted: dict[str, np.ndarray] = field(default_factory=dict)
+    item_tokens: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         codes = np.asarray(self.codes)
@@ -160,8 +168,12 @@ class SemanticIDs:
     def save(self, path: str) -> None:
         """Write an ``.npz`` of plain arrays, by an atomic write."""
         meta = {"codebook_sizes": self.codebook_sizes, "collision": self.collision, "source": self.source}
+        arrays = {f"{_FITTED}{name}": array for name, array in self.fitted.items()}
+        if self.item_tokens is not None:
+            arrays["item_tokens"] = np.asarray(self.item_tokens).astype(str)
+        arrays.update(codes=self.codes, meta=np.array(json.dumps(meta)))
         with atomic_write(path, "wb") as file:
-            np.savez(file, codes=self.codes, meta=np.array(json.dumps(meta)))
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stubs take an array for allow_pickle
 
     @classmethod
     def load(cls, path: str) -> "SemanticIDs":
@@ -173,7 +185,11 @@ class SemanticIDs:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 codes, meta = arrays["codes"], json.loads(str(arrays["meta"]))
-                return cls(codes, meta["codebook_sizes"], meta["collision"], meta["source"])
+                fitted = {name.removeprefix(_FITTED): arrays[name] for name in arrays.files if name.startswith(_FITTED)}
+                tokens = arrays["item_tokens"] if "item_tokens" in arrays.files else None
+                if tokens is not None and tokens.shape != codes.shape[:1]:
+                    raise DataError(f"has item tokens {list(tokens.shape)} for codes {list(codes.shape)}")
+                return cls(codes, meta["codebook_sizes"], meta["collision"], meta["source"], fitted, tokens)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
         except Exception as error:  # numpy and zipfile meet noise with nearly any exception

@@ -1,6 +1,7 @@
 """Writing files of semantic IDs, in the formats that :mod:`recbole_gr.tokenizers.sid_files` reads."""
 
 import json
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +31,7 @@ def write_sid_file(ids: SemanticIDs, path: str, item_tokens: np.ndarray, json_st
       of the same name plus ``.items.txt``, which names the item of each column, one a line.
     - ``.parquet``: columns ``item_id`` (string) and ``level_0``, ``level_1``, ... (int32), with codebook sizes,
       collision and source as json in the metadata of the schema, under ``recbole_gr``.
-    - ``.npz``: :meth:`SemanticIDs.save`, which names no items.
+    - ``.npz``: :meth:`SemanticIDs.save`, the only one with what gives new items their codes.
 
     Every file is an atomic write: a reader sees all of it or none.
 
@@ -59,7 +60,7 @@ def write_sid_file(ids: SemanticIDs, path: str, item_tokens: np.ndarray, json_st
         elif ending == ".pt":
             _write_pt(ids, path, items)
         else:
-            ids.save(path)
+            replace(ids, item_tokens=np.append(str(item_tokens[0]), items)).save(path)
     except OSError as error:
         raise SettingError("sid_file", path, f"cannot be written ({error})") from error
 

@@ -68,7 +68,7 @@ def read_sid_file(
       ``.item`` file; where that has several rows for an item, the first counts.
     - ``.parquet``: columns ``item_id``, ``level_0``, ``level_1``, ..., with or without the metadata that
       :func:`write_sid_file` adds.
-    - ``.npz``: as :meth:`SemanticIDs.save` makes it, without item tokens, in the order of item ids.
+    - ``.npz``: as :meth:`SemanticIDs.save` makes it; one without item tokens is in the order of item ids.
 
     Items of the file that the catalogue lacks are left out and counted in a logged warning.
 
@@ -399,6 +399,9 @@ def _check_columns(path: str, codes: np.ndarray, expected: int, order: str) -> N
 
 def _read_npz(path: str, item_tokens: np.ndarray) -> SidFileContent:
     ids = SemanticIDs.load(path)
+    if ids.item_tokens is not None:
+        items = _each_once(path, ids.item_tokens[1:].tolist())
+        return SidFileContent(items, ids.codes[1:], ids.source | {"sid_file": path}, ids.collision, ids.codebook_sizes)
     if ids.n_items != len(item_tokens):
         raise SettingError("sid_file", path, f"holds {ids.n_items - 1} items, but the catalogue has {len(item_tokens) - 1}")
     items = pd.Index(item_tokens[1:], dtype=object)

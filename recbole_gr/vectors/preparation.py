@@ -1,24 +1,51 @@
 """Vectors prepared for quantisation: several parts joined by weight, fewer dimensions, equal variances."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from recbole_gr.utils.arrays import chunks
 from recbole_gr.utils.errors import SettingError
 
+#: What vectors can be prepared by.
+PREPARED = ("cf_mean", "text_mean", "pca_mean", "pca_axes", "pca_scale")
 
-def centred(vectors: np.ndarray) -> np.ndarray:
+
+class Preparation:
+    """What vectors are prepared by: fitted to the first that come, or kept from those of other items.
+
+    Args:
+        kept: arrays by name, as another one had them in ``arrays``; None: they are fitted.
+    """
+
+    def __init__(self, kept: Mapping[str, np.ndarray] | None = None) -> None:
+        self.fits = kept is None
+        self.arrays: dict[str, np.ndarray] = dict(kept or {})
+
+    def of(self, name: str, fit: Callable[[], np.ndarray]) -> np.ndarray:
+        """The array of a name; ``fit`` makes it where it is not kept."""
+        if self.fits:
+            self.arrays[name] = np.asarray(fit())
+        return self.arrays[name]
+
+
+def centred(vectors: np.ndarray, preparation: Preparation | None = None, name: str = "mean") -> np.ndarray:
     """Vectors without their mean, which says nothing of how items differ and takes room at unit length.
 
     Args:
         vectors: float32 ``[n_items, d]``; rows of zeros, of padding and of items without, do not count and stay zeros.
+        preparation: has the mean, or gets it, under ``name``.
 
     Returns:
         numpy.ndarray: float32 ``[n_items, d]``.
     """
     known: np.ndarray = np.any(vectors, axis=1)
-    mean = vectors[known].mean(axis=0, dtype=np.float64).astype(np.float32) if known.any() else np.float32(0)
+
+    def fit() -> np.ndarray:
+        none = np.zeros(vectors.shape[1], np.float32)
+        return vectors[known].mean(axis=0, dtype=np.float64).astype(np.float32) if known.any() else none
+
+    mean = (preparation or Preparation()).of(name, fit)
     return np.where(known[:, None], vectors - mean, np.float32(0))
 
 
@@ -47,7 +74,9 @@ def join_vectors(parts: Sequence[np.ndarray], weights: Sequence[float]) -> np.nd
     return joined
 
 
-def reduce_vectors(vectors: np.ndarray, pca_dimension: int | None = None, whiten: bool = False) -> np.ndarray:
+def reduce_vectors(
+    vectors: np.ndarray, pca_dimension: int | None = None, whiten: bool = False, preparation: Preparation | None = None
+) -> np.ndarray:
     """The vectors along their principal axes; the vectors themselves with neither setting.
 
     Args:
@@ -55,6 +84,7 @@ def reduce_vectors(vectors: np.ndarray, pca_dimension: int | None = None, whiten
         pca_dimension: how many axes are kept, those of the largest variance first; None keeps all, or when
             whitening, all along which the vectors vary by more than the rounding of float32.
         whiten: give every axis the variance 1.
+        preparation: has mean, axes and deviations, or gets them.
 
     Returns:
         numpy.ndarray: float32 ``[n_items, pca_dimension]``, row 0 zeros.
@@ -64,6 +94,19 @@ def reduce_vectors(vectors: np.ndarray, pca_dimension: int | None = None, whiten
     """
     if pca_dimension is None and not whiten:
         return vectors
+    preparation = preparation or Preparation()
+    if preparation.fits:
+        mean, axes, scale = _reduction(vectors, pca_dimension, whiten)
+        preparation.arrays.update(pca_mean=mean, pca_axes=axes, pca_scale=scale)
+    mean, axes, scale = (preparation.arrays[name] for name in ("pca_mean", "pca_axes", "pca_scale"))
+    reduced = np.zeros((len(vectors), len(axes)), np.float32)
+    for here, rows in chunks(vectors[1:]):
+        reduced[1:][here] = (rows - mean) @ axes.T / scale
+    return reduced
+
+
+def _reduction(vectors: np.ndarray, pca_dimension: int | None, whiten: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The mean ``[d]``, the axes that are kept ``[k, d]``, and what to divide by ``[k]``, float64."""
     items, dimension = len(vectors) - 1, vectors.shape[1]
     if pca_dimension is not None and pca_dimension > min(items, dimension):
         limit = f"{items}, the number of items" if items < dimension else f"{dimension}, the dimension of the vectors"
@@ -76,11 +119,7 @@ def reduce_vectors(vectors: np.ndarray, pca_dimension: int | None = None, whiten
         key, value = ("whiten", True) if varying == 0 else ("pca_dimension", pca_dimension)
         raise SettingError(key, value, f"the vectors vary along {varying} axes only, and whitening divides by that")
     kept = pca_dimension or varying
-    scale = deviation[:kept] if whiten else np.ones(kept)
-    reduced = np.zeros((len(vectors), kept), np.float32)
-    for here, rows in chunks(vectors[1:]):
-        reduced[1:][here] = (rows - mean) @ axes[:kept].T / scale
-    return reduced
+    return mean, axes[:kept], deviation[:kept] if whiten else np.ones(kept)
 
 
 def _principal_axes(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -120,7 +120,8 @@ def test_a_model_of_ones_own_must_be_imported_before():
         load(io.BytesIO(b"\x80\x02cmy_shop\nModel\n."))
 
 
-MODELS = ("BPR", "SASRec", "TIGER", "FM", "BERT4Rec")
+COLUMNS = ["user_id", "item_id", "timestamp"]
+MODELS = ("BPR", "SASRec", "TIGER", "FM", "BERT4Rec", "FDSA", "EASE", "ItemKNN")
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -130,7 +131,12 @@ def test_what_recbole_writes_is_read_as_it_was(model, smaller_part):
     settings = {"data_path": data_path, "epochs": 1, "embedding_size": 8, "show_progress": False, "use_gpu": False}
     settings |= {"save_dataset": True, "save_dataloaders": True, "checkpoint_dir": "kept", "train_neg_sample_args": None}
     settings |= {"tokenizer": "random", "codebook_size": 8, "cache_dir": None} if model == "TIGER" else {}
-    settings.pop("train_neg_sample_args") if model in ("BPR", "FM") else None
+    settings |= (
+        {"selected_features": ["class"], "load_col": {"inter": COLUMNS, "item": ["item_id", "class"]}}
+        if model == "FDSA"
+        else {}
+    )
+    settings.pop("train_neg_sample_args") if model in ("BPR", "FM", "EASE", "ItemKNN") else None
     config = Config(model, name, config_dict=settings)
     init_seed(0, True)
     os.makedirs("kept", exist_ok=True)

@@ -23,7 +23,7 @@ def test_a_checkpoint_holds_the_adapter_only(lora_run, llm_settings):
     assert len(found) == len(adapted)
     for n, layer, m in adapted:
         assert sum(f"layers.{n}." in name and layer in name and f"lora_{m}" in name for name in found) == 1
-    assert state.keys() - set(found) == {"base_digest", "titles_digest", "leaf_ranks"}
+    assert state.keys() - set(found) == {"base_digest", "titles_digest", "title_numbers", "leaf_ranks"}
     assert len(state["base_digest"]) == len(state["titles_digest"]) == 8  # 16 hexadecimal digits
     base = os.path.getsize(os.path.join(llm_settings["llm"], "model.safetensors"))
     adapter_bytes = sum(value.numel() * value.element_size() for name, value in state.items() if "lora_" in name)
@@ -86,9 +86,21 @@ def test_a_checkpoint_of_another_base_model(lora_run, llm_settings, tmp_path):
         other.model.load_state_dict(state)
 
 
-def test_a_checkpoint_of_other_titles(lora_run, llm_settings, tmp_path):
+def test_a_title_that_changed_is_named(lora_run, llm_settings, tmp_path, caplog):
     def change(items):
         items.loc[3, "movie_title:token_seq"] += " II"
+        changed_item.append(items.loc[3, "item_id:token"])
+
+    changed_item = []
+    changed = prepared(changed_items(llm_settings, tmp_path, change))
+    changed.model.load_state_dict(torch.load(lora_run.checkpoint, weights_only=False)["state_dict"])
+    named = f"The titles of 1 items ({changed_item[0]}) are others than the checkpoint was trained on"
+    assert named in caplog.text
+
+
+def test_a_checkpoint_of_other_titles(lora_run, llm_settings, tmp_path):
+    def change(items):
+        items["movie_title:token_seq"] += " II"
 
     changed = prepared(changed_items(llm_settings, tmp_path, change))
     with pytest.raises(DataError, match="^the checkpoint was trained on other items or titles"):

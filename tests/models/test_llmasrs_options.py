@@ -94,7 +94,7 @@ def test_frozen_trains_nothing(llm_settings):
     assert done.record["test"] == pytest.approx(fresh.trainer.evaluate(fresh.test, load_best_model=False))
     assert done.record["test"] != done.record["valid"]
     state = torch.load(done.checkpoint, weights_only=False)["state_dict"]
-    assert state.keys() == {"base_digest", "titles_digest", "leaf_ranks"}
+    assert state.keys() == {"base_digest", "titles_digest", "title_numbers", "leaf_ranks"}
     assert done.record["parameters"] == done.facts["N_LoRA"] == 0 and "training" not in done.record["stages"]
     assert "training_tokens_per_second" not in done.facts
     before = AutoModelForCausalLM.from_pretrained(llm_settings["llm"]).state_dict()
@@ -167,7 +167,7 @@ def test_semantic_ids_as_words_train_the_new_rows(sid_settings, llm_settings):
         assert torch.nonzero((before != after).any(dim=1)).flatten().tolist() == fresh.dataset.code_tokens
     state = torch.load(done.checkpoint, weights_only=False)["state_dict"]
     trained = {name: value for name, value in state.items() if "lora_" in name or "trainable_tokens_delta" in name}
-    assert state.keys() - trained.keys() == {"base_digest", "titles_digest", "leaf_ranks"}
+    assert state.keys() - trained.keys() == {"base_digest", "titles_digest", "title_numbers", "leaf_ranks"}
     assert sum(value.numel() for value in trained.values()) == done.facts["N_LoRA"] + 2 * sum(sizes) * 32
 
 

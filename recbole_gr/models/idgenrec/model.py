@@ -15,6 +15,7 @@ from recbole.config import Config
 from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
+from recbole_gr.data.catalogue_match import matched_state, matching, some_of, with_value
 from recbole_gr.data.windows import target_list_field
 from recbole_gr.decoding.title_search import title_beam_search
 from recbole_gr.decoding.title_trie import TitleTrie
@@ -54,6 +55,8 @@ class IDGenRec(BeamSearchRecommender):
 
     beams_at_once = PerDevice(cpu=4096, cuda=65536)
     widest_search = PerDevice(cpu=16384, cuda=131072)
+
+    item_rows = ("id_tokens", "id_lengths", "leaf_ranks")
 
     trie: TitleTrie
     network: IDNetwork
@@ -208,6 +211,14 @@ class IDGenRec(BeamSearchRecommender):
         Raises:
             DataError: it was trained on another catalogue, or on IDs of other words.
         """
+        found = matching(self, state_dict)
+        if found is not None and len(found[0].unknown):
+            new = found[0].unknown
+            raise DataError(f"the checkpoint has no textual IDs for {len(new):,} items of the catalogue ({some_of(new)})")
+        state_dict = matched_state(self, state_dict)
+        if found is not None and not found[0].same:  # the longest ID may be of an item that is not here
+            longest_here = as_table(as_item_tokens(state_dict["id_tokens"], state_dict["id_lengths"]))
+            state_dict = with_value(state_dict, "id_tokens", longest_here)
         if len(state_dict["id_lengths"]) != self.n_items:
             raise DataError(
                 f"the checkpoint was trained on a catalogue of {len(state_dict['id_lengths']) - 1} items, "

@@ -6,6 +6,7 @@ Reference:
     Liu Yang et al. "Unifying Generative and Dense Retrieval for Sequential Recommendation." in TMLR 2025 (arXiv 2411.18814).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from recbole.config import Config
 from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
+from recbole_gr.data.catalogue_match import matching, with_value
 from recbole_gr.data.seen import interactions_of
 from recbole_gr.models.liger.candidates import candidates, cosine_logits
 from recbole_gr.models.tiger.injection import ItemInjection
@@ -26,6 +28,8 @@ class LIGER(TIGER):
     the items' text vectors. Items are ranked by it that are among the ``liger_candidates`` of most probable codes, or cold: without
     any interaction in the training part. The text vectors go through the same MLP where they are read and where they are found.
     """
+
+    item_rows: tuple[str, ...] = (*TIGER.item_rows, "cold")
 
     injection: ItemInjection
     cold: torch.Tensor
@@ -54,6 +58,14 @@ class LIGER(TIGER):
         self.logger.info(
             f"LIGER: {self.searched_k} items of the beams and {int(cold.sum())} cold items are ranked by their text vectors"
         )
+
+    def _with_new_items(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Items that the checkpoint was not trained on are cold to it, whatever users did with them since."""
+        found, matched = matching(self, state), super()._with_new_items(state)
+        if found is not None and len(found[0].unknown):
+            new = torch.from_numpy(found[0].place < 0).to(matched["cold"].device)
+            matched = with_value(matched, "cold", matched["cold"] | new)
+        return matched
 
     def dense_loss(self, states: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy of the next items among those of the training part; of cold items nothing is learned."""

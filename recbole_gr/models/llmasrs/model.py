@@ -6,6 +6,7 @@ Reference:
     "LLM as recommender" in the model-scaling study of generative recommendation (arXiv 2509.25522).
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -15,11 +16,13 @@ from recbole.config import Config
 from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
+from recbole_gr.data.catalogue_match import matched_state, matching, some_of, with_value
 from recbole_gr.decoding.title_search import title_beam_search, title_log_likelihood
 from recbole_gr.decoding.title_trie import TitleTrie
 from recbole_gr.language_model import base_digest, load_model, parameter_counts
 from recbole_gr.language_model.alignment import Alignment, LaidTask, Samples, lay_out_tasks
 from recbole_gr.language_model.cf_injection import CFInjection
+from recbole_gr.language_model.item_tokens import title_numbers
 from recbole_gr.language_model.lora import tuned, tuning_of
 from recbole_gr.language_model.prompt import LaidOut, PromptLayout, TokenCounter
 from recbole_gr.language_model.source import SCRATCH
@@ -33,6 +36,10 @@ from recbole_gr.utils.stopwatch import Stages
 PROMPT_TOKENS = 1 << 16
 
 
+#: What a state holds beside what is trained.
+_STATE = {"base_digest", "titles_digest", "title_numbers", "leaf_ranks", "cf_injection.vectors"}
+
+
 class LLMasRS(BeamSearchRecommender):
     r"""A causal language model reads the titles of a history and generates the title of the next item.
 
@@ -43,8 +50,11 @@ class LLMasRS(BeamSearchRecommender):
     beams_at_once = PerDevice(cpu=2048, cuda=8192)
     widest_search = PerDevice(cpu=16384, cuda=16384)
 
+    item_rows = ("title_numbers", "leaf_ranks", "cf_injection.vectors")
+
     base_digest: torch.Tensor
     titles_digest: torch.Tensor
+    title_numbers: torch.Tensor
     trie: TitleTrie
 
     def __init__(self, config: Config, dataset: Any) -> None:
@@ -72,6 +82,7 @@ class LLMasRS(BeamSearchRecommender):
         self._check_newest_fits(config["prompt_max_tokens"], max(layout.longest_newest for layout in layouts))
         llm = self._load_base(config, tokenizer, max(layout.longest_target for layout in layouts))
         self._register_digest("titles_digest", digest(items.tokens, items.first))
+        self.register_buffer("title_numbers", torch.from_numpy(title_numbers(items)))
         self.llm = tuned(llm, config, dataset.code_tokens)
         self.cf_injection: CFInjection | None = None
         if config["cf_injection"] != "none":
@@ -157,9 +168,11 @@ class LLMasRS(BeamSearchRecommender):
     def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> dict[str, Any]:
         """What is trained, and digests of what it belongs to; not the base model."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        own = {prefix + name for name in trained | {"base_digest", "titles_digest", "leaf_ranks", "cf_injection.vectors"}}
+        own = {prefix + name for name in trained | _STATE}
         everything = super().state_dict(*args, prefix=prefix, **kwargs)
-        return {name: value for name, value in everything.items() if name in own}
+        kept = OrderedDict((name, value) for name, value in everything.items() if name in own)
+        kept._metadata = everything._metadata  # type: ignore[attr-defined]
+        return kept
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load what was trained.
@@ -173,14 +186,36 @@ class LLMasRS(BeamSearchRecommender):
         if not torch.equal(state_dict["base_digest"].cpu(), self.base_digest.cpu()):
             hint = "; with llm=scratch the titles make both" if self.llm_name == SCRATCH else ""
             raise SettingError("llm", self.llm_name, f"the checkpoint was trained on another base model or tokenizer{hint}")
-        if not torch.equal(state_dict["titles_digest"].cpu(), self.titles_digest.cpu()):
-            raise DataError("the checkpoint was trained on other items or titles than the catalogue has now")
+        state_dict = self._with_these_titles(state_dict)
         own = self.state_dict().keys()
         missing, foreign = own - state_dict.keys(), state_dict.keys() - own
         if strict and (missing or foreign):
             differs = f"has no {min(missing)}" if missing else f"has {min(foreign)}"
             raise SettingError("tuning", self.tuning, f"the checkpoint {differs}; it was tuned in another way")
         return super().load_state_dict(state_dict, strict=False, assign=assign)
+
+    def _with_these_titles(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A state by this catalogue's numbers; the titles of its items must be those that it was trained on."""
+        found = matching(self, state)
+        if found is None or "title_numbers" not in state:  # from before states kept tokens
+            if not torch.equal(state["titles_digest"].cpu(), self.titles_digest.cpu()):
+                raise DataError("the checkpoint was trained on other items or titles than the catalogue has now")
+            return state if "title_numbers" in state else with_value(state, "title_numbers", self.title_numbers)
+        matched = matched_state(self, state)
+        other = (matched["title_numbers"].cpu() != self.title_numbers.cpu()).numpy()
+        if other.sum() > other[found[0].place >= 0][1:].size / 2:
+            raise DataError("the checkpoint was trained on other items or titles than the catalogue has now")
+        if other.any():
+            tokens = found[0].here[other]
+            self.logger.warning(
+                f"The titles of {len(tokens):,} items ({some_of(tokens)}) are others than the checkpoint was trained on; they are "
+                "generated and read as they are now."
+            )
+        for name in ("title_numbers", "titles_digest"):
+            matched = with_value(matched, name, getattr(self, name))
+        if len(found[0].unknown):
+            matched = with_value(matched, "leaf_ranks", self.leaf_ranks)  # items that are new may share titles
+        return matched
 
     def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
         """Mean cross-entropy over the tokens of the target titles, and over those that ``alignment_tasks`` generate.

@@ -52,6 +52,28 @@ class ItemInjection(nn.Module):
         return embedded * kept / (1 - self.embedding_dropout)
 
 
+def on_the_scale_of(rows: torch.Tensor, kept: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Rows of new items as the catalogue that ``kept`` is of was centred and scaled.
+
+    Args:
+        rows: float32 ``[n_items, d]`` of all items, centred and scaled together.
+        kept: float32 ``[n_items, d]``, the same vectors as others centred and scaled them; what it has for new items is not used.
+        known: bool ``[n_items]``, which items both have.
+
+    Returns:
+        torch.Tensor: ``kept`` with the rows of new items; rows of zeros, of items without, stay zeros.
+    """
+    rows, known = rows.to(kept.device), known.to(kept.device)
+    has = rows.abs().sum(dim=1) > 0
+    shared = known & has & (kept.abs().sum(dim=1) > 0)
+    if not shared.any():
+        return torch.where(known.unsqueeze(1), kept, rows)
+    middles = rows[shared].mean(dim=0), kept[shared].mean(dim=0)
+    spreads = [(part[shared] - middle).norm().clamp(min=1e-12) for part, middle in zip((rows, kept), middles, strict=True)]
+    moved = (rows - middles[0]) * (spreads[1] / spreads[0]) + middles[1]
+    return torch.where(known.unsqueeze(1), kept, moved * has.unsqueeze(1))
+
+
 def _of_unit_variance(rows: torch.Tensor) -> torch.Tensor:
     """Centred rows, scaled together so that their elements have the variance 1; rows of zeros, of items without, stay zeros."""
     known = rows.abs().sum(dim=1, keepdim=True) > 0

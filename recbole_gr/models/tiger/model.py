@@ -6,12 +6,14 @@ Reference:
     Shashank Rajput et al. "Recommender Systems with Generative Retrieval." in NeurIPS 2023 (arXiv 2305.05065).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from recbole.config import Config
 from recbole.data.interaction import Interaction
 
+from recbole_gr.data.catalogue_match import matching, with_value
 from recbole_gr.data.windows import target_list_field
 from recbole_gr.decoding.protocols import CodeDecoder
 from recbole_gr.models.semantic_id import SemanticIDRecommender
@@ -19,7 +21,7 @@ from recbole_gr.models.tiger.decoder_only import DecoderOnly
 from recbole_gr.models.tiger.dense_head import DenseHead
 from recbole_gr.models.tiger.encoder_decoder import EncoderDecoder
 from recbole_gr.models.tiger.history import History
-from recbole_gr.models.tiger.injection import ItemInjection
+from recbole_gr.models.tiger.injection import ItemInjection, on_the_scale_of
 from recbole_gr.models.tiger.network import NetworkOptions, SemanticIDNetwork
 from recbole_gr.models.tiger.settings import ONE_STACK, history_is_causal, history_position, model_size
 from recbole_gr.models.tiger.temporal_depth import TemporalDepth
@@ -39,7 +41,14 @@ class TIGER(SemanticIDRecommender):
     :class:`~recbole_gr.models.tiger.encoder_decoder.EncoderDecoder`.
     """
 
+    item_rows: tuple[str, ...] = (
+        *SemanticIDRecommender.item_rows,
+        *("injection.embedding.weight", "injection.text_vectors", "injection.cf_vectors", "dense_head.embedding.weight"),
+    )
+    user_rows = ("user_numbers",)
+
     network: SemanticIDNetwork
+    user_numbers: torch.Tensor
     injection: ItemInjection | None
     dense_head: DenseHead | None
 
@@ -79,6 +88,8 @@ class TIGER(SemanticIDRecommender):
             dropout = config["item_embedding_dropout"]
             self.injection = ItemInjection(vectors, d_model, n_items=n_embeddings, embedding_dropout=dropout)
         self.dense_head = DenseHead(d_model, self.n_items) if self.dense_weight else None
+        if self.options.user_buckets:  # the buckets of users are those of the numbers that they had in training
+            self.register_buffer("user_numbers", torch.arange(dataset.num(self.USER_ID)))
         self.logger.info(self.in_one_line())
 
     def in_one_line(self) -> str:
@@ -161,4 +172,22 @@ class TIGER(SemanticIDRecommender):
         """The histories of some rows of a batch, as the network reads them."""
         items, lengths = self.trimmed_history(interaction, rows)
         injected = None if self.injection is None else self.injection(items)
-        return History(self.item_codes[items], lengths, interaction[self.USER_ID][rows], injected)
+        users = interaction[self.USER_ID][rows]
+        if self.options.user_buckets:
+            users = self.user_numbers[users]
+        return History(self.item_codes[items], lengths, users, injected)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As that of every model of semantic IDs; a checkpoint from before users kept their numbers has those of the dataset."""
+        if self.options.user_buckets and "user_numbers" not in state_dict:
+            state_dict = with_value(state_dict, "user_numbers", self.user_numbers)
+        return super().load_state_dict(state_dict, *args, **kwargs)
+
+    def _with_new_items(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        found, matched = matching(self, state), super()._with_new_items(state)
+        if found is not None and self.injection is not None and len(found[0].unknown):
+            for name in self.injection.names:
+                key = f"injection.{name}_vectors"
+                known = torch.from_numpy(found[0].place >= 0)
+                matched = with_value(matched, key, on_the_scale_of(self.state_dict()[key], matched[key], known))
+        return matched

@@ -16,6 +16,7 @@ from recbole_gr.tokenizers.families.rqvae import (
     Learner,
     LearningRate,
     Steps,
+    encode_trained,
     quantise_by_training,
     seeded,
 )
@@ -100,3 +101,4 @@ def letter(
 
 
 TOKENIZERS = {"letter": letter}
+ENCODERS = {"letter": encode_trained}

@@ -1,5 +1,7 @@
 """Product quantisation: one code per part of the vector, in no order (RPG, arXiv 2506.05781, section 3.1)."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -67,7 +69,9 @@ def opq(
     training_points = np.tile(points, (-(-points.shape[1] // len(points)), 1)) if len(points) < points.shape[1] else points
     rotation.max_train_points = len(training_points)
     rotation.train(training_points)
-    return _product_codes(rotation.apply(points), codebook_num, codebook_size, seed=seed, iterations=kmeans_iterations)
+    made = _product_codes(rotation.apply(points), codebook_num, codebook_size, seed=seed, iterations=kmeans_iterations)
+    turned = faiss.vector_to_array(rotation.A).reshape(points.shape[1], points.shape[1])
+    return replace(made, fitted={**(made.fitted or {}), "rotation": turned})
 
 
 def check_parts(shape: tuple[int, ...], codebook_num: int, codebook_size: int) -> None:
@@ -102,7 +106,22 @@ def _product_codes(points: np.ndarray, codebook_num: int, codebook_size: int, *,
     codes = faiss.unpack_bitstrings(parts.compute_codes(points), codebook_num, _bits(codebook_size))
     width = points.shape[1] // codebook_num
     codebooks = faiss.vector_to_array(parts.centroids).reshape(codebook_num, codebook_size, width)
+    fitted = {"codebooks": codebooks}
+    return Quantised(codes.astype(np.int32), np.ascontiguousarray(points[:, -width:]), list(codebooks), fitted=fitted)
+
+
+def encode_pq(vectors: np.ndarray, fitted: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Quantised:
+    """Codes of other items by the codebooks of :func:`pq` or :func:`opq`, after the rotation of the latter."""
+    faiss = faiss_library()
+    codebooks, points = fitted["codebooks"], copy_in_chunks(vectors)
+    if "rotation" in fitted:
+        points = np.ascontiguousarray(points @ fitted["rotation"].T)
+    m, codes_of_part, width = codebooks.shape
+    parts = faiss.ProductQuantizer(points.shape[1], m, _bits(codes_of_part))
+    faiss.copy_array_to_vector(np.ascontiguousarray(codebooks, np.float32).ravel(), parts.centroids)
+    codes = faiss.unpack_bitstrings(parts.compute_codes(points), m, _bits(codes_of_part))
     return Quantised(codes.astype(np.int32), np.ascontiguousarray(points[:, -width:]), list(codebooks))
 
 
 TOKENIZERS = {"opq": opq, "pq": pq}
+ENCODERS = {"opq": encode_pq, "pq": encode_pq}

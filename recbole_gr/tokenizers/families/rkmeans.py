@@ -1,6 +1,7 @@
 """RK-Means: residual quantisation by one k-means per level (GRID, arXiv 2507.22224, section 3)."""
 
 import logging
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from pydantic import Field
 from recbole_gr.tokenizers.collision import match
 from recbole_gr.tokenizers.semantic_ids import Quantised
 from recbole_gr.utils.arrays import chunks, copy_in_chunks
+from recbole_gr.utils.errors import SettingError
 
 #: k-means++ draws the first centroids from at most this many points per code; every iteration then takes all points.
 SEEDING_POINTS = 256
@@ -56,6 +58,30 @@ def rkmeans(
             codebook = _means(residual, codes[:, level], codebook)
         codebooks.append(codebook)
         if level + 1 < codebook_num:
+            _subtract(residual, codebook, codes[:, level])
+    return Quantised(codes, residual, codebooks, fitted={"codebooks": np.stack(codebooks)})
+
+
+def encode_rkmeans(vectors: np.ndarray, fitted: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Quantised:
+    """Codes of other items by the codebooks of :func:`rkmeans`.
+
+    Raises:
+        SettingError: with ``kmeans_balanced``.
+    """
+    if settings["kmeans_balanced"]:
+        raise SettingError(
+            "kmeans_balanced", True, "which code an item gets depends on all the others; new ones cannot get any"
+        )
+    residual, codebooks = copy_in_chunks(vectors), list(fitted["codebooks"])
+    codes = np.empty((len(residual), len(codebooks)), dtype=np.int32)
+    faiss = faiss_library()
+    for level, codebook in enumerate(codebooks):
+        if settings["normalise_residual"]:
+            faiss.normalize_L2(residual)
+        nearest = faiss.IndexFlatL2(residual.shape[1])
+        nearest.add(np.ascontiguousarray(codebook))
+        codes[:, level] = nearest.search(residual, 1)[1][:, 0]
+        if level + 1 < len(codebooks):
             _subtract(residual, codebook, codes[:, level])
     return Quantised(codes, residual, codebooks)
 
@@ -129,3 +155,4 @@ def _means(residual: np.ndarray, codes: np.ndarray, codebook: np.ndarray) -> np.
 
 
 TOKENIZERS = {"rkmeans": rkmeans}
+ENCODERS = {"rkmeans": encode_rkmeans}

@@ -6,8 +6,8 @@ without it.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -18,6 +18,9 @@ from recbole_gr.utils.arrays import ROWS_AT_ONCE, copy_in_chunks
 if TYPE_CHECKING:
     from recbole_gr.tokenizers.quantiser import QuantisingAutoencoder, Training
 
+
+#: Before the names of the encoder's weights in what is fitted.
+_ENCODER = "encoder."
 
 #: What tokenizers that are trained can be set to, each written once.
 Steps = Annotated[int, Field(description="Training steps of the tokenizer in all.", ge=1)]
@@ -200,7 +203,8 @@ def quantise_by_training(
 
     points = torch.from_numpy(copy_in_chunks(vectors))
     lengths = sum(float(part.double().square().sum()) for part in points.split(ROWS_AT_ONCE))
-    points /= max((lengths / len(points)) ** 0.5, 1e-12)
+    length = max((lengths / len(points)) ** 0.5, 1e-12)
+    points /= length
     device = next(model.parameters()).device
     points = points.to(device)
     rows = [torch.from_numpy(part).to(device) for part in beside]
@@ -209,7 +213,30 @@ def quantise_by_training(
         encoded = [model.quantiser.encode(model.encoder(part)) for part in points.split(ROWS_AT_ONCE)]
     codes, last_residual = (torch.cat(parts).cpu().numpy() for parts in zip(*encoded, strict=True))
     codebooks = [codebook.detach().cpu().numpy() for codebook in model.quantiser.codebooks]
-    return Quantised(codes.astype(np.int32), last_residual, codebooks, report)
+    weights = {f"{_ENCODER}{name}": weight.cpu().numpy() for name, weight in model.encoder.state_dict().items()}
+    fitted = {"length": np.array(length), "codebooks": np.stack(codebooks), **weights}
+    return Quantised(codes.astype(np.int32), last_residual, codebooks, report, fitted)
+
+
+def encode_trained(vectors: np.ndarray, fitted: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Quantised:
+    """Codes of other items by what :func:`quantise_by_training` trained: its scale, encoder and codebooks."""
+    import torch
+
+    from recbole_gr.tokenizers.quantiser import ResidualQuantiser, perceptron
+
+    codebooks = fitted["codebooks"]
+    weights = {name.removeprefix(_ENCODER): array for name, array in fitted.items() if name.startswith(_ENCODER)}
+    widths = [weight.shape[1] for weight in weights.values() if weight.ndim == 2] + [codebooks.shape[2]]
+    encoder, quantiser = perceptron(widths), ResidualQuantiser(*codebooks.shape)
+    encoder.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
+    for codebook, kept in zip(quantiser.codebooks, codebooks, strict=True):
+        codebook.data.copy_(torch.from_numpy(kept))
+    points = torch.from_numpy(copy_in_chunks(vectors)) / float(fitted["length"])
+    with torch.no_grad():
+        encoded = [quantiser.encode(encoder(part)) for part in points.split(ROWS_AT_ONCE)]
+    codes, last_residual = (torch.cat(parts).numpy() for parts in zip(*encoded, strict=True))
+    return Quantised(codes.astype(np.int32), last_residual, list(codebooks))
 
 
 TOKENIZERS = {"rvq": rvq, "rqvae": rqvae}
+ENCODERS = {"rvq": encode_trained, "rqvae": encode_trained}
