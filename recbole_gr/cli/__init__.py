@@ -164,10 +164,10 @@ def launch_tokenize(arguments: Arguments) -> None:
 
 
 def launch_prepare(arguments: Arguments) -> None:
-    """Make atomic files from a source's raw files."""
+    """Make atomic files from a source's raw files, or from a table."""
     from recbole_gr.prepare.command import prepare
 
-    prepare({**arguments.given, **({"source": arguments.positional[0]} if arguments.positional else {})})
+    prepare({**arguments.given, **dict(zip(("source", "file"), arguments.positional))})
 
 
 def launch_leaderboard(arguments: Arguments) -> None:
@@ -210,7 +210,7 @@ def _refuse(given: dict[str, str], keys: Sequence[str], command: str) -> None:
 COMMANDS = {
     "run": (launch_run, ("verbose",), 0),
     "tokenize": (launch_tokenize, ("verbose",), 0),
-    "prepare": (launch_prepare, (), 1),
+    "prepare": (launch_prepare, (), 2),
     "leaderboard": (launch_leaderboard, ("dry_run",), 1),
     "list": (launch_list, (), 2),
 }

@@ -1,5 +1,8 @@
 """The size of the catalogue against what is asked of it."""
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from logging import getLogger
 from typing import Any
 
@@ -9,9 +12,26 @@ from recbole_gr.settings.eval_args import sampled_candidates
 from recbole_gr.settings.protocol import LIST_METRICS
 from recbole_gr.utils.errors import SettingError
 
+_early: ContextVar[bool] = ContextVar("topk_checked_early", default=False)
+
+
+@contextlib.contextmanager
+def topk_checked_early() -> Iterator[None]:
+    """Within, data is read to be ranked: ``topk`` is checked as soon as items are counted, before their semantic IDs are made."""
+    token = _early.set(True)
+    try:
+        yield
+    finally:
+        _early.reset(token)
+
+
+def is_checked_early() -> bool:
+    """Whether this is within :func:`topk_checked_early`."""
+    return _early.get()
+
 
 def check_topk(dataset: Any) -> None:
-    """Check that the rankings are as long as ``topk`` asks, as soon as the items are counted.
+    """Check once that the rankings are as long as ``topk`` asks.
 
     Where N items are sampled beside the target (``eval_args`` mode uniN, popN), rankings of N + 1 items are all there is: what
     is beyond makes every hit sure, which is said, and lists of k items do not exist, which is an error.
@@ -23,8 +43,9 @@ def check_topk(dataset: Any) -> None:
         SettingError: k is larger than the number of items.
     """
     config = dataset.config
-    if config["eval_type"] != EvaluatorType.RANKING:
+    if config["eval_type"] != EvaluatorType.RANKING or getattr(dataset, "topk_is_checked", False):
         return
+    dataset.topk_is_checked = True  # its parts are copies, which have it too
     k, items = max(config["topk"]), dataset.item_num - 1
     if k > items:
         raise SettingError("topk", config["topk"], f"must be at most {items}, the number of items of {config['dataset']}")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from recbole_gr.integration.following import read_columns
 from recbole_gr.settings.field import Fault, RunValues
 
 
@@ -25,7 +26,8 @@ def column_faults(run: RunValues) -> Iterator[Fault]:
         yield Fault("unload_col", unloaded, f"load_col is set for {both} too; one of them is enough")
         return
     needed = [run["USER_ID_FIELD"], run["ITEM_ID_FIELD"]]
-    if run["eval_args"]["order"] == "TO" and run["benchmark_filename"] is None:
+    ready = any(run[key] is not None for key in ("benchmark_filename", "split_files", "split_column"))
+    if run["eval_args"]["order"] == "TO" and not ready:
         needed.append(run["TIME_FIELD"])
     if loaded is not None:
         read = loaded.get("inter", [])
@@ -52,11 +54,11 @@ def _not_there(loaded: dict[str, Any], run: RunValues) -> Iterator[Fault]:
     """Columns that a file lacks, which RecBole passes over."""
     for file, columns in loaded.items():
         path = os.path.join(str(run["data_path"]), f"{run['dataset']}.{file}")
-        if columns == "*" or not os.path.isfile(path):
+        there = read_columns(path, run["field_separator"], run["encoding"])  # in no order
+        if columns == "*" or not there:
             continue
-        with open(path, encoding=run["encoding"] or "utf-8", errors="replace") as opened:
-            head = opened.readline().strip("\ufeff\r\n").split(run["field_separator"])
-        there = [column.partition(":")[0] for column in head]
         missing = [column for column in columns if column not in there]
         if missing:
-            yield Fault("load_col", loaded, f"[{path}] has no column {', '.join(missing)}; it has {', '.join(there)}")
+            yield Fault(
+                "load_col", loaded, f"[{path}] has no column {', '.join(missing)}; it has {', '.join(sorted(there))}"
+            )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import read_atomic
 from recbole.config import Config
+from recbole.quick_start import run_recbole
 
 from recbole_gr.cli import main
 from recbole_gr.experiment.run import run
@@ -81,6 +82,8 @@ def test_k_goes_as_far_as_the_catalogue(model, settings):
     assert outcome(model, own, topk=[items])[f"recall@{items}"] == 1.0
     with pytest.raises(SettingError, match="topk"):
         outcome(model, own, topk=[items + 1])
+    with pytest.raises(SettingError, match=f"must be at most {items}, the number of items of small"):
+        run_recbole(model, "small", config_dict={**own, "topk": [items + 1], "valid_metric": f"NDCG@{items + 1}"})
 
 
 def test_k_beyond_the_sampled_items(settings, caplog):
@@ -120,9 +123,13 @@ def test_random_order_is_for_models_without_histories(settings):
         (
             "load_col",
             {"inter": ["user_id", "item_id", "timestamp", "nix"]},
-            "has no column nix; it has user_id, item_id, timestamp",
+            "has no column nix; it has item_id, timestamp, user_id",
         ),
-        ("load_col", {"inter": "*", "item": ["item_id", "brand"]}, "small.item] has no column brand; it has item_id, "),
+        (
+            "load_col",
+            {"inter": "*", "item": ["item_id", "brand"]},
+            "small.item] has no column brand; it has class, item_id, ",
+        ),
         ("unload_col", {"inter": ["timestamp"]}, "leaves out timestamp of inter"),
         ("unload_col", {"inter": ["item_id"]}, "leaves out item_id of inter"),
         ("eval_args", {"order": "XO"}, "order must be TO, by time, or RO, random"),
