@@ -121,10 +121,20 @@ def launch_run(arguments: Arguments) -> None:
     else:
         from recbole_gr.experiment.run import spawn_runs
 
+        _check_gpus(nproc)
         group = {"nproc": nproc, "world_size": nproc if world_size == -1 else world_size, "offset": offset}
         result = spawn_runs(*what, {**group, "ip": given.get("ip", "localhost"), "port": given.get("port", "5678")})
     if result is not None:  # on the machine of the first process
         print("\n".join(result_lines(result)))
+
+
+def _check_gpus(nproc: int) -> None:
+    """RecBole's groups of processes talk over GPUs (nccl), and each process takes one."""
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if nproc > gpus:
+        raise SettingError("nproc", nproc, f"needs a GPU for each process, and here are {gpus} (set on the command line)")
 
 
 def result_lines(result: dict[str, Any]) -> list[str]:
