@@ -68,7 +68,8 @@ def monitor_epochs(trainer: Any, progress: Progress) -> None:
         trainer: a RecBole ``Trainer``, before ``fit``; its ``progress`` is set.
         progress: gets the stages ``training``, ``validation`` and perhaps ``validation_of_all_users``, see
             :func:`recbole_gr.utils.stopwatch.stopwatch`, and its learning curve grows while it trains, by ``epoch``, ``train_loss``
-            (the sum over batches, as RecBole prints it) and, for epochs that were validated, ``valid_score``.
+            (the sum over batches, as RecBole prints it) and, for epochs that were validated, ``valid_score``, with
+            ``decoding: free`` also ``valid_beam_share``.
     """
     trainer.progress, stages, curve = progress, progress.stages, progress.learning_curve
     train, validate = trainer._train_epoch, trainer._valid_epoch
@@ -84,6 +85,8 @@ def monitor_epochs(trainer: Any, progress: Progress) -> None:
             score, result = validate(*args, **kwargs)
         if curve:
             curve[-1]["valid_score"] = float(score)
+            if beams := getattr(trainer.model, "valid_beams", dict[str, float])():
+                curve[-1]["valid_beam_share"] = beams["valid_beam_share"]
         return score, result
 
     trainer._train_epoch, trainer._valid_epoch = monitored_training, monitored_validation

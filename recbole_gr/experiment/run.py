@@ -14,6 +14,7 @@ from recbole.data.transform import construct_transform
 from recbole.utils import dict2str, get_environment, get_trainer, init_seed, set_color
 from torch import multiprocessing
 
+from recbole_gr.data.catalogue import topk_checked_early
 from recbole_gr.data.data_digest import data_digest
 from recbole_gr.experiment.console import attach_checkpoint, start_log
 from recbole_gr.experiment.monitor import Progress, add_cpu_of_other_processes, monitor_epochs
@@ -105,7 +106,7 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
 
     progress = Progress()
     stages = progress.stages
-    with stopwatch(stages, "data"):
+    with stopwatch(stages, "data"), topk_checked_early():
         dataset = create_dataset(config)
         digest = data_digest(dataset)
         logger.info(dataset)
@@ -128,7 +129,7 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
 
     logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
     logger.info(set_color("best valid ", "yellow") + f": {dict2str(trainer.best_valid_result or {})}")
-    logger.info(set_color("test result", "yellow") + f": {dict2str(test_result)}")
+    logger.info(set_color("test result", "yellow") + f": {dict2str(test_result or {})}")
     result = {
         "best_valid_score": trainer.best_valid_score,
         "valid_score_bigger": config["valid_metric_bigger"],

@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 
 from recbole_gr.data.settings import SemanticIDSettings
+from recbole_gr.integration.columns_read import column_faults
+from recbole_gr.integration.following import following
 from recbole_gr.models.registry import check_model_name, find_spec, keys_of_model, load, model_keys
 from recbole_gr.settings.check import faults_of, idle_settings, raise_faults, unknown_keys
 from recbole_gr.settings.field import Fault, RunValues, Settings
@@ -80,12 +82,25 @@ def check_run(
     refused, allowed = (unknown, []) if run["allow_unknown"] is not True else ([], unknown)
     faults = [Fault(key, given.values[key], f"is not a setting of any model or dataset{near}") for key, near in refused]
     faults += [*_file_faults(dataset, run), *faults_of(settings, run)]
+    if ProtocolSettings in settings and not any(fault.key == "eval_args" for fault in faults):
+        faults += column_faults(run)
     raise_faults(faults, run)
     check_logs(run)
     notices += [f"{key}={given.values[key]!r} is not a setting of any model or dataset{near}" for key, near in allowed]
     idle = {**_of_other_models(model, given.values.keys() - {key for key, _ in unknown}), **idle_settings(settings, run)}
     notices += [f"{key}={run[key]!r} is not used: {reason}" for key, reason in sorted(idle.items())]
+    notices += _idle_grouping(given, run)
     return CheckedRun(settings, given, notices)
+
+
+def _idle_grouping(given: Given, run: RunValues) -> list[str]:
+    """A line where ``group_by`` was set and does not count: only a split by ratio asks for it."""
+    asked = given.values.get("eval_args")
+    group_by = asked.get("group_by", "user") if isinstance(asked, dict) else "user"
+    split = next(iter(run["eval_args"]["split"]))
+    if group_by == "user" or split == "RS":
+        return []
+    return [f"eval_args: group_by={group_by!r} is not used: a split by {split} goes through each user's interactions"]
 
 
 def process_arguments() -> list[str]:
@@ -133,9 +148,12 @@ def adapted(run: RunValues) -> tuple[RunValues, list[str]]:
     """Defaults that would contradict what the user set follow it, and a line for each."""
     values = dict(run.values)
     notices: list[str] = []
+    for changes, why in following(values, run.given, str(run["data_path"])):
+        values.update(changes)
+        notices += [f"{key}={value!r} follows {why}" for key, value in changes.items() if value is not None]
     topk = [run["topk"]] if isinstance(run["topk"], int) else run["topk"]
     if not isinstance(topk, list) or not topk or any(type(k) is not int for k in topk):
-        return run, notices
+        return RunValues(values, run.given), notices
     for key, value in follow_metrics(values, topk, run.given).items():
         values[key] = value
         notices.append(f"{key}={value!r} follows metrics={run['metrics']} and topk={topk}")
@@ -186,12 +204,23 @@ def _file_faults(dataset: str, run: RunValues) -> list[Fault]:
     """What the run reads and writes must be there, or be to be had."""
     faults = []
     folder = run["data_path"]
-    if not os.path.isfile(os.path.join(folder, f"{dataset}.inter")) and run["benchmark_filename"] is None:
+    parts = next((key for key in ("benchmark_filename", "split_files") if run[key] is not None), None)
+    if parts is not None:
+        files = [f"{dataset}.{part}.inter" for part in run[parts]] if isinstance(run[parts], (list, tuple)) else []
+        missing = [name for name in files if not os.path.isfile(os.path.join(folder, name))]
+        if missing:
+            faults.append(Fault(parts, run[parts], f"the folder [{folder}] has no file {', '.join(missing)}"))
+    elif not os.path.isfile(os.path.join(folder, f"{dataset}.inter")):
         if os.path.isdir(folder):
             faults.append(Fault("dataset", dataset, f"the folder [{folder}] has no file {dataset}.inter"))
         elif dataset not in downloadable():
             line = f"no folder [{folder}] with {dataset}.inter; set data_path to its parent"
             faults.append(Fault("dataset", dataset, line))
+    for key, writes in (("dataset_save_path", "save_dataset"), ("dataloaders_save_path", "save_dataloaders")):
+        if run[key] is not None and not os.path.isfile(run[key]):
+            faults.append(
+                Fault(key, run[key], f"no such file; it is read from here, {writes} writes it into checkpoint_dir")
+            )
     for key in ("record_dir", "checkpoint_dir"):
         if run[key] or key == "checkpoint_dir":
             try:

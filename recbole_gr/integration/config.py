@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from logging import getLogger
@@ -19,6 +20,7 @@ from recbole_gr.integration.check_run import (
     follow_metrics,
     settings_of_model,
 )
+from recbole_gr.integration.following import following
 from recbole_gr.integration.plugin import is_history_model
 from recbole_gr.models.registry import find_spec, load, recbole_defaults_of
 from recbole_gr.settings.check import faults_of, idle_settings, raise_faults
@@ -70,6 +72,7 @@ def make_config(
     finally:
         _made_for.reset(token)
     _checked[config] = checked
+    check_order(config)
     return config
 
 
@@ -107,6 +110,8 @@ def add_defaults(config: Config, model: str, model_class: Any, dataset: str) -> 
         # RecBole's fallback (sample.yaml) leaves out the time column that a split by time needs
         fields = [{**ours, **outside}[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
         ours["load_col"] = {"inter": fields}
+    if outside.get("unload_col") and "load_col" not in outside:
+        ours["load_col"] = None  # RecBole refuses both, and the default of load_col is not the user's
     if model_class.type == ModelType.SEQUENTIAL and {**ours, **outside}.get("loss_type") == "CE":
         # RecBole's default of one negative per positive makes its own Config refuse its own default loss
         ours["train_neg_sample_args"] = None
@@ -126,6 +131,9 @@ def merge_with_defaults(config: Config, final: dict[str, Any]) -> dict[str, Any]
     """The user's values on top of the defaults: parts of dicts are merged, and what follows ``topk`` follows it."""
     for key in MERGED:
         final[key] = merged(key, config.internal_config_dict.get(key), final.get(key))
+    folder = os.path.join(str(final["data_path"]), config.dataset)
+    for changes, _ in following(final, config.external_config_dict, folder):
+        final.update(changes)
     topk = [final["topk"]] if isinstance(final["topk"], int) else final["topk"]
     if isinstance(topk, list) and topk and all(type(k) is int for k in topk):
         final.update(follow_metrics(final, topk, config.external_config_dict))
@@ -140,11 +148,24 @@ def check_plain_config(config: Config) -> None:
     """
     if _made_for.get() is not None:
         return
+    check_order(config)
     settings = settings_of_model(config.model_class)[1:]  # of RecBole's own, RecBole has made what it needs
     run = RunValues(config.final_config_dict, places_of(config))
     raise_faults(faults_of(settings, run), run)
     for key, reason in idle_settings(settings, run).items():
         getLogger().warning(f"{key}={run[key]!r} is not used: {reason}")
+
+
+def check_order(config: Config) -> None:
+    """A model that reads histories has them in the order of time; RecBole says so when the data is read.
+
+    Raises:
+        SettingError: ``eval_args`` asks for another order.
+    """
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["eval_args"]["order"] != "TO":
+        where = places_of(config).get("eval_args", "by default")
+        allowed = f"order must be TO, {config['model']} reads histories in the order of time (set {where})"
+        raise SettingError("eval_args", config["eval_args"], allowed)
 
 
 def places_of(config: Config) -> dict[str, str]:
