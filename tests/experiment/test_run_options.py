@@ -4,9 +4,9 @@ import os
 
 import numpy as np
 import pytest
-from conftest import read_atomic
 from recbole.config import Config
 from recbole.quick_start import run_recbole
+from support.atomic import read_atomic
 
 from recbole_gr.cli import main
 from recbole_gr.experiment.run import run
