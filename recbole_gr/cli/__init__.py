@@ -132,7 +132,7 @@ def launch_run(arguments: Arguments) -> None:
 def _group_options(given: dict[str, str]) -> dict[str, Any]:
     """What the command line says of several processes, for :func:`~recbole_gr.experiment.launch.spawn_runs`."""
     group: dict[str, Any] = {"nproc": 1}
-    for key, least, most in (("nproc", 1, 4096), ("world_size", 1, 65536), ("group_offset", 0, 65535), ("port", 1, 65535)):
+    for key, least, most in (("nproc", 1, 65536), ("world_size", 1, 65536), ("group_offset", 0, 65535), ("port", 1, 65535)):
         if key not in given:
             continue
         if not given[key].lstrip("-").isdigit():

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
+import torch
 from torch import multiprocessing
 
 from recbole_gr.experiment.run import run
@@ -54,6 +55,9 @@ def spawn_runs(
         RecBoleGRError: of the first process that failed; the others have been ended.
         SettingError: the numbers do not fit.
     """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not 1 <= nproc <= processors:
+        raise SettingError("nproc", nproc, f"must be from 1 to {processors}, the processors of this machine")
     total = nproc if world_size is None else world_size
     if total < nproc + group_offset:
         raise SettingError("world_size", total, f"must be at least nproc + group_offset, here {nproc + group_offset}")
@@ -66,7 +70,7 @@ def spawn_runs(
     processes = []
     for local_rank in range(nproc):
         place = Place(group_offset + local_rank, local_rank, total, nproc, ip, port)
-        arguments = place, model, dataset, config_file_list, config_dict, answers
+        arguments = place, max(1, processors // nproc), model, dataset, config_file_list, config_dict, answers
         processes.append(spawn.Process(target=_run_at, args=arguments, name=f"rank {place.rank}"))
     try:
         for process in processes:
@@ -82,10 +86,12 @@ def spawn_runs(
 
 
 def _run_at(
-    place: Place, model: Any, dataset: str, config_file_list: Any, config_dict: dict[str, Any] | None, answers: Any
+    place: Place, threads: int, model: Any, dataset: str, config_file_list: Any, config_dict: Any, answers: Any
 ) -> None:
-    """One process: as torchrun would have started it."""
+    """One process: as torchrun would have started it, with its share of the processors."""
     os.environ.update(place.environment())
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads)
     try:
         result = run(model, dataset, config_file_list, config_dict)
         if place.rank == 0:
