@@ -4,12 +4,19 @@ import numpy as np
 import torch.distributed
 import torch.multiprocessing
 
-from recbole_gr.data.semantic_id_source import as_in_first_process
+from recbole_gr.utils.cache import cached
 
 
 def make_in_a_group(rank, folder):
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    arrays, meta = as_in_first_process(({"codes": np.full((3, 2), rank)}, {"made_by": rank}))
+    made_here = []
+
+    def make():
+        made_here.append(rank)
+        return {"codes": np.full((3, 2), rank)}, {"made_by": rank}
+
+    arrays, meta = cached(None, "semantic_ids", "key", make)
+    assert made_here == [0] * (rank == 0)  # the other waits
     np.savez(f"{folder}/{rank}.npz", codes=arrays["codes"], made_by=meta["made_by"])
     torch.distributed.destroy_process_group()
 
@@ -19,8 +26,3 @@ def test_all_processes_get_the_codes_of_the_first(tmp_path):
     for rank in (0, 1):
         with np.load(tmp_path / f"{rank}.npz") as made:
             assert made["codes"].tolist() == [[0, 0]] * 3 and made["made_by"] == 0
-
-
-def test_a_single_process_keeps_its_own():
-    made = ({"codes": np.zeros(1)}, {})
-    assert as_in_first_process(made) is made
