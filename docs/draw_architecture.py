@@ -21,6 +21,7 @@ FOLDERS = {
     "cli": "the commands, their helps and completion",
     "leaderboard": "board file, runner, measures, significance, summary, columns; `render/` holds the outputs",
     "experiment": "one run: run, record, monitor, target ranks; semantic IDs without a run",
+    "recommend": "what a trained model recommends: for users or histories, as a table, files and a page",
     "prepare": "raw public files to atomic files",
     "integration": "RecBole's insides: registration, patches, config, resume, worker processes",
     "models": "base classes, trainer, registry, and one folder per model",

@@ -19,11 +19,12 @@ processes.apply()
 #: Where the public names are; they are imported when they are asked for.
 _PUBLIC = {
     "run": "recbole_gr.experiment.run",
+    "load": "recbole_gr.recommend.recommender",
     "ModelSpec": "recbole_gr.models.registry",
     "register": "recbole_gr.models.registry",
 }
 
-__all__ = ["ModelSpec", "__version__", "register", "run"]
+__all__ = ["ModelSpec", "__version__", "load", "register", "run"]
 
 
 def __getattr__(name: str) -> Any:

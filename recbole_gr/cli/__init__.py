@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""The command line: ``recbole-gr run --model=TIGER --key=value ...``, ``tokenize``, ``prepare``, ``leaderboard``, ``list``.
+"""The command line: ``recbole-gr run --model=TIGER --key=value ...``, ``tokenize``, ``recommend``, ``prepare``, ``leaderboard``, ``list``.
 
 What a command launches is imported after its arguments have been checked: helps and errors need neither torch nor RecBole.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 from recbole_gr.cli.arguments import Arguments, read_arguments
 from recbole_gr.cli.parsers import KINDS, make_parser
-from recbole_gr.utils.errors import RecBoleGRError, SettingError
+from recbole_gr.utils.errors import RecBoleGRError, SettingError, SettingErrors
 from recbole_gr.utils.process_group import own_place
 
 __all__ = ["main", "run_command"]
@@ -23,6 +23,7 @@ __all__ = ["main", "run_command"]
 #: Options of a command that the others do not have.
 OF_RUN = ("model", "nproc", "world_size", "group_offset", "ip", "port")
 OF_TOKENIZE = ("output_dir", "sid_format", "compare_vectors", "extend")
+OF_RECOMMEND = ("verbose", "k", "users", "history", "exclude_seen", "candidates", "format", "output", "tree_user")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -174,11 +175,38 @@ def launch_tokenize(arguments: Arguments) -> None:
         print(f"{name:12}{result[key]}")
 
 
+def launch_recommend(arguments: Arguments) -> None:
+    """Write what a trained model recommends."""
+    from recbole_gr.integration.check_run import known_keys
+    from recbole_gr.recommend.options import check_recommend_options
+    from recbole_gr.settings.check import unknown_keys
+    from recbole_gr.settings.values import parse_text
+
+    given = arguments.given
+    as_text = ("users", "candidates", "output", "tree_user")  # a user may be called 12
+    options: dict[str, Any] = {key: text if key in as_text else parse_text(text) for key, text in given.items()}
+    verbose = options.pop("verbose", False) is True
+    changed = {key: options.pop(key) for key in options.keys() - {*OF_RECOMMEND}}
+    unknown = unknown_keys(changed, known_keys(changed) | {*OF_RECOMMEND})
+    if unknown:
+        raise SettingErrors(
+            [SettingError(key, changed[key], f"is no option of recommend, nor a setting{near}") for key, near in unknown]
+        )
+    checkpoint = arguments.positional[0] if arguments.positional else None
+    check_recommend_options(checkpoint, options)
+    from recbole_gr.recommend.export import recommend_to_file
+
+    done = recommend_to_file(str(checkpoint), verbose=verbose, config_dict=changed, **options)
+    print(f"{'users':12}{done['users']:,}, {done['rows']:,} items; lists proven: {done['certified']:,}")
+    print(f"{'speed':12}{done['users_per_second']:,.1f} users per second, {done['seconds']:.1f} seconds")
+    print(f"{'output':12}{done['output']}")
+
+
 def launch_prepare(arguments: Arguments) -> None:
-    """Make atomic files from a source's raw files."""
+    """Make atomic files from a source's raw files, or from a table."""
     from recbole_gr.prepare.command import prepare
 
-    prepare({**arguments.given, **({"source": arguments.positional[0]} if arguments.positional else {})})
+    prepare({**arguments.given, **dict(zip(("source", "file"), arguments.positional))})
 
 
 def launch_leaderboard(arguments: Arguments) -> None:
@@ -221,7 +249,8 @@ def _refuse(given: dict[str, str], keys: Sequence[str], command: str) -> None:
 COMMANDS = {
     "run": (launch_run, ("verbose",), 0),
     "tokenize": (launch_tokenize, ("verbose",), 0),
-    "prepare": (launch_prepare, (), 1),
+    "recommend": (launch_recommend, ("verbose",), 1),
+    "prepare": (launch_prepare, (), 2),
     "leaderboard": (launch_leaderboard, ("dry_run",), 1),
     "list": (launch_list, (), 2),
 }

@@ -144,13 +144,29 @@ def _fill_tokenize(parser: Parser) -> None:
     parser.add_argument("--verbose", action="store_true", help=VERBOSE)
 
 
+def _fill_recommend(parser: Parser) -> None:
+    from recbole_gr.recommend.options import RecommendOptions
+
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help="what a run saved, saved/MODEL-....pth")
+    for key, info in RecommendOptions.model_fields.items():
+        _option(parser, key, info.description or "")
+    parser.add_argument("--verbose", action="store_true", help="print the settings of the run, too")
+
+
 def _fill_prepare(parser: Parser) -> None:
     from recbole_gr.prepare.options import SOURCE_NAMES, PrepareOptions
+    from recbole_gr.prepare.table_options import TABLE, TableOptions
 
-    parser.add_argument("source", metavar="SOURCE", nargs="?", help=", ".join(SOURCE_NAMES), choices=SOURCE_NAMES)
+    names = (*SOURCE_NAMES, TABLE)
+    parser.add_argument("source", metavar="SOURCE", nargs="?", help=", ".join(names), choices=names)
+    parser.add_argument("file", metavar="FILE", nargs="?", help=TableOptions.model_fields["file"].description)
     for key, info in PrepareOptions.model_fields.items():
         if key != "source":
             _option(parser, key, info.description or "")
+    of_tables = parser.add_argument_group("options of prepare csv FILE")
+    for key, info in TableOptions.model_fields.items():
+        if key not in ("file", *PrepareOptions.model_fields):
+            of_tables.add_argument(f"--{key}", help=info.description)
 
 
 def _fill_leaderboard(parser: Parser) -> None:
@@ -194,13 +210,25 @@ _COMMANDS: dict[str, tuple[str, Callable[[Parser], None], tuple[str, ...], str]]
         ),
         "docs/semantic_ids.md",
     ),
+    "recommend": (
+        "write what a trained model recommends, of ours or of RecBole's",
+        _fill_recommend,
+        (
+            "recbole-gr recommend saved/TIGER-....pth                          # all users, 20 items each, as parquet",
+            "recbole-gr recommend saved/BPR-....pth --k=10 --users=users.txt --output=lists.csv",
+            "recbole-gr recommend saved/TIGER-....pth --history=valid --format=html    # a page, the test's hits marked",
+            "recbole-gr recommend saved/TIGER-....pth --data_path=elsewhere --load_items=all   # settings of the run, changed",
+        ),
+        "docs/recommend.md",
+    ),
     "prepare": (
-        "make RecBole's atomic files, with text, from the raw files that a dataset is published in",
+        "make RecBole's atomic files, with text, from the raw files that a dataset is published in, or from a csv or parquet file",
         _fill_prepare,
         (
             "recbole-gr prepare amazon-2014 --category=Beauty",
             "recbole-gr prepare movielens-1m --download=False",
             "recbole-gr prepare yelp --raw_dir=downloads --text_columns=title,categories",
+            "recbole-gr prepare csv sales.csv --user=customer --item=sku --time=date --items=products.csv",
         ),
         "docs/prepare_data.md",
     ),

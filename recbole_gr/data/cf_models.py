@@ -36,7 +36,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 #: What the run sets for any model: all interactions are for training, and no epoch is evaluated.
 OF_THE_RUN: dict[str, Any] = {
     **{"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "TIME_FIELD": "timestamp"},
-    **{"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "field_separator": "\t", "benchmark_filename": None},
+    **{"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "field_separator": "\t"},
+    **{"benchmark_filename": None, "split_files": None, "split_column": None, "numbering": "file"},
     "eval_args": {"split": {"RS": [1, 0, 0]}, "order": "TO", "group_by": None, "mode": "full"},
     **{"eval_step": 0, "save_dataset": False, "save_dataloaders": False, "log_wandb": False},
     "reproducibility": True,

@@ -17,6 +17,7 @@ from recbole_gr.data.semantic_id_source import make_semantic_ids
 from recbole_gr.data.training_part import training_part
 from recbole_gr.tokenizers import SemanticIDs
 from recbole_gr.utils.arrays import padded_stretches
+from recbole_gr.utils.errors import SettingError
 from recbole_gr.utils.stopwatch import Stages
 
 
@@ -111,10 +112,10 @@ class TimedHistoryDataset(HistoryDataset):
     RecBole's own lists of times are float32, in which the seconds of a day are all one; these are int64.
 
     Attributes:
-        time_sequence: int64 ``[interactions]``, beside ``item_sequence``.
+        time_sequence: int64 ``[interactions]``, beside ``item_sequence``; None where a ready-made split has no times.
     """
 
-    time_sequence: torch.Tensor
+    time_sequence: torch.Tensor | None = None
 
     @property
     def _exact_time_field(self) -> str:
@@ -129,6 +130,11 @@ class TimedHistoryDataset(HistoryDataset):
 
     def data_augmentation(self) -> None:
         self._check_field("uid_field", "time_field")
+        if self._exact_time_field not in self.inter_feat:
+            if self.config["time_bias"]:
+                raise SettingError("time_bias", True, f"must be False, the files have no column {self.time_field}")
+            super().data_augmentation()
+            return
         # sorted with the rest, and no field of the samples
         self.sort(by=[self.uid_field, self.time_field], ascending=True)
         self.time_sequence = self.inter_feat[self._exact_time_field]
@@ -137,6 +143,8 @@ class TimedHistoryDataset(HistoryDataset):
 
     @property
     def list_columns(self) -> dict[str, torch.Tensor]:
+        if self.time_sequence is None:
+            return super().list_columns
         return {**super().list_columns, self.time_field + self.config["LIST_SUFFIX"]: self.time_sequence}
 
 

@@ -9,11 +9,13 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from recbole_gr.utils.errors import DataError, SettingError
+from recbole_gr.utils.table_files import encoding_of, read_header, rows_too_long, scan, undecodable
 
 #: Names of the columns that data sets keep categories in.
 CATEGORY_COLUMNS = ("categories", "category", "class", "genres", "genre")
@@ -81,6 +83,8 @@ def read_item_text(
     rows = rows.drop_duplicates(item_field).set_index(item_field, drop=False)
     wanted = pd.Index(item_tokens[1:], dtype=object)
     missing = ~wanted.isin(rows.index)
+    if len(wanted) and missing.all():
+        _report_items_of_another_form(rows.index, wanted, item_file, separator)
     rows = rows.reindex(wanted, fill_value="")
 
     fields = [rows[column].str.strip() for column in columns]
@@ -186,17 +190,7 @@ def _read_header(
             f"there is no item file [{item_file}] to read item text from; "
             "with item_vector_file or sid_file set, none is needed"
         )
-    try:
-        with open(item_file, encoding=encoding or "utf-8") as file:
-            head = file.readline().rstrip("\n")
-    except UnicodeDecodeError as error:
-        raise _undecodable(item_file, encoding, error) from error
-    header = {}
-    for column in head.split(separator):
-        name, colon, kind = column.partition(":")
-        if not colon:
-            raise DataError(f"[{item_file}] has a column {column!r} without a type in its first line (name:type)")
-        header[name] = kind
+    header = read_header(item_file, separator, encoding)
     if item_field not in header:
         raise DataError(f"[{item_file}] has no item id column {item_field!r}; it has {_listed(header)}")
     return header
@@ -205,23 +199,49 @@ def _read_header(
 def _read_columns(
     item_file: str, header: Mapping[str, str], columns: Iterable[str], separator: str, encoding: str | None
 ) -> pd.DataFrame:
-    """The named columns as a table of str."""
+    """The named columns as a table of str.
+
+    Cells in quotation marks are read as in csv where the separator is a comma; elsewhere the marks are text. A carriage return
+    within a cell becomes a blank.
+    """
+    is_csv = separator == ","
+    scanned = scan(item_file, separator)
+    options: dict[str, Any] = {"lineterminator": "\n"} if len(separator) == 1 and scanned.has_lines else {}
     try:
+        encoding_here = encoding_of(item_file, encoding)
         rows = pd.read_csv(
             item_file,
             sep=separator,
-            usecols=[f"{column}:{header[column]}" for column in columns],
+            header=None,
+            skiprows=1,
+            names=list(header),
+            usecols=list(columns),
             index_col=False,
             dtype=str,
             keep_default_na=False,
-            quoting=csv.QUOTE_NONE,  # quotation marks in titles are text
-            encoding=encoding or "utf-8",
+            quoting=csv.QUOTE_MINIMAL if is_csv else csv.QUOTE_NONE,
+            encoding=encoding_here,
+            **options,
         )
+        too_long = rows_too_long(item_file, len(header), separator, encoding_here, scanned)
     except UnicodeDecodeError as error:
-        raise _undecodable(item_file, encoding, error) from error
-    except pd.errors.ParserError as error:
+        raise undecodable(item_file, encoding, error) from error
+    except (pd.errors.ParserError, csv.Error) as error:
         raise DataError(f"[{item_file}] cannot be read: {' '.join(str(error).split())}") from error
-    return rows.rename(columns=lambda column: column.partition(":")[0])
+    if too_long:
+        advice = "put it in quotation marks" if is_csv else "only where it is a comma are quoted cells read as one"
+        raise DataError(
+            f"[{item_file}] has {len(too_long):,} rows with more cells than the {len(header)} of its header, the first in line "
+            f"{too_long[0]:,}: a cell holds the field_separator {separator!r}; {advice}"
+        )
+    return rows.fillna("").apply(_of_one_line)
+
+
+def _of_one_line(cells: pd.Series) -> pd.Series:
+    """Cells whose carriage returns, but one at the end of a line, are blanks."""
+    return (
+        cells.str.rstrip("\r").str.replace("\r", " ", regex=False) if cells.str.contains("\r", regex=False).any() else cells
+    )
 
 
 def _template_columns(template: str, header: Mapping[str, str], item_file: str, setting: str) -> list[str]:
@@ -252,6 +272,26 @@ def _fill_template(template: str, fields: Sequence[Iterable[str]]) -> list[str]:
     return texts
 
 
+def _report_items_of_another_form(of_file: pd.Index, wanted: pd.Index, item_file: str, separator: str) -> None:
+    """No item has a row: the two files write them otherwise, or the file is of other data.
+
+    Raises:
+        DataError: names an item of each.
+    """
+    if not len(of_file):
+        raise DataError(f"[{item_file}] has a header and no rows")
+    quoted = of_file.str.startswith('"').all()
+    why = (
+        f"its cells are in quotation marks, which are text with field_separator={separator!r}"
+        if quoted
+        else ("items must be written alike in both files")
+    )
+    raise DataError(
+        f"[{item_file}] has none of the {len(wanted):,} items of the interactions, e.g. {_listed(of_file[:3])} against "
+        f"{_listed(wanted[:3])}: {why}"
+    )
+
+
 def _report_items_without_text(
     texts: Sequence[str], tokens: Iterable[str], missing: np.ndarray, columns: Iterable[str], item_file: str
 ) -> None:
@@ -264,10 +304,6 @@ def _report_items_without_text(
         f"{len(without)} of {len(texts)} items have no text, e.g. {_listed(without[:3])}: {missing.sum()} are missing "
         f"from [{item_file}], {len(without) - missing.sum()} have nothing in {_listed(dict.fromkeys(columns))}."
     )
-
-
-def _undecodable(item_file: str, encoding: str | None, error: UnicodeDecodeError) -> DataError:
-    return DataError(f"[{item_file}] is not {encoding or 'UTF-8'} text ({error}); the setting is encoding")
 
 
 def _listed(names: Iterable[str]) -> str:

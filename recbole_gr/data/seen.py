@@ -48,11 +48,72 @@ def add_seen_items(built_datasets: Sequence[Any]) -> None:
         built_datasets: training, validation and test parts.
     """
     users, items = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    if brings_histories(built_datasets[0]):
+        _add_seen_items_of_files(built_datasets)
+        return
     for part, later in zip(built_datasets, built_datasets[1:]):
         new_users, new_items = interactions_of(part)
         users, items = np.concatenate([users, new_users]), np.concatenate([items, new_items])
         later.seen_items = SeenItems(users, items, later.user_num)
         _warn_of_repeats(later, users, items)
+
+
+def brings_histories(part: Any) -> bool:
+    """Whether the rows of a part come with histories of their own, in the files of ``benchmark_filename``."""
+    return part.config["benchmark_filename"] is not None and history_field(part) in part.inter_feat
+
+
+def history_field(part: Any) -> str:
+    """The name of the column that holds histories."""
+    return part.iid_field + part.config["LIST_SUFFIX"]
+
+
+def _add_seen_items_of_files(built_datasets: Sequence[Any]) -> None:
+    """As :func:`add_seen_items`, of rows that bring histories: what stands in the parts before, as a target or in a history.
+
+    The histories of a part's own rows count too: for a sequential model, row by row (:func:`with_own_histories`); for one that
+    ranks once per user, all of them but what is a target in the same part.
+    """
+    before = [np.zeros((2, 0), dtype=np.int64)]
+    for part, later in zip(built_datasets, built_datasets[1:]):
+        before += [_targets(part), _histories(part)]
+        had = [*before]
+        if not isinstance(later, SequentialDataset):
+            own, targets = (pairs[0] * later.item_num + pairs[1] for pairs in (_histories(later), _targets(later)))
+            had.append(_histories(later)[:, ~np.isin(own, targets)])
+        users, items = np.concatenate(had, axis=1)
+        later.seen_items = SeenItems(users, items, later.user_num)
+        _warn_of_repeats(later, users, items)
+
+
+def _targets(part: Any) -> np.ndarray:
+    """Users and items of the rows, int64 ``[2, rows]``."""
+    return np.stack([part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field)])
+
+
+def _histories(part: Any) -> np.ndarray:
+    """Users and items of the histories that the rows bring, int64 ``[2, interactions]``."""
+    lists = part.inter_feat[history_field(part)].numpy()
+    rows, columns = np.nonzero(lists)
+    return np.stack([part.inter_feat[part.uid_field].numpy()[rows], lists[rows, columns]])
+
+
+def with_own_histories(
+    seen: tuple[torch.Tensor, torch.Tensor], dataset: Any, interaction: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is excluded in a batch, and the items of its own histories where the rows bring them.
+
+    Args:
+        seen: rows and items, int64 tensors of equal length.
+        dataset: the part that the batch is of.
+        interaction: the batch.
+    """
+    if not isinstance(dataset, SequentialDataset) or not brings_histories(dataset):
+        return seen
+    lists = interaction[history_field(dataset)]
+    rows, columns = lists.nonzero(as_tuple=True)
+    pairs = torch.stack([torch.cat([seen[0], rows]), torch.cat([seen[1], lists[rows, columns]])]).unique(dim=1)
+    return pairs[0], pairs[1]
 
 
 def interactions_of(part: Any) -> tuple[np.ndarray, np.ndarray]:

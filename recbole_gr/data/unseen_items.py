@@ -45,6 +45,8 @@ def take_in_items(dataset: Any) -> None:
     tokens = dataset.field2id_token[field]
     known = dataset.field2token_id[field]
     new = [token for token in dict.fromkeys(listed) if token and token not in known]
+    if config["numbering"] == "token":
+        new.sort()
     loaded = len(tokens) - 1 - dataset.inter_feat[field].nunique()
     if dataset.item_feat is not None and loaded > 0:
         getLogger().info(f"{loaded:,} items without interactions are in the catalogue: load_col loads the .item file")

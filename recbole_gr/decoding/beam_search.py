@@ -7,7 +7,7 @@ that scoring every item would give. The search says so for each user.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -64,11 +64,32 @@ class SearchResult:
         item_scores: float32 ``[users, n_items]``, log-probabilities of what was found and -inf for the rest.
         certified: bool ``[users]``, whose top k is that of scoring every item.
         certified_by_first_search: bool ``[users]``, whose top k was certified by the first search already.
+        beams: int64 ``[users]``, beams that the first search ended with.
+        valid_beams: int64 ``[users]``, those of them that are IDs of items; fewer where any codes may be generated.
     """
 
     item_scores: torch.Tensor
     certified: torch.Tensor
     certified_by_first_search: torch.Tensor
+    beams: torch.Tensor
+    valid_beams: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """A step of a search, for who watches it.
+
+    Args:
+        nodes: int64 ``[users, beams, m]``, what can follow each beam, a node of the next depth; -1 where nothing does.
+        codes: int64 ``[users, beams, m]``, by which codes; None: candidate j by code j.
+        scores: float32 ``[users, beams, m]``.
+        kept: int64 ``[users, beams of the next step]``, which of the ``beams * m`` candidates go on.
+    """
+
+    nodes: torch.Tensor
+    codes: torch.Tensor | None
+    scores: torch.Tensor
+    kept: torch.Tensor
 
 
 class Search(Protocol):
@@ -94,6 +115,7 @@ def beam_search(
     constrained: bool = True,
     available: Sequence[torch.Tensor] | None = None,
     floor: torch.Tensor | None = None,
+    watch: Callable[[Expansion], None] | None = None,
 ) -> Beams:
     """Find the semantic IDs of highest probability.
 
@@ -107,6 +129,7 @@ def beam_search(
             are available to all users.
         floor: float32 ``[users]``; prefixes that score less are of no interest. Then only as many beams
             are kept as some user has prefixes above the floor, at most ``beam_size``.
+        watch: called at every level; None: nobody watches.
 
     Returns:
         Beams
@@ -122,6 +145,8 @@ def beam_search(
             candidates = candidates.masked_fill(~_has_items(children, available[level]), -torch.inf)
         scores, chosen, dropped = _keep_best(candidates.flatten(1), beam_size, floor)
         pruned = torch.maximum(pruned, dropped)
+        if watch is not None:
+            watch(Expansion(children, codes, candidates, chosen))
         width = candidates.shape[-1]
         parent = chosen // width
         nodes = children.flatten(1).gather(1, chosen)
@@ -209,6 +234,8 @@ def certified_beam_search(
     sure = kth >= beams.pruned
     first_sure = sure.clone()
     item_scores = item_score_matrix(beams, trie)
+    valid = (beams.leaves >= 0).sum(dim=1)
+    generated = torch.full_like(valid, beams.leaves.shape[1])
     limit, max_beams = limits.beam_size, limits.max_beams
     while limits.certify and not sure.all() and limit < min(max_beams, trie.n_nodes(-1)):
         limit = min(limit * WIDENING, max_beams, trie.n_nodes(-1))
@@ -225,7 +252,7 @@ def certified_beam_search(
             item_scores[users[complete]] = item_score_matrix(beams, trie)[complete]
             kth[users[complete]] = found[complete]
             sure[users[complete]] = (found >= beams.pruned)[complete]
-    return SearchResult(item_scores, certified=sure, certified_by_first_search=first_sure)
+    return SearchResult(item_scores, sure, first_sure, beams=generated, valid_beams=valid)
 
 
 def item_score_matrix(beams: Beams, trie: ItemTrie) -> torch.Tensor:

@@ -82,10 +82,13 @@ class ItemTrie(Protocol):
     def items_of(self, leaves: torch.Tensor) -> torch.Tensor:
         """Number of items per leaf: int64, shaped as ``leaves``; 0 where a leaf is -1."""
 
-    def available_items(self, users: int, seen: tuple[torch.Tensor, torch.Tensor]) -> list[torch.Tensor]:
+    def available_items(
+        self, users: int, seen: tuple[torch.Tensor, torch.Tensor], allowed: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
         """How many items lie behind the nodes for each user, seen items excluded; the last entry is of the leaves.
 
         Args:
             users: number of users.
             seen: rows and items, int64 each: the user in ``rows[j]`` has seen ``items[j]``.
+            allowed: bool ``[n_items]``, the items that any user may be given; None: all.
         """

@@ -69,17 +69,20 @@ class TitleTrie:
         here = leaves.clamp(min=0)
         return (self.first_item[here + 1] - self.first_item[here]).masked_fill(leaves < 0, 0)
 
-    def available_items(self, users: int, seen: tuple[torch.Tensor, torch.Tensor]) -> list[torch.Tensor]:
+    def available_items(
+        self, users: int, seen: tuple[torch.Tensor, torch.Tensor], allowed: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
         """How many items lie behind each node and each leaf for each user, seen items excluded.
 
         Args:
             users: number of users.
             seen: rows and items, int64 each: the user in ``rows[j]`` shall not be given ``items[j]``.
+            allowed: bool ``[n_items]``, the items that any user may be given; None: all.
 
         Returns:
             list: int32 ``[users, nodes]`` and int32 ``[users, leaves]``.
         """
-        before = available_before(self.items, self.n_items, users, seen)[:, self.first_item]
+        before = available_before(self.items, self.n_items, users, seen, allowed)[:, self.first_item]
         return [before[:, self.last_leaf] - before[:, self.first_leaf], before[:, 1:] - before[:, :-1]]
 
 

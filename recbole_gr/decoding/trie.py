@@ -113,31 +113,42 @@ class Trie:
         here = leaves.clamp(min=0)
         return (self.first_item[here + 1] - self.first_item[here]).masked_fill(leaves < 0, 0)
 
-    def available_items(self, users: int, seen: tuple[torch.Tensor, torch.Tensor]) -> list[torch.Tensor]:
+    def available_items(
+        self, users: int, seen: tuple[torch.Tensor, torch.Tensor], allowed: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
         """How many items lie behind each node for each user, seen items excluded.
 
         Args:
             users: number of users.
             seen: rows and items, int64 each: the user in ``rows[j]`` shall not be given ``items[j]``.
+            allowed: bool ``[n_items]``, the items that any user may be given; None: all.
 
         Returns:
             list: per depth from 1 to L, int32 ``[users, nodes]``.
         """
-        total = available_before(self.items, self.n_items, users, seen)
+        total = available_before(self.items, self.n_items, users, seen, allowed)
         return [total[:, first[1:]] - total[:, first[:-1]] for first in self.first_item_below[1:]]
 
 
-def available_before(items: torch.Tensor, n_items: int, users: int, seen: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def available_before(
+    items: torch.Tensor,
+    n_items: int,
+    users: int,
+    seen: tuple[torch.Tensor, torch.Tensor],
+    allowed: torch.Tensor | None = None,
+) -> torch.Tensor:
     """How many items of a list come before each place of it for each user, seen items excluded.
 
     Args:
         items: int64 ``[m]``, the list.
         n_items: number of items, padding included.
-        users, seen: as in :meth:`Trie.available_items`.
+        users, seen, allowed: as in :meth:`Trie.available_items`.
 
     Returns:
         torch.Tensor: int32 ``[users, m + 1]``.
     """
     left = torch.ones(users, n_items, dtype=torch.int32, device=items.device)
+    if allowed is not None:
+        left *= allowed
     left[seen[0], seen[1]] = 0
     return torch.nn.functional.pad(left[:, items].cumsum(dim=1, dtype=torch.int32), (1, 0))

@@ -115,7 +115,7 @@ def _wait_for(processes: list[Any]) -> None:
     end: float | None = None
     while running and (end is None or time.monotonic() < end):
         for sentinel in wait(list(running), None if end is None else max(0.0, end - time.monotonic())):
-            process = running.pop(sentinel)  # type: ignore[call-overload]
+            process = running.pop(sentinel)
             process.join()
             if process.exitcode and end is None:
                 end = time.monotonic() + TO_END

@@ -22,7 +22,7 @@ def monitor_epochs(trainer: Any, stages: Stages) -> list[dict[str, float]]:
 
     Returns:
         A list that grows while it trains, of ``epoch``, ``train_loss`` (the sum over batches, as RecBole prints it) and, for
-        epochs that were validated, ``valid_score``. After ``resume`` it begins where training goes on.
+        epochs that were validated, ``valid_score``, with ``decoding: free`` also ``valid_beam_share``. After ``resume`` it begins where training goes on.
     """
     curve: list[dict[str, float]] = []
     train, validate = trainer._train_epoch, trainer._valid_epoch
@@ -38,6 +38,8 @@ def monitor_epochs(trainer: Any, stages: Stages) -> list[dict[str, float]]:
             score, result = validate(*args, **kwargs)
         if curve:
             curve[-1]["valid_score"] = float(score)
+            if beams := getattr(trainer.model, "valid_beams", dict[str, float])():
+                curve[-1]["valid_beam_share"] = beams["valid_beam_share"]
         return score, result
 
     trainer._train_epoch, trainer._valid_epoch = monitored_training, monitored_validation

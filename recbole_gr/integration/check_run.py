@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from recbole_gr.data.settings import SemanticIDSettings
+from recbole_gr.integration.following import following
 from recbole_gr.models.registry import check_model_name, find_spec, keys_of_model, load, model_keys
 from recbole_gr.settings.check import faults_of, idle_settings, raise_faults, unknown_keys
 from recbole_gr.settings.field import Fault, RunValues, Settings
@@ -131,9 +132,12 @@ def adapted(run: RunValues) -> tuple[RunValues, list[str]]:
     """Defaults that would contradict what the user set follow it, and a line for each."""
     values = dict(run.values)
     notices: list[str] = []
+    for changes, why in following(values, run.given, str(run["data_path"])):
+        values.update(changes)
+        notices += [f"{key}={value!r} follows {why}" for key, value in changes.items() if value is not None]
     topk = [run["topk"]] if isinstance(run["topk"], int) else run["topk"]
     if not isinstance(topk, list) or not topk or any(type(k) is not int for k in topk):
-        return run, notices
+        return RunValues(values, run.given), notices
     for key, value in follow_metrics(values, topk, run.given).items():
         values[key] = value
         notices.append(f"{key}={value!r} follows metrics={run['metrics']} and topk={topk}")
@@ -184,7 +188,13 @@ def _file_faults(dataset: str, run: RunValues) -> list[Fault]:
     """What the run reads and writes must be there, or be to be had."""
     faults = []
     folder = run["data_path"]
-    if not os.path.isfile(os.path.join(folder, f"{dataset}.inter")) and run["benchmark_filename"] is None:
+    parts = next((key for key in ("benchmark_filename", "split_files") if run[key] is not None), None)
+    if parts is not None:
+        files = [f"{dataset}.{part}.inter" for part in run[parts]] if isinstance(run[parts], (list, tuple)) else []
+        missing = [name for name in files if not os.path.isfile(os.path.join(folder, name))]
+        if missing:
+            faults.append(Fault(parts, run[parts], f"the folder [{folder}] has no file {', '.join(missing)}"))
+    elif not os.path.isfile(os.path.join(folder, f"{dataset}.inter")):
         if os.path.isdir(folder):
             faults.append(Fault("dataset", dataset, f"the folder [{folder}] has no file {dataset}.inter"))
         elif dataset not in downloadable():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from logging import getLogger
@@ -19,6 +20,7 @@ from recbole_gr.integration.check_run import (
     follow_metrics,
     settings_of_model,
 )
+from recbole_gr.integration.following import following
 from recbole_gr.integration.plugin import is_history_model
 from recbole_gr.models.registry import find_spec, load, recbole_defaults_of
 from recbole_gr.settings.check import faults_of, idle_settings, raise_faults
@@ -126,6 +128,9 @@ def merge_with_defaults(config: Config, final: dict[str, Any]) -> dict[str, Any]
     """The user's values on top of the defaults: parts of dicts are merged, and what follows ``topk`` follows it."""
     for key in MERGED:
         final[key] = merged(key, config.internal_config_dict.get(key), final.get(key))
+    folder = os.path.join(str(final["data_path"]), config.dataset)
+    for changes, _ in following(final, config.external_config_dict, folder):
+        final.update(changes)
     topk = [final["topk"]] if isinstance(final["topk"], int) else final["topk"]
     if isinstance(topk, list) and topk and all(type(k) is int for k in topk):
         final.update(follow_metrics(final, topk, config.external_config_dict))

@@ -13,10 +13,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from recbole_gr.integration import filters
 from recbole_gr.integration.checkpoint_tokens import keep_tokens, refuse_to_go_on
 from recbole_gr.integration.compat import patch_on_import
+from recbole_gr.integration.reading import read_as_people_write, with_checked_header
 from recbole_gr.models.registry import check_model_name, find_spec, load
-from recbole_gr.utils.errors import SettingError
+from recbole_gr.utils.errors import DataError, SettingError
 
 _applied = False
 
@@ -31,7 +33,7 @@ def apply() -> None:
     _after("recbole.config.configurator", _know_our_settings)
     _after("recbole.data.dataset", functools.partial(_find_parts, part="dataset"))
     _after("recbole.trainer", functools.partial(_find_parts, part="trainer"))
-    _after("recbole.data.dataset.dataset", lambda module: _wrap(module.Dataset, "_change_feat_format", _with_exact_order))
+    _after("recbole.data.dataset.dataset", _read_as_we_do)
     _after("recbole.data.dataset.dataset", lambda module: _wrap(module.Dataset, "_remap_ID_all", _with_items_of_the_file))
     _after("recbole.data.utils", _load_as_we_do)
     _after("recbole.model.abstract_recommender", keep_tokens)
@@ -41,6 +43,7 @@ def apply() -> None:
         lambda module: _wrap(module.FullSortEvalDataLoader, "collate_fn", _with_equal_exclusion),
     )
     _after("recbole.quick_start.quick_start", _start_as_we_do)
+    _after("recbole.utils.case_study", _rank_as_measured)
 
 
 def is_history_model(model_class: type) -> bool:
@@ -81,10 +84,15 @@ def _find_models(utils: Any) -> None:
         except ModuleNotFoundError as error:
             raise SettingError("model", model_name, f"needs the package {error.name}, which is not installed") from error
 
-    for module in list(sys.modules.values()):  # those that took it by "from ... import" before we came
-        if getattr(module, "__dict__", {}).get("get_model") is original:
-            vars(module)["get_model"] = get_model
+    _replace_everywhere("get_model", original, get_model)
     utils.get_model = get_model
+
+
+def _replace_everywhere(name: str, original: Callable, ours: Callable) -> None:
+    """Also in modules that took it by "from ... import" before we came."""
+    for module in list(sys.modules.values()):
+        if getattr(module, "__dict__", {}).get(name) is original:
+            vars(module)[name] = ours
 
 
 def _find_parts(package: Any, part: str) -> None:
@@ -158,16 +166,88 @@ def _know_our_settings(configurator: Any) -> None:
     _wrap(configurator.Config, "__init__", with_checks)
 
 
+def _read_as_we_do(module: Any) -> None:
+    """Files as people have them, what is left out of them said, and the order of time exact."""
+    read_as_people_write(module)
+    for method, make_wrapper in (
+        ("_load_feat", with_checked_header),
+        ("_get_load_and_unload_col", filters.with_columns_in_use),
+        ("_load_inter_feat", _with_ready_splits),
+        ("_filter_nan_user_or_item", filters.with_counted_gaps),
+        ("_filter_by_field_value", filters.with_intervals_that_work),
+        ("_filter_inter_by_user_or_item", filters.with_counted_strangers),
+        ("_reset_index", filters.with_something_left),
+        ("_remap", _with_numbers_by_token),
+        ("_fill_nan", filters.with_times_that_are_there),
+        ("_change_feat_format", _with_exact_order),
+        ("sort", _with_parts_in_order),
+        ("build", _with_parts_as_given),
+    ):
+        _wrap(module.Dataset, method, make_wrapper)
+
+
+def _with_ready_splits(original: Callable) -> Callable:
+    """RecBole takes parts in files for histories that are made already, and knows no column that names the part."""
+
+    def load_inter_feat(self: Any, token: str, dataset_path: str) -> None:
+        from recbole_gr.data.ready_splits import load_interactions
+
+        load_interactions(self, lambda: original(self, token, dataset_path))
+        filters.check_time_type(self)
+
+    return load_inter_feat
+
+
+def _with_numbers_by_token(original: Callable) -> Callable:
+    """RecBole numbers users and items in the order of the rows, so that the same rows in another order give other results."""
+
+    def remap(self: Any, remap_list: Any) -> None:
+        from recbole_gr.data.numbering import number_by_token
+
+        original(self, remap_list)
+        if remap_list and self.config["numbering"] == "token":
+            number_by_token(self, remap_list)
+
+    return remap
+
+
 def _with_exact_order(original: Callable) -> Callable:
     """RecBole sorts by time after rounding it to float32; a stable sort before the rounding keeps the exact order."""
 
     def change_feat_format(self: Any) -> Any:
         from recbole_gr.data.order import sort_interactions
+        from recbole_gr.data.ready_splits import number_parts
 
+        number_parts(self)
         sort_interactions(self)
         return original(self)
 
     return change_feat_format
+
+
+def _with_parts_in_order(original: Callable) -> Callable:
+    """Of a ready-made split, what is in a part comes after what is in the parts before, whatever its time."""
+
+    def sort(self: Any, by: Any, ascending: Any = True) -> None:
+        from recbole_gr.data.ready_splits import order_of
+
+        original(self, order_of(self, by), ascending)
+
+    return sort
+
+
+def _with_parts_as_given(original: Callable) -> Callable:
+    """A ready-made split is taken as it is, in place of the one of ``eval_args``."""
+
+    def build(self: Any) -> Any:
+        from recbole_gr.data.ready_splits import PART, split_by_part
+
+        if PART not in self.field2type:
+            return original(self)
+        self._change_feat_format()
+        return split_by_part(self)
+
+    return build
 
 
 def _with_items_of_the_file(original: Callable) -> Callable:
@@ -204,16 +284,18 @@ def _with_seen_items(original: Callable) -> Callable:
     """Here all parts of a split are at hand; a loader knows its own only."""
 
     def create_samplers(config: Any, dataset: Any, built_datasets: Any) -> Any:
+        from recbole_gr.data.parts import log_parts
         from recbole_gr.data.seen import add_seen_items
         from recbole_gr.integration.config import RANKING_TYPES
 
+        if config["MODEL_TYPE"] in RANKING_TYPES and config["mask_seen"] is not None:
+            log_parts(built_datasets)
         if config["mask_seen"] is True and config["MODEL_TYPE"] in RANKING_TYPES:
-            if config["benchmark_filename"] is not None:
-                raise SettingError(
-                    "mask_seen", True, "files that are split already do not say all a user had; set it to recbole"
-                )
             add_seen_items(built_datasets)
-        return original(config, dataset, built_datasets)
+        try:
+            return original(config, dataset, built_datasets)
+        except ValueError as error:  # a user who had all items leaves none to be sampled
+            raise DataError(f"RecBole cannot sample negative items: {' '.join(str(error).split())}") from error
 
     return create_samplers
 
@@ -222,14 +304,36 @@ def _with_equal_exclusion(original: Callable) -> Callable:
     """RecBole excludes what a user had before for general models, targets spared, and not for sequential ones."""
 
     def collate_fn(self: Any, index: Any) -> Any:
+        from recbole_gr.data.seen import with_own_histories
+
         interaction, history, positive_u, positive_i = original(self, index)
         if self.config["mask_seen"] is False:
             history = None
         elif self.config["mask_seen"] is True and hasattr(self._dataset, "seen_items"):
-            history = self._dataset.seen_items.of(interaction[self.uid_field].numpy())
+            seen = self._dataset.seen_items.of(interaction[self.uid_field].numpy())
+            history = with_own_histories(seen, self._dataset, interaction)
         return interaction, history, positive_u, positive_i
 
     return collate_fn
+
+
+def _rank_as_measured(case_study: Any) -> None:
+    """RecBole's lists hold what was excluded when the model was measured, and places that no search was made for."""
+
+    def make(name: str) -> Callable:
+        original = getattr(case_study, name)
+
+        @functools.wraps(original)
+        def ours(*args: Any, **kwargs: Any) -> Any:
+            from recbole_gr.integration import case_study as as_measured
+
+            return getattr(as_measured, name)(*args, **kwargs)
+
+        _replace_everywhere(name, original, ours)
+        return ours
+
+    for name in ("full_sort_scores", "full_sort_topk"):
+        setattr(case_study, name, make(name))
 
 
 def _start_as_we_do(quick_start: Any) -> None:

@@ -158,7 +158,7 @@ def _shares_of(loader: Any) -> Any:
     own = share_of(loader.sample_size, rank(), world_size())
     if loader.sample_size < world_size():
         raise SettingError("nproc", world_size(), f"there are only {loader.sample_size} users to evaluate")
-    return BatchSampler(own, max(1, loader.step // world_size()), drop_last=False)  # type: ignore[arg-type]
+    return BatchSampler(own, max(1, loader.step // world_size()), drop_last=False)
 
 
 def share_of(n: int, number: int, shares: int) -> range:

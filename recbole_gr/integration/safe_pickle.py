@@ -112,7 +112,8 @@ def load_torch(file: Any, map_location: Any = None, **_: Any) -> Any:
     try:
         return torch.load(file, map_location=map_location, weights_only=False, pickle_module=_AS_MODULE)
     except UnsafeFileError as error:
-        raise UnsafeFileError(f"[{file}] {error}" if isinstance(file, str) else str(error)) from None
+        named = isinstance(file, str) and not str(error).startswith(f"[{file}]")  # in torch's old format it is by now
+        raise UnsafeFileError(f"[{file}] {error}" if named else str(error)) from None
 
 
 _PythonUnpickler: Any = vars(pickle)["_Unpickler"]  # it has no public name

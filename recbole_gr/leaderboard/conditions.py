@@ -53,9 +53,13 @@ def protocol_words(records: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 def _split_in_files(record: dict[str, Any]) -> dict[str, str]:
-    """Where the parts come in files of their own, these are the split."""
-    parts = record["config"].get("benchmark_filename")
-    return {"split": f"as the data's files give it: {words(parts)}"} if parts else {}
+    """Where the data brings its parts, in files or in a column, these are the split."""
+    config = record["config"]
+    parts = config.get("benchmark_filename") or config.get("split_files")
+    if parts:
+        return {"split": f"as the data's files give it: {words(parts)}"}
+    column = config.get("split_column")
+    return {"split": f"as the data's column {column} gives it"} if column else {}
 
 
 def _filter_words(settings: Sequence[dict[str, Any]]) -> dict[str, str]:

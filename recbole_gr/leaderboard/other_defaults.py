@@ -20,6 +20,9 @@ from recbole_gr.settings.recbole_keys import RecBoleSettings
 #: Values that stand for one that the run finds, which the record has in their place.
 FOUND_BY_THE_RUN = ("auto", None)
 
+#: Of settings that are newer than some records, what runs did before there was a choice.
+BEFORE = {"numbering": "file"}
+
 
 def other_defaults(board: Board, runner: Runner, configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each row with records that its defaults of today would not make.
@@ -52,6 +55,7 @@ def changed_settings(model: str, then: Mapping[str, Any], now: Mapping[str, Any]
         now: those of the Config; keys that only one of the two has are left out.
     """
     shaping = keys_of_model(model) | keys_of(RecBoleSettings) | keys_of(ProtocolSettings)
+    then = {**BEFORE, **then}
     changed = {}
     for key in shaping - runtime_keys() - path_keys() - {"seed"}:
         if key in then and now[key] not in FOUND_BY_THE_RUN:

@@ -34,6 +34,10 @@ class GenerativeRecommender(HistoryRecommender, ABC):
 
     leaf_ranks: torch.Tensor
     certificates: dict[str, int]
+    #: Of the batch that was ranked last, bool ``[rows]``: whose ranking is proven.
+    certified_rows: torch.Tensor | None = None
+    #: bool ``[n_items]``, the items that anybody may be given; None: all.
+    allowed_items: torch.Tensor | None = None
 
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -47,7 +51,7 @@ class GenerativeRecommender(HistoryRecommender, ABC):
     ) -> torch.Tensor:
         """Item scores of some rows of a batch (int64 indices), float32 ``[rows, n_items]``, as :meth:`rank` has them.
 
-        Adds to ``certificates`` what was proven of them. ``seen`` is that of the whole batch.
+        Says by :meth:`count_certified` what was proven of them. ``seen`` is that of the whole batch.
         """
 
     @abstractmethod
@@ -58,6 +62,23 @@ class GenerativeRecommender(HistoryRecommender, ABC):
     def validating(self, config: Config) -> Iterator[None]:
         """Within, the model ranks as validations during training do."""
         yield
+
+    @contextmanager
+    def ranking_to(self, k: int, allowed: torch.Tensor | None = None) -> Iterator[None]:
+        """Within, rankings are right to their k-th item at least, however short those of the run were.
+
+        Args:
+            k: how far a ranking is looked at.
+            allowed: bool ``[n_items]``, the items that may be recommended; None: all.
+        """
+        before = self.max_k, self.beam_size, self.allowed_items
+        k = max(self.max_k, min(k, self.n_items - 1))
+        self.max_k, self.beam_size = k, max(self.beam_size, k)
+        self.allowed_items = None if allowed is None else allowed.to(self.device)
+        try:
+            yield
+        finally:
+            self.max_k, self.beam_size, self.allowed_items = before
 
     def rows_at_once(self, interaction: Interaction) -> Sequence[torch.Tensor]:
         """The rows of a batch in groups of similar history length that are searched together: int64 indices."""
@@ -81,6 +102,20 @@ class GenerativeRecommender(HistoryRecommender, ABC):
     def count_of_all(self) -> None:
         """Where several processes evaluate together, what they counted becomes that of all of them."""
         self.certificates = sums_over_processes(self.certificates)
+
+    def count_certified(self, rows: torch.Tensor, certified: torch.Tensor, by_first_search: torch.Tensor) -> None:
+        """Add to ``certificates`` and to ``certified_rows`` what was proven of some rows of a batch.
+
+        Args:
+            rows: int64 ``[r]``.
+            certified: bool ``[r]``, whose ranking is proven.
+            by_first_search: bool ``[r]``, whose was by the first search already.
+        """
+        self.certificates["users"] += len(rows)
+        self.certificates["certified"] += int(certified.sum())
+        self.certificates["certified_by_first_search"] += int(by_first_search.sum())
+        if self.certified_rows is not None:
+            self.certified_rows[rows] = certified
 
     def what_was_proven(self) -> str:
         """One line for the log about the rankings since :meth:`reset_certificates`."""
@@ -113,14 +148,16 @@ class GenerativeRecommender(HistoryRecommender, ABC):
         """
         lengths = interaction[self.ITEM_SEQ_LEN]
         scores = torch.full((len(lengths), self.n_items), -torch.inf, device=lengths.device)
+        self.certified_rows = torch.zeros(len(lengths), dtype=torch.bool, device=lengths.device)
         for rows in self.rows_at_once(interaction):
             scores[rows] = self.rank_rows(interaction, rows, seen)
-        return scores
+        return scores if self.allowed_items is None else scores.masked_fill_(~self.allowed_items, -torch.inf)
 
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Exact log-probability of each row's item, ``[rows]``; rows with the same history share one pass over it."""
-        history, users, items = interaction[self.ITEM_SEQ], interaction[self.USER_ID], interaction[self.ITEM_ID]
+        history, items = interaction[self.ITEM_SEQ], interaction[self.ITEM_ID]
+        users = interaction[self.USER_ID] if self.USER_ID in interaction else torch.zeros_like(items)  # of nobody known
         distinct, row_of = torch.unique(torch.cat([users.unsqueeze(1), history], dim=1), dim=0, return_inverse=True)
         # candidates of one history side by side: [histories, most candidates]
         order = row_of.argsort(stable=True)
@@ -158,6 +195,19 @@ class BeamSearchRecommender(GenerativeRecommender):
         self.beam_certify = config["beam_certify"]
         self.searched_k = self.max_k  # a model that ranks anew what was found may search for more
 
+    @contextmanager
+    def ranking_to(self, k: int, allowed: torch.Tensor | None = None) -> Iterator[None]:
+        with super().ranking_to(k, allowed):
+            before, self.searched_k = self.searched_k, max(self.searched_k, self.max_k)
+            try:
+                yield
+            finally:
+                self.searched_k = before
+
+    def reset_certificates(self) -> None:
+        super().reset_certificates()
+        self.beam_counts = {"beams": 0, "valid_beams": 0}
+
     @abstractmethod
     def start_decoding(self, interaction: Interaction, rows: torch.Tensor) -> Decoder:
         """A decoder (:mod:`recbole_gr.decoding.protocols`) for some rows of a batch (int64 indices)."""
@@ -183,14 +233,19 @@ class BeamSearchRecommender(GenerativeRecommender):
             rounding=ROUNDING[self.precision],
         )
         with self.autocast():
-            here = None if seen is None else seen_by(rows, seen)
-            available = None if here is None else self.trie.available_items(len(rows), here)
+            here, allowed = None if seen is None else seen_by(rows, seen), self.allowed_items
+            available = None
+            if here is not None or allowed is not None:
+                available = self.trie.available_items(len(rows), here or (rows[:0], rows[:0]), allowed)
             decoder = self.start_decoding(interaction, rows)
             found = certified_beam_search(decoder, self.trie, limits, available=available, search=self.search)
-            item_scores = self.rerank(interaction, rows, found.item_scores, here)
-        self.certificates["users"] += len(found.certified)
-        self.certificates["certified"] += int(found.certified.sum())
-        self.certificates["certified_by_first_search"] += int(found.certified_by_first_search.sum())
+            scores = found.item_scores
+            if allowed is not None:  # an ID that an allowed item shares with another one
+                scores = scores.masked_fill(~allowed, -torch.inf)
+            item_scores = self.rerank(interaction, rows, scores, here)
+        self.count_certified(rows, found.certified, found.certified_by_first_search)
+        self.beam_counts["beams"] += int(found.beams.sum())
+        self.beam_counts["valid_beams"] += int(found.valid_beams.sum())
         return item_scores
 
     def rerank(

@@ -109,7 +109,25 @@ class SemanticIDRecommender(CodeRecommender, BeamSearchRecommender):
 
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.search = partial(beam_search, constrained=config["decoding"] == "constrained")
+        self.constrained = config["decoding"] == "constrained"
+        self.search = partial(beam_search, constrained=self.constrained)
+
+    def valid_beams(self) -> dict[str, float]:
+        """With ``decoding: free``, how many beams there were since :meth:`reset_certificates`, and how many of them were items."""
+        if self.constrained:
+            return {}
+        share = self.beam_counts["valid_beams"] / max(1, self.beam_counts["beams"])
+        return {**self.beam_counts, "valid_beam_share": round(share, 4)}
+
+    def what_was_proven(self) -> str:
+        line = super().what_was_proven()
+        if found := self.valid_beams():
+            line += f"; decoding=free: {found['valid_beams']:,} of {found['beams']:,} beams were items"
+            line += f" ({found['valid_beam_share']:.2%})"
+        return line
+
+    def rankings_report(self) -> dict[str, Any]:
+        return {**super().rankings_report(), **self.valid_beams()}
 
     def _use_codes(self, codes: np.ndarray, codebook_sizes: tuple[int, ...]) -> None:
         super()._use_codes(codes, codebook_sizes)

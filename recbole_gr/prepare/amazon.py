@@ -15,9 +15,9 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from recbole_gr.prepare.cells import milliseconds, number, price, seconds, text, token
 from recbole_gr.prepare.lines import columns_of
 from recbole_gr.prepare.source import Begun, RawFile, Source
+from recbole_gr.utils.cells import milliseconds, number, price, seconds, text, token
 
 _COLUMNS = {
     "title": "token_seq",

@@ -9,12 +9,12 @@ from contextlib import ExitStack
 from logging import getLogger
 from typing import IO, Any
 
-from recbole_gr.prepare.cells import CELL_CHARACTERS, truncate
 from recbole_gr.prepare.interactions import Interactions
 from recbole_gr.prepare.lines import parsed_lines
 from recbole_gr.prepare.place import Place
 from recbole_gr.prepare.source import RawFile, Source
 from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.utils.cells import CELL_CHARACTERS, truncate
 from recbole_gr.utils.errors import DataError
 
 

@@ -13,12 +13,14 @@ import yaml
 
 from recbole_gr.prepare import SOURCES
 from recbole_gr.prepare.atomic import write_atomic_files
-from recbole_gr.prepare.cells import CELL_CHARACTERS
 from recbole_gr.prepare.options import checked_options, options_of_text
 from recbole_gr.prepare.place import check_raw_dir, choose_variant, get_file
 from recbole_gr.prepare.source import Source
+from recbole_gr.prepare.table import prepare_table
+from recbole_gr.prepare.table_options import TABLE
 from recbole_gr.settings.properties import properties_file, read_properties
 from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.utils.cells import CELL_CHARACTERS
 from recbole_gr.utils.errors import SettingError
 
 #: Names that differ from the category's.
@@ -41,12 +43,15 @@ def prepare(given: Mapping[str, str]) -> None:
     """Launch :func:`prepare_dataset` from the command line, and print what came out.
 
     Args:
-        given: values by key, all of them text; ``source`` is the name of the source.
+        given: values by key, all of them text; ``source`` is the name of the source, or csv for a table of one's own, ``file``.
 
     Raises:
         RecBoleGRError: an option or a file cannot work; a line for each fault.
     """
-    print(report(prepare_dataset(**{"source": None, **options_of_text(given)})))
+    if given.get("source") == TABLE:
+        print(prepare_table({key: value for key, value in given.items() if key != "source"}))
+    else:
+        print(report(prepare_dataset(**{"source": None, **options_of_text(given)})))
 
 
 def prepare_dataset(source: str, category: str | None = None, **options: Any) -> dict[str, Any]:

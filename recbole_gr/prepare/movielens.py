@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from recbole_gr.prepare.cells import number, seconds, text, token
 from recbole_gr.prepare.lines import columns_of, split_line
 from recbole_gr.prepare.source import Begun, RawFile, Source
+from recbole_gr.utils.cells import number, seconds, text, token
 
 #: The genres of u.item, in the order of its last 19 columns (file u.genre).
 GENRES_100K = (

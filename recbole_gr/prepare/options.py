@@ -13,7 +13,7 @@ from recbole_gr.settings.check import raise_faults, unknown_keys
 from recbole_gr.settings.field import Fault, RunValues, Settings, field_faults, setting
 
 SOURCE_NAMES = tuple(SOURCES)
-_ONE_OF_SOURCES = f"must be one of {', '.join(SOURCE_NAMES)}"
+_ONE_OF_SOURCES = f"must be one of {', '.join(SOURCE_NAMES)}, or csv with a FILE"
 
 
 def _source(name: str) -> str:

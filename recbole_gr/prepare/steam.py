@@ -6,8 +6,8 @@ import ast
 from collections.abc import Collection
 from typing import Any
 
-from recbole_gr.prepare.cells import date_as_seconds, number, price, text, token
 from recbole_gr.prepare.source import Begun, RawFile, Source
+from recbole_gr.utils.cells import date_as_seconds, number, price, text, token
 
 _COLUMNS = {"title": "token_seq", "developer": "token_seq", "genres": "token_seq", "tags": "token_seq", "price": "float"}
 

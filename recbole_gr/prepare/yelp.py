@@ -6,8 +6,8 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from recbole_gr.prepare.cells import date_as_seconds, number, text, token
 from recbole_gr.prepare.source import Begun, RawFile, Source
+from recbole_gr.utils.cells import date_as_seconds, number, text, token
 
 
 def _begin_reviews(first_line: str) -> Begun:

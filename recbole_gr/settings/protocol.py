@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
@@ -10,8 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator
 
 from recbole_gr.settings.field import Fault, RunValues, Settings, setting
-from recbole_gr.utils.errors import DataError, SettingError
+from recbole_gr.utils.errors import DataError
 from recbole_gr.utils.file_names import is_file_name
+from recbole_gr.utils.table_files import read_header
 
 LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "full"}
 
@@ -26,6 +26,12 @@ def _k(value: Any) -> Any:
     values = [value] if type(value) is int else value
     if not isinstance(values, list) or not values or any(type(k) is not int or k < 1 for k in values):
         raise ValueError("must be a list of whole numbers of at least 1")
+    return value
+
+
+def _parts(value: list[str] | None) -> list[str] | None:
+    if value is not None and (len(value) != 3 or len(set(value)) != 3 or not all(map(is_file_name, value))):
+        raise ValueError("must be the names of the three parts, training, validation and test: [train, valid, test]")
     return value
 
 
@@ -51,6 +57,16 @@ class ProtocolSettings(Settings):
     valid_metric: str = setting(
         "NDCG@10", "The metric for early stopping; where topk alone is set, its k follows.", "protocol"
     )
+    split_files: Annotated[list[str] | None, AfterValidator(_parts)] = setting(
+        None,
+        "A ready-made split, its parts in files: [train, valid, test] for NAME.train.inter, NAME.valid.inter, NAME.test.inter, "
+        "one interaction a row, from which histories are built; or with histories, as benchmark_filename.",
+        "protocol",
+        allowed="must be the names of the three parts, training, validation and test: [train, valid, test]",
+    )
+    split_column: str | None = setting(
+        None, "A ready-made split, its parts in a column of the .inter file: train, valid, test.", "protocol"
+    )
     mask_seen: Literal[True, False, "recbole"] = setting(
         True,
         "True: no model may recommend what the user had before; False: all may; recbole: excluded for general models, not for "
@@ -59,6 +75,12 @@ class ProtocolSettings(Settings):
     )
     timestamp_order: Literal["exact", "recbole"] = setting(
         "exact", "exact: sort by the file's full precision; recbole: sort after rounding to float32.", "protocol"
+    )
+    numbering: Literal["token", "file"] = setting(
+        "token",
+        "Numbers of users and items, by which weights are drawn: token: in the order of their tokens, so that a file in another "
+        "order is the same run; file: as they come in the file, as RecBole does.",
+        "protocol",
     )
     tie_order: Literal["file", "shuffled"] = setting(
         "file", "Interactions that share a timestamp: file: as in the file; shuffled: in random order.", "protocol"
@@ -98,33 +120,50 @@ class ProtocolSettings(Settings):
                 yield Fault(key, run[key], f"must be a whole number of at least {least}")
         for part in run["eval_args"].keys() - {"split", "group_by", "order", "mode"}:
             yield Fault("eval_args", run["eval_args"], f"has no part {part!r}; it has split, group_by, order and mode")
+        yield from _ready_split_faults(run)
         if run["eval_args"].get("order") == "TO":
             check_inter_file(run)
 
     @classmethod
     def idle(cls, run: RunValues) -> dict[str, str]:
-        if run["tie_order"] == "shuffled":
-            return {}
-        return dict.fromkeys(("tie_interval", "tie_seed"), f"tie_order={run['tie_order']} shuffles nothing")
+        reasons = {}
+        if run["tie_order"] != "shuffled":
+            reasons = dict.fromkeys(("tie_interval", "tie_seed"), f"tie_order={run['tie_order']} shuffles nothing")
+        if run["threshold"] and run["eval_args"].get("mode") != "labeled":
+            reasons["threshold"] = (
+                "a ranking takes every interaction for a hit, whatever its label; val_interval keeps those above a value"
+            )
+        if run["repeatable"] and run["mask_seen"] is True:
+            reasons["repeatable"] = "mask_seen=True, which keeps what a user had out of the ranking"
+        return reasons
+
+
+def _ready_split_faults(run: RunValues) -> Iterator[Fault]:
+    """One split at a time."""
+    ready = [key for key in ("benchmark_filename", "split_files", "split_column") if run[key] is not None]
+    for key in ready[1:]:
+        yield Fault(key, run[key], f"has no use beside {ready[0]}={run[ready[0]]!r}")
+    if ready and run["eval_args"].get("split") != LEAVE_ONE_OUT["split"]:
+        yield Fault("eval_args", run["eval_args"], f"its split has no use beside {ready[0]}={run[ready[0]]!r}")
 
 
 def check_inter_file(run: RunValues) -> None:
-    """The interaction file must have the user, item and time columns.
+    """The interaction files must have the user, item and time columns; those of a ready-made split may do without times.
 
     Raises:
         DataError: names the file, what is missing and what there is.
     """
-    if run["benchmark_filename"] is not None:
-        return
-    path = os.path.join(str(run["data_path"]), f"{run['dataset']}.inter")
-    if not os.path.isfile(path):
-        return  # a dataset that RecBole knows is downloaded by RecBole; others were checked before
-    try:
-        codecs.lookup(run["encoding"] or "utf-8")
-    except LookupError as error:
-        raise SettingError("encoding", run["encoding"], "no such encoding") from error
-    with open(path, encoding=run["encoding"] or "utf-8") as file:
-        columns = [column.split(":")[0] for column in file.readline().rstrip("\n").split(run["field_separator"])]
-    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
-        if run[key] not in columns:
-            raise DataError(f"[{path}] has no column {run[key]!r} ({key}); it has {', '.join(columns)}")
+    parts = run["split_files"] or run["benchmark_filename"]
+    with_times = () if parts or run["split_column"] is not None else ("TIME_FIELD",)
+    needed = {run[key]: key for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", *with_times)}
+    if run["split_column"] is not None and not parts:
+        needed[run["split_column"]] = "split_column"
+    for part in parts or [None]:
+        name = run["dataset"] if part is None else f"{run['dataset']}.{part}"
+        path = os.path.join(str(run["data_path"]), f"{name}.inter")
+        if not os.path.isfile(path):
+            continue  # a dataset that RecBole knows is downloaded by RecBole; others were checked before
+        columns = read_header(path, run["field_separator"], run["encoding"])
+        for column, key in needed.items():
+            if column not in columns:
+                raise DataError(f"[{path}] has no column {column!r} ({key}); it has {', '.join(columns)}")

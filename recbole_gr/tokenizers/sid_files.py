@@ -100,6 +100,10 @@ def read_sid_file(
         for name in ("unique_share_quantised", "largest_collision_quantised", "collapsed_levels"):
             source.pop(name, None)
     sizes = _fitting_sizes(path, codes, item_tokens, codebook_sizes, kept=content.codebook_sizes)
+    if len(codes) > 1 and (codes == codes[0]).all():
+        raise DataError(
+            f"{path}: all {len(codes):,} items have the same codes, {codes[0].tolist()}; they say nothing of an item"
+        )
     padding = np.full((1, codes.shape[1]), -1)
     return SemanticIDs(np.concatenate([padding, codes]), tuple(sizes), content.collision, source)
 
@@ -149,12 +153,24 @@ def _fitting_sizes(
         sizes = list(kept or [int(code) + 1 for code in codes.max(axis=0)])
     else:
         sizes = [setting] * codes.shape[1] if isinstance(setting, int) else list(setting)
-    reason = _misfit(codes, sizes, item_tokens)
+    reason = _misfit(codes, sizes, item_tokens) or (None if setting is not None or kept else _offset(codes))
     if reason and setting is None:
         raise DataError(f"{path}: {reason}")
     if reason:
         raise SettingError("sid_codebook_sizes", setting, f"in {path} {reason}")
     return sizes
+
+
+def _offset(codes: np.ndarray) -> str | None:
+    """Why codes look as if each level's were put behind those of the level before, as in one vocabulary; None if they do not."""
+    least, most = codes.min(axis=0), codes.max(axis=0)
+    if len(codes) < 2 or len(least) < 2 or (least[1:] <= most[:-1]).any():
+        return None
+    begins = ", ".join(f"level {level} at {code}" for level, code in enumerate(least.tolist()) if level)
+    return (
+        f"the codes of each level begin behind those of the level before ({begins}): codes begin at 0 at every level, so take the "
+        "offsets off; if they are meant so, set sid_codebook_sizes"
+    )
 
 
 def _misfit(codes: np.ndarray, sizes: Sequence[int], item_tokens: np.ndarray) -> str | None:
@@ -249,7 +265,9 @@ def _read_json(path: str) -> SidFileContent:
 
 def _codes_of_lists(path: str, items: pd.Index, rows: list[Any]) -> np.ndarray:
     for item, row in zip(items, rows, strict=True):
-        if type(row) is not list or len(row) != len(rows[0]):
+        if type(row) is not list:
+            raise DataError(f"{path}: item {item} has {reprlib.repr(row)}, but must have a list of codes, as [183, 70, 12]")
+        if len(row) != len(rows[0]):
             raise DataError(
                 f"{path}: every item must have a list of codes, all of one length, "
                 f"but {items[0]} has {reprlib.repr(rows[0])} and {item} has {reprlib.repr(row)}"

@@ -74,8 +74,8 @@ def own_place() -> Place | None:
     """The place that torchrun, or ``--nproc``, gave this process; None: it is alone."""
     if not all(os.environ.get(name) for name in ENVIRONMENT):
         return None
-    *numbers, address, port = (os.environ[name] for name in ENVIRONMENT)
-    return Place(*map(int, numbers), address, int(port))
+    rank, local_rank, world_size, local_world_size = (int(os.environ[name]) for name in ENVIRONMENT[:4])
+    return Place(rank, local_rank, world_size, local_world_size, os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
 
 
 def without_place(environment: Mapping[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from recbole_gr.integration.check_run import check_run
 from recbole_gr.models.registry import find_spec
 from recbole_gr.settings.properties import properties_file
 
-COMMANDS = ("run", "tokenize", "prepare", "leaderboard", "list")
+COMMANDS = ("run", "tokenize", "recommend", "prepare", "leaderboard", "list")
 
 #: Runs the command line in a process of its own, and says what it cost.
 MEASURED = """
@@ -56,6 +56,15 @@ def test_a_help_is_quick_and_imports_no_torch(arguments):
         (["tokenize", "--sid_format=xml"], "error: sid_format='xml': must be one of json, tokens, pt, parquet, npz"),
         (["tokenize", "--codebook_num=0"], "error: codebook_num=0: must be a whole number of at least 1"),
         (["prepare", "yelp", "--core=few"], "error: core='few': must be a whole number of at least 0"),
+        (["recommend"], "error: checkpoint=None: must be a file that a run saved"),
+        (["recommend", "no.pth"], "error: checkpoint='no.pth': no such file"),
+        (["recommend", "/dev/null"], "error: checkpoint='/dev/null': no such file"),
+        (["recommend", __file__], f"error: checkpoint={__file__!r}: is not a checkpoint of RecBole"),
+        (
+            ["recommend", "no.pth", "--user=3"],
+            "error: user=3: is no option of recommend, nor a setting; did you mean users?",
+        ),
+        (["recommend", "no.pth", "--beams=3"], "error: beams=3: is no option of recommend, nor a setting"),
         (["leaderboard"], "error: the following arguments are required: board"),
         (["leaderboard", "ml-100k", "--jobs", "two"], "error: argument --jobs: invalid int value: 'two'"),
         (["leaderboard", "ml-10k"], "error: board='ml-10k': no such file; boards with a short name: "),
@@ -76,7 +85,7 @@ def test_an_unknown_command_is_named_with_a_suggestion(written, meant, capsys):
 
 def test_a_command_that_resembles_none(capsys):
     assert cli.main(["xyz"]) == 2
-    expected = "error: recbole-gr has no command 'xyz'; it has run, tokenize, prepare, leaderboard, list\n"
+    expected = "error: recbole-gr has no command 'xyz'; it has run, tokenize, recommend, prepare, leaderboard, list\n"
     assert capsys.readouterr().err == expected
 
 

@@ -73,10 +73,10 @@ def replace_last_items(small_part, seed=0):
 def test_items_of_validation_and_test_have_no_influence_and_the_process_stays_as_it_is(small_part, model):
     init_seed(5, True)
     state = state_of_the_process()
-    before, provenance, _, part = made(small_part, model)
+    before, provenance, _, part = made(small_part, model, numbering="file")
     assert state_of_the_process() == state and set(os.listdir()) <= {"data", "saved", "results"}
     replace_last_items(small_part)
-    after, same, _, _ = made(small_part, model)
+    after, same, _, _ = made(small_part, model, numbering="file")
     assert before.keys() == after.keys() and list(before) != list(after)  # RecBole numbers the items anew
     assert all((before[item] == after[item]).all() for item in before)
     assert provenance["cf_interactions"] == same["cf_interactions"] == len(part.items)
@@ -248,10 +248,6 @@ def test_what_has_no_use_is_pointed_out(given, key, reason):
         ({"cf_shift": 0.5}, "cf_shift=0.5: must be a number at least 1"),
         ({"cf_model": "Pop"}, "cf_model='Pop': Pop has no embeddings"),
         ({"cf_model": "FDSA"}, "cf_model='FDSA': cannot be trained with these cf_settings"),
-        (
-            {"benchmark_filename": ["train", "valid", "test"]},
-            "cf_model='svd': cannot be made from files that are split already",
-        ),
     ],
 )
 def test_what_cannot_be_made_is_one_line(small_part, capsys, settings, words):

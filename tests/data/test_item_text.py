@@ -162,6 +162,8 @@ def test_no_item_with_text_is_an_error(item_file):
     with pytest.raises(DataError, match="no item has a text: the columns title, tags of .*small.item. are empty"):
         read_item_text(path, tokens("a", "b"), "{title} {tags}")
     with pytest.raises(DataError, match="no item has a text"):
+        read_item_text(item_file("a\t\t\t\t\t"), tokens("a"))
+    with pytest.raises(DataError, match="small.item. has a header and no rows"):
         read_item_text(item_file(), tokens("a"))
 
 
@@ -222,9 +224,15 @@ def test_a_row_with_too_few_fields_has_the_rest_empty(item_file):
     assert read_item_text(path, tokens("a", "b")) == ["", "T", "U, 1999, drama"]
 
 
-def test_rows_longer_than_the_header_do_not_shift_the_columns(item_file):
-    path = item_file("a\tT\t1\tmore", "b\tU\t2\tmore", header="item_id:token\ttitle:token_seq\tyear:token")
-    assert read_item_text(path, tokens("a", "b")) == ["", "T, 1", "U, 2"]
+def test_rows_longer_than_the_header_lose_no_text_in_silence(item_file):
+    header = "item_id:token\ttitle:token_seq\tyear:token"
+    trailing = item_file("a\tT\t1\t", "b\tU\t2\t\t", header=header)
+    assert read_item_text(trailing, tokens("a", "b")) == ["", "T, 1", "U, 2"]
+    path = item_file("a\tT\t1", "b\tU\t2\tmore", "c\tV\t3\t4\t5", header=header)
+    with pytest.raises(
+        DataError, match="has 2 rows with more cells than the 3 of its header, the first in line 3: a cell holds"
+    ):
+        read_item_text(path, tokens("a", "b"))
 
 
 @pytest.mark.parametrize("name", TITLE_COLUMNS)

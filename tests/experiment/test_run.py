@@ -127,7 +127,7 @@ def test_ones_own_folder_needs_no_property_file(tmp_path, tiny_settings):
 def test_baselines_give_recboles_numbers(small_part, model):
     """Under one protocol, our command is RecBole's run_recbole."""
     settings = {"data_path": small_part[1], "epochs": 1, "show_progress": False, "mask_seen": "recbole"}
-    ours = run(model, "small", config_dict={**settings, "timestamp_order": "recbole"})
+    ours = run(model, "small", config_dict={**settings, "timestamp_order": "recbole", "numbering": "file"})
     protocol = {
         "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
         "eval_args": {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "full"},

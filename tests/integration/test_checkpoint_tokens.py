@@ -55,7 +55,8 @@ def shop(tmp_path):
 
 def prepared(model, given):
     """Config, loaders and a model of weights unlike any others, with the trainer that can save it."""
-    runtime = {"show_progress": False, "checkpoint_dir": "saved", "record_dir": None}
+    # by their tokens, items would keep their numbers in a file in another order
+    runtime = {"show_progress": False, "checkpoint_dir": "saved", "record_dir": None, "numbering": "file"}
     own = {} if model in THEIRS else {"topk": [10, 41], "beam_size": 41} if model in ("TIGER", "LLMasRS", "IDGenRec") else {}
     config = make_config(model, "plain", config_dict={**runtime, **own, **given})
     init_seed(config["seed"], config["reproducibility"])
@@ -182,7 +183,7 @@ def test_a_state_alone_keeps_its_tokens_and_an_old_one_loads_as_before(shop):
 
 
 def test_training_does_not_go_on_with_other_numbers(shop):
-    given = {**OURS["TIGER"], "epochs": 1, "data_path": shop.as_trained, "show_progress": False}
+    given = {**OURS["TIGER"], "epochs": 1, "data_path": shop.as_trained, "show_progress": False, "numbering": "file"}
     checkpoint = run("TIGER", "plain", config_dict=given)["checkpoint"]
     moved = f"^\\[{checkpoint}\\] was trained on other items and users, or in another order, than the files have now"
     with pytest.raises(DataError, match=moved):

@@ -4,8 +4,6 @@ import copy
 import functools
 import http.server
 import json
-import os
-import shutil
 import threading
 import time
 
@@ -16,28 +14,6 @@ from support.example_board import ACCURACY, HOSTILE, ID_LEVEL, LISTS, example_su
 
 from recbole_gr.leaderboard.columns import metric_title
 from recbole_gr.leaderboard.render.html import PLOTLY_FILE
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """One headless Chromium for the module, which tells what it logs and what it asks of a network."""
-    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    missing = [name for name, path in programs.items() if path is None]
-    if missing:
-        lacking = f"no {' and no '.join(missing)}: apt-get install chromium chromium-driver"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(lacking)
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs["chromium"]
-    switches = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking"
-    for switch in [*switches.split(), "disable-component-update", "disable-sync", "window-size=1200,900"]:
-        options.add_argument(f"--{switch}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs["chromedriver"]))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")

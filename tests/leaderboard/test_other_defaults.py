@@ -6,7 +6,14 @@ from support.board_files import make_board, make_row
 
 from recbole_gr.leaderboard.other_defaults import changed_settings, other_defaults
 
-NOW = {"epochs": 30, "train_batch_size": 1024, "history_position": "auto", "rqvae_hidden": (512, 256), "gpu_id": "1"}
+NOW = {
+    "numbering": "file",
+    "epochs": 30,
+    "train_batch_size": 1024,
+    "history_position": "auto",
+    "rqvae_hidden": (512, 256),
+    "gpu_id": "1",
+}
 THEN = {"epochs": 8, "train_batch_size": 1024, "history_position": "item", "rqvae_hidden": [512, 256], "gpu_id": "0"}
 
 
@@ -19,6 +26,12 @@ class Config(dict):
 
 def test_only_what_shapes_a_run_and_was_set_counts():
     assert changed_settings("TIGER", THEN, Config(NOW)) == {"epochs": (8, 30)}  # auto, devices and tuples are no change
+
+
+def test_what_runs_did_before_there_was_a_setting_counts():
+    now = Config({**NOW, "numbering": "token"})
+    assert changed_settings("TIGER", THEN, now) == {"epochs": (8, 30), "numbering": ("file", "token")}
+    assert changed_settings("TIGER", {**THEN, "numbering": "token"}, now) == {"epochs": (8, 30)}
 
 
 def test_each_row_with_such_records_is_named():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recbole_gr.prepare.cells import date_as_seconds, milliseconds, number, price, seconds, text, token
+from recbole_gr.utils.cells import date_as_seconds, milliseconds, number, price, seconds, text, token
 
 CELLS = [
     (token, "A1YJEY40YUW4SE", "A1YJEY40YUW4SE"),

@@ -9,8 +9,8 @@ import pandas as pd
 import support.raw_sources as raw
 from support.raw_sources import prepare_dataset
 
-from recbole_gr.prepare.cells import CELL_CHARACTERS, text, token, truncate
 from recbole_gr.prepare.command import report
+from recbole_gr.utils.cells import CELL_CHARACTERS, text, token, truncate
 
 LIMIT = 131_072
 

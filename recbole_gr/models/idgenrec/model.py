@@ -7,7 +7,6 @@ Reference:
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +16,8 @@ from torch.nn import functional as F
 
 from recbole_gr.data.catalogue_match import matched_state, matching, some_of, with_value
 from recbole_gr.data.windows import target_list_field
+from recbole_gr.decoding.beam_search import Beams
+from recbole_gr.decoding.protocols import TitleDecoder
 from recbole_gr.decoding.title_search import title_beam_search
 from recbole_gr.decoding.title_trie import TitleTrie
 from recbole_gr.language_model.item_tokens import ItemTokens, with_counters
@@ -74,7 +75,7 @@ class IDGenRec(BeamSearchRecommender):
         self.at_every_item = config["loss_positions"] == "all"
         self.per_item = config["history_position"] == "item"
         self.rounds = config["rounds"]
-        self.search = partial(title_beam_search, k=self.max_k)
+        self.search = self.title_search
         self.train_generator = False
 
         # define layers and loss
@@ -274,6 +275,18 @@ class IDGenRec(BeamSearchRecommender):
         items, place = torch.unique(history, return_inverse=True)
         probabilities = self.generator.word_probabilities(items, self.id_tokens[items])
         return soft_words(probabilities, self.network.embedding.weight)[place]
+
+    def title_search(
+        self,
+        decoder: TitleDecoder,
+        trie: TitleTrie,
+        beam_size: int,
+        *,
+        available: Sequence[torch.Tensor] | None = None,
+        floor: torch.Tensor | None = None,
+    ) -> Beams:
+        """:func:`~recbole_gr.decoding.title_search.title_beam_search` for rankings as long as they are asked for."""
+        return title_beam_search(decoder, trie, beam_size, self.searched_k, available=available, floor=floor)
 
     def start_decoding(self, interaction: Interaction, rows: torch.Tensor) -> IDReader:
         return IDReader(self.network, self._encode(interaction, rows))

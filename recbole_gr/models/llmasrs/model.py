@@ -7,8 +7,7 @@ Reference:
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +16,8 @@ from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
 from recbole_gr.data.catalogue_match import matched_state, matching, some_of, with_value
+from recbole_gr.decoding.beam_search import Beams
+from recbole_gr.decoding.protocols import TitleDecoder
 from recbole_gr.decoding.title_search import title_beam_search, title_log_likelihood
 from recbole_gr.decoding.title_trie import TitleTrie
 from recbole_gr.language_model import base_digest, load_model, parameter_counts
@@ -90,7 +91,7 @@ class LLMasRS(BeamSearchRecommender):
             vectors = torch.from_numpy(dataset.cf_vectors)
             self.cf_injection = CFInjection(vectors, self.llm.get_input_embeddings(), config["cf_injection"])
         self.trie = TitleTrie(items.tokens, items.first, self.device)
-        self.search = partial(title_beam_search, k=self.max_k)
+        self.search = self.title_search
         self.rank_items_that_share(self.trie.leaf_of_item.cpu().numpy()[:, None], config, dataset)
         self.tokens_trained = 0
         self.before_last_part: Callable[[], Any] | None = None  # what a trainer with several processes wants done then
@@ -292,6 +293,18 @@ class LLMasRS(BeamSearchRecommender):
         inside = torch.arange(history.shape[1]) < lengths.unsqueeze(1)
         sizes = self.layout.piece_length[self.layout.first_target + history.masked_fill(~inside, 0)]
         return sizes.sum(dim=1).clamp(max=self.layout.max_tokens)
+
+    def title_search(
+        self,
+        decoder: TitleDecoder,
+        trie: TitleTrie,
+        beam_size: int,
+        *,
+        available: Sequence[torch.Tensor] | None = None,
+        floor: torch.Tensor | None = None,
+    ) -> Beams:
+        """:func:`~recbole_gr.decoding.title_search.title_beam_search` for rankings as long as they are asked for."""
+        return title_beam_search(decoder, trie, beam_size, self.searched_k, available=available, floor=floor)
 
     def start_decoding(self, interaction: Interaction, rows: torch.Tensor) -> Any:
         """A ``PromptReader`` for some rows of a batch (int64 indices)."""

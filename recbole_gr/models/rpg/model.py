@@ -89,22 +89,26 @@ class RPG(CodeRecommender):
         """Item scores: of all, or of those that the walk meets; what is seen is scored as well, and excluded by who asks."""
         with self.autocast():
             tables = self._log_probs(interaction, rows)
-        self.certificates["users"] += len(rows)
+        every, none = torch.ones_like(rows, dtype=torch.bool), torch.zeros_like(rows, dtype=torch.bool)
         if self.graph is None:
-            self._count_certified(len(rows))
+            self.count_certified(rows, every, every)
             return self._exact(tables)
         ids, embeddings = CodeScores(self.id_places), self.network.code_embeddings()
         scores = self._of_items(self.graph.scores(tables, ids, embeddings))
         excluded = seen_by(rows, seen) if seen is not None else (rows[:0], rows[:0])
-        unseen = _without(scores, excluded)
+        unseen = self._without(scores, excluded)
         too_few = torch.nonzero((unseen > -torch.inf).sum(dim=1) < self.max_k).squeeze(1)
         if len(too_few):  # who has seen nearly all that was met
             scores[too_few] = self._exact(tables[too_few])
-            unseen = _without(scores, excluded)
+            unseen = self._without(scores, excluded)
+        proven = none
         if compared := self.graph.to_compare(len(rows)):
             mine = excluded[0] < compared
-            exact = _without(self._exact(tables[:compared]), (excluded[0][mine], excluded[1][mine]))
-            self._count_certified(int(self.graph.compare(unseen[:compared], exact, self.max_k).sum()))
+            exact = self._without(self._exact(tables[:compared]), (excluded[0][mine], excluded[1][mine]))
+            proven = none.index_put(
+                (torch.arange(compared, device=none.device),), self.graph.compare(unseen[:compared], exact, self.max_k)
+            )
+        self.count_certified(rows, proven, proven)
         return scores
 
     def _exact(self, tables: torch.Tensor) -> torch.Tensor:
@@ -116,9 +120,11 @@ class RPG(CodeRecommender):
         scores[:, 0] = -torch.inf
         return scores
 
-    def _count_certified(self, users: int) -> None:
-        self.certificates["certified"] += users
-        self.certificates["certified_by_first_search"] += users
+    def _without(self, scores: torch.Tensor, excluded: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """A copy of scores with -inf in some places, rows and columns, and for what nobody may be given."""
+        left = scores.clone()
+        left[excluded] = -torch.inf
+        return left if self.allowed_items is None else left.masked_fill_(~self.allowed_items, -torch.inf)
 
     def reset_certificates(self) -> None:
         super().reset_certificates()
@@ -152,10 +158,3 @@ class RPG(CodeRecommender):
     def _history(self, interaction: Interaction, rows: torch.Tensor | slice = slice(None)) -> History:
         items, lengths = self.trimmed_history(interaction, rows)
         return History(self.item_codes[items], lengths)
-
-
-def _without(scores: torch.Tensor, excluded: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """A copy of scores with -inf in some places, rows and columns."""
-    left = scores.clone()
-    left[excluded] = -torch.inf
-    return left

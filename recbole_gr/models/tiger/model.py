@@ -172,9 +172,7 @@ class TIGER(SemanticIDRecommender):
         """The histories of some rows of a batch, as the network reads them."""
         items, lengths = self.trimmed_history(interaction, rows)
         injected = None if self.injection is None else self.injection(items)
-        users = interaction[self.USER_ID][rows]
-        if self.options.user_buckets:
-            users = self.user_numbers[users]
+        users = self.user_numbers[interaction[self.USER_ID][rows]] if self.options.user_buckets else None
         return History(self.item_codes[items], lengths, users, injected)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
