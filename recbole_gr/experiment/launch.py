@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import wait
+from signal import SIGKILL, SIGTERM
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import multiprocessing
 
 from recbole_gr.experiment.run import run
 from recbole_gr.utils.errors import RecBoleGRError, SettingError
-from recbole_gr.utils.process_group import GroupEndedError, Place, open_store
+from recbole_gr.utils.process_group import GroupEndedError, Place, open_store, tell_failure
 
 #: Seconds that processes have to end by themselves, when one has failed.
 TO_END = 6.0
@@ -75,9 +76,9 @@ def spawn_runs(
     try:
         for process in processes:
             process.start()
-        _wait_for(processes)
+        _wait_for(processes, store)
     except KeyboardInterrupt as interrupt:
-        _end(processes)
+        _join_until(processes, TO_END)
         vars(interrupt)["checkpoint"] = next((answer for kind, answer in _read(answers) if kind == "interrupt"), None)
         raise
     finally:
@@ -109,8 +110,8 @@ def _run_at(
         raise SystemExit(1) from None
 
 
-def _wait_for(processes: list[Any]) -> None:
-    """Until all have ended, or one has failed and the others have had time to notice."""
+def _wait_for(processes: list[Any], store: Any) -> None:
+    """Until all have ended, or one has failed and the others have had time to notice; of one that was killed they are told."""
     running = {process.sentinel: process for process in processes}
     end: float | None = None
     while running and (end is None or time.monotonic() < end):
@@ -118,19 +119,24 @@ def _wait_for(processes: list[Any]) -> None:
             process = running.pop(sentinel)
             process.join()
             if process.exitcode and end is None:
+                tell_failure(store, process.name)
                 end = time.monotonic() + TO_END
 
 
 def _end(processes: list[Any]) -> None:
-    """End those that still run: time to go by themselves, then a signal, then another one."""
-    for ask in (lambda process: None, lambda process: process.terminate(), lambda process: process.kill()):
+    """End those that still run."""
+    for signal in (SIGTERM, SIGKILL):
         for process in processes:
             if process.is_alive():
-                ask(process)
-        end = time.monotonic() + 2
-        for process in processes:
-            if process.pid is not None:
-                process.join(max(0.0, end - time.monotonic()))
+                os.kill(process.pid, signal)
+        _join_until(processes, 2.0)
+
+
+def _join_until(processes: list[Any], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    for process in processes:
+        if process.pid is not None:  # it was started
+            process.join(max(0.0, end - time.monotonic()))
 
 
 def _read(answers: Any) -> list[tuple[str, Any]]:
@@ -144,7 +150,7 @@ def _outcome(processes: list[Any], answers: list[tuple[str, Any]]) -> dict[str, 
     told: dict[str, Any] = {}
     for kind, answer in answers:
         told.setdefault(kind, answer)
-    killed = [process for process in processes if (process.exitcode or 0) < 0 and process.exitcode != -15]
+    killed = [process for process in processes if (process.exitcode or 0) < 0 and process.exitcode != -SIGTERM]
     for process in killed:  # which said nothing: first of all, whatever the others saw of it
         raise GroupEndedError(f"{process.name} was killed by signal {-process.exitcode} (9: perhaps for its memory)")
     if "error" in told:

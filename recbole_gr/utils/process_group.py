@@ -30,6 +30,7 @@ GRACE = 2.0
 #: Names of the group's values in a Config, as RecBole has them.
 CONFIG_KEYS = ("local_rank", "nproc", "world_size", "offset", "ip", "port")
 _FAILED = "failed"
+_PREFIX = "recbole_gr/"
 #: The store, if this process holds it.
 _held: Any = None
 
@@ -117,7 +118,20 @@ def store_of(place: Place) -> Any:
         _held = open_store(place.address, place.port, holds=True)
     store = open_store(place.address, place.port, holds=False)
     # torchrun may start a group again, which must not meet what the last one left
-    return PrefixStore(f"recbole_gr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    return PrefixStore(_PREFIX + os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+
+
+def tell_failure(store: Any, who: str) -> bool:
+    """Let the processes of a group end, for one has failed; says whether it is the first of which that is told.
+
+    Args:
+        store: of the group, from :func:`open_store` or :func:`store_of`.
+        who: which one.
+    """
+    from torch.distributed import PrefixStore
+
+    values = store if isinstance(store, PrefixStore) else PrefixStore(f"{_PREFIX}0", store)
+    return bool(values.compare_set(_FAILED, "", who).decode() == who)
 
 
 def join(place: Place, backend: str) -> None:
@@ -208,9 +222,8 @@ class _Watch:
         self.thread.join()
 
     def first_to_fail(self) -> bool:
-        own = str(self.place.rank)
         try:
-            return self.store.compare_set(_FAILED, "", own).decode() == own
+            return tell_failure(self.store, f"rank {self.place.rank}")
         except Exception:  # the store is gone: so is who would have said more
             return False
 
