@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import wait
-from signal import SIGKILL, SIGTERM
+from signal import SIGTERM
 from typing import Any
 
 import torch
@@ -125,10 +125,10 @@ def _wait_for(processes: list[Any], store: Any) -> None:
 
 def _end(processes: list[Any]) -> None:
     """End those that still run."""
-    for signal in (SIGTERM, SIGKILL):
+    for ask in ("terminate", "kill"):
         for process in processes:
             if process.is_alive():
-                os.kill(process.pid, signal)
+                getattr(process, ask)()
         _join_until(processes, 2.0)
 
 

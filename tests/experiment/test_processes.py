@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,15 +11,18 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from recbole.model.sequential_recommender.gru4rec import GRU4Rec
 from recbole.quick_start import load_data_and_model
 from support.groups import Group, read, run_together
 from support.processes import REPOSITORY
 from support.trained_cases import CASES, settings_of
 
 from recbole_gr.cli import main
+from recbole_gr.experiment.launch import spawn_runs
 from recbole_gr.experiment.run import run
 from recbole_gr.integration.processes import SharedBatches, share_of
-from recbole_gr.utils.process_group import ENVIRONMENT, without_place
+from recbole_gr.utils.errors import DataError
+from recbole_gr.utils.process_group import ENVIRONMENT, GroupEndedError, without_place
 
 #: Without chance in training, in float32: what is left are sums in another order.
 EXACT = {
@@ -145,59 +149,51 @@ def saved_in(folder):
     return os.listdir(folder / "saved") if (folder / "saved").is_dir() else []
 
 
-FAULTY = """
-import os, signal, time
-from recbole.model.sequential_recommender.gru4rec import GRU4Rec
-
 class Faulty(GRU4Rec):
+    """Of two processes the first is busy for long, and the second fails."""
+
     def calculate_loss(self, interaction):
         if os.environ["RANK"] == "0":
             time.sleep(100)
         with open("failed", "w"):
             pass
-        if os.environ["FAULT"] == "kill":
+        if os.path.exists("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
         raise DataError("the file of rank 1 is missing")
-"""
 
 
-def command(folder, *arguments, launcher=(), **environment):
-    """Start a command in a folder, where FAULTY is a module."""
-    (folder / "faulty.py").write_text(FAULTY)
-    path = os.pathsep.join([REPOSITORY, str(folder)])
-    with open(folder / "stdout", "w") as out, open(folder / "stderr", "w") as err:
-        return subprocess.Popen(
-            [sys.executable, "-m", *(launcher or ["recbole_gr"]), *arguments],
-            cwd=folder,
-            env={**without_place(os.environ), "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
-            stdout=out,
-            stderr=err,
-        )
+def fault(**settings):
+    return {"data_path": str(CASES), "show_progress": False, "embedding_size": 8, "hidden_size": 8, **settings}
 
 
-@pytest.mark.parametrize(
-    "fault, line",
-    [("error", "the file of rank 1 is missing"), ("kill", "rank 1 was killed by signal 9 (9: perhaps for its memory)")],
-)
-def test_the_error_of_one_process_ends_all_within_seconds(fault, line, tmp_path):
-    arguments = ["run", "--model=faulty:Faulty", "--dataset=plain", f"--data_path={CASES}", "--nproc=2"]
-    assert command(tmp_path, *arguments, FAULT=fault).wait(120) == 2
+def test_the_error_of_one_process_ends_all_within_seconds(tmp_path):
+    group = Group(2, lambda: run(Faulty, "plain", config_dict=fault()), tmp_path)
+    assert group.wait() == [1, 1]
+    assert time.time() - os.path.getmtime(tmp_path / "failed") < 5
+    first, second = (read(tmp_path, f"{rank}.err") for rank in (0, 1))
+    assert "DataError: the file of rank 1 is missing" in second and "Error" not in first
+
+
+def test_a_killed_process_ends_all_within_seconds(tmp_path):
+    (tmp_path / "kill").touch()
+    with pytest.raises(GroupEndedError, match=r"^rank 1 was killed by signal 9 \(9: perhaps for its memory\)$"):
+        spawn_runs(Faulty, "plain", config_dict=fault(), nproc=2)
     assert time.time() - os.path.getmtime(tmp_path / "failed") < 8
-    errors = [text for text in read(tmp_path, "stderr").splitlines() if "rror" in text]
-    assert errors == [f"error: {line}"]
 
 
 def test_two_hosts_under_torchrun(vectors, tmp_path):
     """Two agents meet; the processes of both train together, and the first one writes and prints for all."""
     port = free_port()
-    settings = settings_for("TIGER, last", vectors)
-    given = [f"--{key}={value}" for key, value in settings.items()]
+    given = [f"--{key}={value}" for key, value in settings_for("TIGER, last", vectors).items()]
+    environment = {**without_place(os.environ), "PYTHONPATH": REPOSITORY, "OMP_NUM_THREADS": "1"}
     hosts = []
     for host in ("first", "second"):
         (tmp_path / host).mkdir()
         agent = ["--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d", f"--rdzv_endpoint=localhost:{port}"]
-        launcher = ["torch.distributed.run", *agent, "--rdzv_id=test", "-m", "recbole_gr"]
-        hosts.append(command(tmp_path / host, "run", "--model=TIGER", "--dataset=plain", *given, launcher=launcher))
+        torchrun = [sys.executable, "-m", "torch.distributed.run", *agent, "--rdzv_id=test", "-m", "recbole_gr"]
+        with open(tmp_path / host / "stdout", "w") as out:
+            command = [*torchrun, "run", "--model=TIGER", "--dataset=plain", *given]
+            hosts.append(subprocess.Popen(command, cwd=tmp_path / host, env=environment, stdout=out))
     assert [host.wait(200) for host in hosts] == [0, 0]
     wrote = [host for host in ("first", "second") if (tmp_path / host / "records" / "record.json").exists()]
     assert len(wrote) == 1
