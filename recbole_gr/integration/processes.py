@@ -72,8 +72,8 @@ def _with_any_device(original: Callable) -> Callable:
 def _check_trains_by_gradients(config: Any) -> None:
     from recbole.utils import ModelType
 
-    if config.model_class.type in (ModelType.TRADITIONAL, ModelType.DECISIONTREE):
-        name, several = config.model, config.final_config_dict["world_size"]
+    name, several = config.model, config.final_config_dict["world_size"]
+    if several > 1 and config.model_class.type in (ModelType.TRADITIONAL, ModelType.DECISIONTREE):
         raise SettingError("nproc", several, f"{name} is not trained by gradients, which runs in one process only")
 
 

@@ -160,7 +160,7 @@ def _random_states(train_data: Any) -> dict[str, Any]:
         "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "loader": train_data.generator.get_state(),
+        "loader": [generator.get_state() for generator in _generators(train_data)],
     }
 
 
@@ -176,7 +176,7 @@ def _go_on_with_chance(state: dict[str, Any], trainer: Any, train_data: Any) -> 
         _set_random_states(states[rank()], train_data)
     else:
         init_seed(trainer.config["seed"] + rank() + world_size() * trainer.start_epoch, trainer.config["reproducibility"])
-        train_data.generator.set_state(states[0]["loader"])  # the batches, which all draw alike
+        _draw_batches_as(states[0]["loader"], train_data)  # all processes draw alike
 
 
 def _set_gpu_random_states(states: list[torch.Tensor]) -> None:
@@ -198,4 +198,15 @@ def _set_random_states(states: dict[str, Any], train_data: Any) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     torch.set_rng_state(states["torch"])
     _set_gpu_random_states(states["cuda"])
-    train_data.generator.set_state(states["loader"])
+    _draw_batches_as(states["loader"], train_data)
+
+
+def _generators(train_data: Any) -> list[torch.Generator]:
+    """What draws the batches; RecBole's loader of a knowledge graph has two loaders inside."""
+    loaders = [train_data] if hasattr(train_data, "generator") else [train_data.general_dataloader, train_data.kg_dataloader]
+    return [loader.generator for loader in loaders]
+
+
+def _draw_batches_as(states: Any, train_data: Any) -> None:
+    for generator, state in zip(_generators(train_data), states if isinstance(states, list) else [states], strict=True):
+        generator.set_state(state)  # one state alone is that of an older version
