@@ -160,5 +160,5 @@ def _outcome(processes: list[Any], answers: list[tuple[str, Any]]) -> dict[str, 
         raise ChildProcessError(told["bug"])
     failed = [f"{process.name} with status {process.exitcode}" for process in processes if process.exitcode]
     if failed:
-        raise GroupEndedError(f"processes ended without a word: {', '.join(failed)}")
+        raise GroupEndedError(f"ended for an error that another process, or another host, tells: {', '.join(failed)}")
     return told.get("result")

@@ -7,12 +7,14 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from recbole.model.sequential_recommender.gru4rec import GRU4Rec
-from recbole.quick_start import load_data_and_model
+from recbole.quick_start import load_data_and_model, run_recbole
 from support.groups import Group, read, run_together
 from support.processes import REPOSITORY
 from support.trained_cases import CASES, settings_of
@@ -21,8 +23,11 @@ from recbole_gr.cli import main
 from recbole_gr.experiment.launch import spawn_runs
 from recbole_gr.experiment.run import run
 from recbole_gr.integration.processes import SharedBatches, share_of
+from recbole_gr.integration.resume import _draw_batches_as, _random_states
+from recbole_gr.settings.field import RunValues
+from recbole_gr.settings.recbole_keys import on_several_processes
 from recbole_gr.utils.errors import DataError
-from recbole_gr.utils.process_group import ENVIRONMENT, GroupEndedError, without_place
+from recbole_gr.utils.process_group import ENVIRONMENT, GroupEndedError, own_place, without_place
 
 #: Without chance in training, in float32: what is left are sums in another order.
 EXACT = {
@@ -149,6 +154,45 @@ def saved_in(folder):
     return os.listdir(folder / "saved") if (folder / "saved").is_dir() else []
 
 
+def test_recbole_alone_trains_on_two_processes_too(tmp_path, monkeypatch):
+    """RecBole's own functions, which know nothing of a record or of errors of others."""
+    settings = {
+        **{
+            "data_path": str(CASES),
+            "epochs": 2,
+            "train_batch_size": 41,
+            "show_progress": False,
+            "metrics": ["NDCG", "GiniIndex"],
+        },
+        **{
+            "embedding_size": 8,
+            "hidden_size": 8,
+            "dropout_prob": 0.0,
+            "train_neg_sample_args": None,
+            "valid_metric": "NDCG@10",
+        },
+    }
+
+    def recbole():
+        group = own_place().settings() if own_place() else {}
+        return run_recbole("GRU4Rec", "plain", config_dict={**settings, **group})
+
+    (tmp_path / "one").mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    one = recbole()
+    two = run_together(2, recbole, tmp_path / "two")
+    assert one["test_result"] == two["test_result"] and one["best_valid_result"] == two["best_valid_result"]
+
+
+def test_a_model_that_takes_no_gradients_is_refused(tmp_path):
+    group = Group(2, lambda: run("Pop", "plain", config_dict={"data_path": str(CASES), "show_progress": False}), tmp_path)
+    assert group.wait() == [1, 1]
+    lines = [line for rank in (0, 1) for line in read(tmp_path, f"{rank}.err").splitlines() if line.startswith("recbole_gr")]
+    assert lines == [
+        "recbole_gr.utils.errors.SettingError: nproc=2: Pop is not trained by gradients, which runs in one process only"
+    ]
+
+
 class Faulty(GRU4Rec):
     """Of two processes the first is busy for long, and the second fails."""
 
@@ -245,3 +289,19 @@ def test_a_batch_too_small_to_be_shared_is_everybodys():
     batches = [[0, 1, 2, 3, 4], [5, 6]]
     shares = [list(SharedBatches(batches, number, 3)) for number in range(3)]
     assert shares == [[[0, 3], [5, 6]], [[1, 4], [5, 6]], [[2], [5, 6]]]
+
+
+def test_a_state_has_the_random_numbers_of_both_loaders_of_a_knowledge_graph():
+    general, graph = (SimpleNamespace(generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    loader = SimpleNamespace(general_dataloader=general, kg_dataloader=graph)
+    states = _random_states(loader)["loader"]
+    drawn = [torch.rand(3, generator=part.generator) for part in (general, graph)]
+    _draw_batches_as(states, loader)
+    assert all(torch.equal(torch.rand(3, generator=part.generator), one) for part, one in zip((general, graph), drawn))
+
+
+@pytest.mark.parametrize(
+    "numbers, several", [({}, False), ({"nproc": 2}, True), ({"world_size": 2}, True), ({"nproc": 1}, False)]
+)
+def test_before_a_config_is_made_the_numbers_tell_whether_there_are_several(numbers, several):
+    assert on_several_processes(RunValues({"single_spec": None, "nproc": 1, "world_size": -1, **numbers}, {})) is several
