@@ -30,6 +30,7 @@ def apply() -> None:
         ("recbole.data.dataloader.abstract_dataloader", _share_data),
         ("recbole.data.dataset.dataset", lambda module: _wrap(module.Dataset, "save", _by_first)),
         ("recbole.data.utils", _refuse_kept_loaders),
+        ("recbole.utils.utils", lambda module: setattr(module, "ensure_dir", _ensure_dir)),
         ("recbole.evaluator.collector", lambda module: _wrap(module.Collector, "get_data_struct", _of_all)),
         ("recbole.trainer.trainer", _train_together),
     ):
@@ -200,6 +201,11 @@ def _by_first(original: Callable) -> Callable:
         wait_for_all()
 
     return save
+
+
+def _ensure_dir(dir_path: str) -> None:
+    """RecBole looks whether a folder is there before it makes it, which another process may do meanwhile."""
+    os.makedirs(dir_path, exist_ok=True)
 
 
 def _refuse_kept_loaders(utils: Any) -> None:
