@@ -20,6 +20,7 @@ LATE = {
     "recbole_gr.integration.untrusted": "as recbole_gr.integration.compat",
     "recbole_gr.leaderboard.cell_process": "torch and RecBole, in the process of a cell only",
     "recbole_gr.leaderboard.command": "a refused board must not wait for plotly and pandas",
+    "recbole_gr.leaderboard.dry_run": "as recbole_gr.leaderboard.row_check",
     "recbole_gr.leaderboard.row_check": "RecBole, when rows are checked as it would read them",
     "recbole_gr.models.llmasrs.model": "transformers",
     "recbole_gr.tokenizers.families.letter": "as recbole_gr.tokenizers.families.rqvae",

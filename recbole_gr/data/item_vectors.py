@@ -9,6 +9,7 @@ import numpy as np
 from recbole.config import Config
 
 from recbole_gr.data.cf_vectors import make_cf_vectors
+from recbole_gr.data.checks_only import UNKNOWN, drawn_vectors, encoder_dimension, only_checks
 from recbole_gr.data.item_text import read_item_file_tokens, read_item_text
 from recbole_gr.data.trained_model import read_checkpoint_vectors
 from recbole_gr.data.training_part import TrainingPart
@@ -114,6 +115,8 @@ def cf_item_vectors(
 
     Args and errors are those of :func:`make_item_vectors`.
     """
+    if not config["cf_checkpoint"] and only_checks():
+        return drawn_vectors(len(item_tokens), config["cf_dimension"] if config["cf_model"] == "svd" else UNKNOWN), {}
     if not config["cf_checkpoint"]:
         return make_cf_vectors(config, item_tokens, part(), stages)
     vectors, made_from = read_checkpoint_vectors(
@@ -128,6 +131,9 @@ def cf_item_vectors(
 
 
 def _text_vectors(config: Config, item_tokens: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    if only_checks() and not config["item_vector_file"]:
+        read_item_text(item_file(config), item_tokens, config["text_template"], **reading(config))
+        return drawn_vectors(len(item_tokens), encoder_dimension(config["text_encoder"])), {}
     return item_vectors(
         item_tokens,
         item_file(config),

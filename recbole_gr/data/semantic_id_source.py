@@ -11,12 +11,21 @@ import torch
 from recbole.config import Config
 
 from recbole_gr.data.catalogue_match import some_of
+from recbole_gr.data.checks_only import only_checks
 from recbole_gr.data.item_text import read_item_categories, read_item_file_tokens
 from recbole_gr.data.item_vectors import cf_item_vectors, item_file, make_item_vectors, reading
 from recbole_gr.data.settings import tokenizer_settings
 from recbole_gr.data.training_part import TrainingPart
 from recbole_gr.data.unseen_items import ALL
-from recbole_gr.tokenizers import SemanticIDs, check_codebooks, find_tokenizer, fingerprint, read_sid_file, tokenize
+from recbole_gr.tokenizers import (
+    SemanticIDs,
+    check_codebooks,
+    check_vectors,
+    find_tokenizer,
+    fingerprint,
+    read_sid_file,
+    tokenize,
+)
 from recbole_gr.tokenizers.extension import extend_semantic_ids
 from recbole_gr.tokenizers.measures import compare_with_vectors, describe, diagnose, quantised_levels
 from recbole_gr.tokenizers.registry import find_encoder, settings_of, takes_cf_vectors
@@ -188,6 +197,8 @@ def _tokenized(
     cf_vectors: np.ndarray | None,
     provenance: dict[str, Any],
 ) -> tuple[SemanticIDs, dict[str, Any]]:
+    if only_checks():
+        return _drawn(config, item_tokens, vectors), {}
     device = str(config["device"])
     settings = {key: config[key] for key in ("tokenizer", "codebook_num", "codebook_size", "collision", "seed")}
     settings.update(tokenizer_settings(config.final_config_dict, config.external_config_dict))
@@ -217,3 +228,18 @@ def _tokenized(
     source = {**provenance, **meta["source"]}
     fitted = {name.removeprefix(_FITTED): array for name, array in arrays.items() if name.startswith(_FITTED)}
     return SemanticIDs(arrays["codes"], meta["codebook_sizes"], meta["collision"], source, fitted), meta["comparison"]
+
+
+def _drawn(config: Config, item_tokens: np.ndarray, vectors: np.ndarray) -> SemanticIDs:
+    """Semantic IDs of the shape that is asked for, as far as it is known before the tokenizer runs."""
+    check_vectors(config["tokenizer"], vectors.shape[1], config["codebook_num"], config["codebook_size"])
+    return tokenize(
+        vectors,
+        "random",
+        codebook_num=config["codebook_num"],
+        codebook_size=config["codebook_size"],
+        collision="digit" if config["collision"] == "digit" else "none",
+        item_tokens=item_tokens,
+        seed=config["seed"],
+        allow_zero_vectors=True,
+    )

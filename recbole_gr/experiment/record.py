@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -165,17 +165,19 @@ def _floats(result: Mapping[str, Any] | None) -> dict[str, float]:
 def portable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by key as json values, paths as :func:`portable` gives them."""
     values = {key: plain(value) for key, value in sorted(settings.items())}
+    declared = path_keys()
     return {
-        key: portable(value) if _holds_a_path(key) and isinstance(value, str) else value for key, value in values.items()
+        key: portable(value) if isinstance(value, str) and _holds_a_path(key, declared) else value
+        for key, value in values.items()
     }
 
 
 def portable_command(arguments: Sequence[str]) -> list[str]:
     """A command line, paths as :func:`portable` gives them."""
-    portable_arguments = [portable(arguments[0])]
+    portable_arguments, declared = [portable(arguments[0])], path_keys()
     for argument in arguments[1:]:
         key, equals, value = argument.partition("=")
-        holds_a_path = _holds_a_path(key.removeprefix("--"))
+        holds_a_path = _holds_a_path(key.removeprefix("--"), declared)
         portable_arguments.append(key + equals + portable(value) if holds_a_path else argument)
     return portable_arguments
 
@@ -191,6 +193,6 @@ def portable(path: str) -> str:
     return os.path.basename(os.path.normpath(path)) if inside.startswith(os.pardir) else inside
 
 
-def _holds_a_path(key: str) -> bool:
+def _holds_a_path(key: str, declared: Collection[str]) -> bool:
     """A setting says so itself; of keys that nobody declared, the ending of the name decides."""
-    return key in path_keys() or key.endswith(("_path", "_dir", "_file", "_checkpoint"))
+    return key in declared or key.endswith(("_path", "_dir", "_file", "_checkpoint"))

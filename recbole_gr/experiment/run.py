@@ -12,6 +12,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
 from recbole.utils import dict2str, get_environment, get_trainer, init_seed, set_color
 
+from recbole_gr.data.catalogue import topk_checked_early
 from recbole_gr.experiment.console import attach_checkpoint_to_interrupt, start_log
 from recbole_gr.experiment.monitor import add_cpu_of_other_processes, monitor_epochs
 from recbole_gr.experiment.record import build_record, write_record
@@ -82,7 +83,7 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
 
     stages: Stages = {}
     start = clock()
-    with stopwatch(stages, "data"):
+    with stopwatch(stages, "data"), topk_checked_early():
         dataset = create_dataset(config)
         logger.info(dataset)
         loaders = train_data, valid_data, test_data = data_preparation(config, dataset)
@@ -121,7 +122,7 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
 
     logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
     logger.info(set_color("best valid ", "yellow") + f": {dict2str(trainer.best_valid_result or {})}")
-    logger.info(set_color("test result", "yellow") + f": {dict2str(test_result)}")
+    logger.info(set_color("test result", "yellow") + f": {dict2str(test_result or {})}")
     result = {
         "best_valid_score": trainer.best_valid_score,
         "valid_score_bigger": config["valid_metric_bigger"],

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from recbole_gr.data.settings import SemanticIDSettings
+from recbole_gr.integration.columns_read import column_faults
 from recbole_gr.integration.following import following
 from recbole_gr.models.registry import check_model_name, find_spec, keys_of_model, load, model_keys
 from recbole_gr.settings.check import faults_of, idle_settings, raise_faults, unknown_keys
@@ -80,11 +81,24 @@ def check_run(
     refused, allowed = (unknown, []) if run["allow_unknown"] is not True else ([], unknown)
     faults = [Fault(key, given.values[key], f"is not a setting of any model or dataset{near}") for key, near in refused]
     faults += [*_file_faults(dataset, run), *faults_of(settings, run)]
+    if ProtocolSettings in settings and not any(fault.key == "eval_args" for fault in faults):
+        faults += column_faults(run)
     raise_faults(faults, run)
     notices += [f"{key}={given.values[key]!r} is not a setting of any model or dataset{near}" for key, near in allowed]
     idle = {**_of_other_models(model, given.values.keys() - {key for key, _ in unknown}), **idle_settings(settings, run)}
     notices += [f"{key}={run[key]!r} is not used: {reason}" for key, reason in sorted(idle.items())]
+    notices += _idle_grouping(given, run)
     return CheckedRun(settings, given, notices)
+
+
+def _idle_grouping(given: Given, run: RunValues) -> list[str]:
+    """A line where ``group_by`` was set and does not count: only a split by ratio asks for it."""
+    asked = given.values.get("eval_args")
+    group_by = asked.get("group_by", "user") if isinstance(asked, dict) else "user"
+    split = next(iter(run["eval_args"]["split"]))
+    if group_by == "user" or split == "RS":
+        return []
+    return [f"eval_args: group_by={group_by!r} is not used: a split by {split} goes through each user's interactions"]
 
 
 def process_arguments() -> list[str]:
@@ -200,6 +214,11 @@ def _file_faults(dataset: str, run: RunValues) -> list[Fault]:
         elif dataset not in downloadable():
             line = f"no folder [{folder}] with {dataset}.inter; set data_path to its parent"
             faults.append(Fault("dataset", dataset, line))
+    for key, writes in (("dataset_save_path", "save_dataset"), ("dataloaders_save_path", "save_dataloaders")):
+        if run[key] is not None and not os.path.isfile(run[key]):
+            faults.append(
+                Fault(key, run[key], f"no such file; it is read from here, {writes} writes it into checkpoint_dir")
+            )
     for key in ("record_dir", "checkpoint_dir"):
         if run[key] or key == "checkpoint_dir":
             try:

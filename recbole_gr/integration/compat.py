@@ -13,6 +13,7 @@ import functools
 import importlib
 import importlib.abc
 import inspect
+import itertools
 import re
 import sys
 import types
@@ -22,7 +23,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
-from recbole_gr.utils.errors import RecBoleGRError
+from recbole_gr.utils.errors import RecBoleGRError, SettingError
 
 #: Settings that a checkpoint is loaded with instead of its own, :func:`recbole_gr.integration.checkpoints.load_checkpoint`.
 CHECKPOINT_SETTINGS: ContextVar[Mapping[str, Any] | None] = ContextVar("checkpoint_settings", default=None)
@@ -47,6 +48,7 @@ def apply() -> None:
     patch_list_metrics()
     patch_popularity()
     patch_anomaly_detection()
+    patch_exhaustive_search()
     quiet_recbole_warnings()
 
 
@@ -306,6 +308,78 @@ def patch_anomaly_detection() -> None:
         torch.autograd.set_detect_anomaly(*((False, True) if imported_before else before))
 
     patch_on_import("recbole.model.sequential_recommender.sine", patched)
+
+
+def patch_exhaustive_search() -> None:
+    """``HyperTuning(algo="exhaustive")``, its default, fails: 'RandomState' object has no attribute 'integers'.
+
+    ``exhaustive_search`` (trainer/hyper_tuning.py:97) hands hyperopt >= 0.2.7 numpy's old random state. It draws at random
+    until something new comes, a thousand times in vain at most, and so may leave combinations of a large space out; and a
+    space with ranges, which have no end, it takes for one of a single trial. Here the combinations come in their order, each
+    once, and ranges are refused. As before, ``early_stop`` trials without a better one end the search; ``early_stop`` above
+    the number of combinations goes through all of them.
+    """
+
+    @contextlib.contextmanager
+    def patched(hyper_tuning: Any) -> Iterator[None]:
+        yield
+        hyper_tuning.exhaustive_search = exhaustive_search
+        hyper_tuning._spacesize = count_combinations
+
+    patch_on_import("recbole.trainer.hyper_tuning", patched)
+
+
+def exhaustive_search(new_ids: Sequence[int], domain: Any, trials: Any, seed: int, nbMaxSucessiveFailures: int = 0) -> list:
+    """The next combinations of choices, as hyperopt asks for trials; none when all were tried.
+
+    Args:
+        new_ids: numbers of the trials that are wanted.
+        domain: hyperopt's form of the space.
+        trials: those so far, and what makes new ones.
+        seed: not used, nor the last argument; as RecBole's function has them.
+
+    Returns:
+        Trials in hyperopt's form.
+    """
+    from hyperopt.base import miscs_update_idxs_vals
+
+    number = len(trials.trials)
+    found = []
+    for new_id, combination in zip(new_ids, itertools.islice(_combinations(domain.expr), number, None)):
+        misc = {"tid": new_id, "cmd": domain.cmd, "workdir": domain.workdir}
+        chosen = {name: [combination[name]] if name in combination else [] for name in domain.params}
+        miscs_update_idxs_vals([misc], {name: [new_id] * len(values) for name, values in chosen.items()}, chosen)
+        found += trials.new_trial_docs([new_id], [None], [domain.new_result()], [misc])
+    return found
+
+
+def _combinations(node: Any) -> Iterator[dict[str, int]]:
+    """The number of the option by the name of its choice; choices inside an option only where that option is taken."""
+    if node.name == "switch":  # what hp.choice makes: the parameter, then its options
+        name = node.pos_args[0].pos_args[0].obj
+        for number, option in enumerate(node.pos_args[1:]):
+            for inner in _combinations(option):
+                yield {name: number, **inner}
+    else:
+        parts = [list(_combinations(part)) for part in node.inputs()]
+        for chosen in itertools.product(*parts):
+            yield {name: number for part in chosen for name, number in part.items()}
+
+
+def count_combinations(space: Any) -> int:
+    """How many combinations a space of choices has.
+
+    Raises:
+        SettingError: it has ranges too.
+    """
+    from hyperopt.pyll.base import as_apply, dfs
+
+    nodes = dfs(as_apply(space))
+    ranges = {node.pos_args[0].obj for node in nodes if node.name == "hyperopt_param" and node.pos_args[1].name != "randint"}
+    if ranges:
+        allowed = f"takes lists of values (choice), and no range as that of {', '.join(sorted(ranges))}"
+        raise SettingError("algo", "exhaustive", allowed)
+    return sum(1 for _ in _combinations(as_apply(space)))
 
 
 def quiet_recbole_warnings() -> None:

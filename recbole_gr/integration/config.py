@@ -72,6 +72,7 @@ def make_config(
     finally:
         _made_for.reset(token)
     _checked[config] = checked
+    check_order(config)
     return config
 
 
@@ -109,6 +110,8 @@ def add_defaults(config: Config, model: str, model_class: Any, dataset: str) -> 
         # RecBole's fallback (sample.yaml) leaves out the time column that a split by time needs
         fields = [{**ours, **outside}[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
         ours["load_col"] = {"inter": fields}
+    if outside.get("unload_col") and "load_col" not in outside:
+        ours["load_col"] = None  # RecBole refuses both, and the default of load_col is not the user's
     if model_class.type == ModelType.SEQUENTIAL and {**ours, **outside}.get("loss_type") == "CE":
         # RecBole's default of one negative per positive makes its own Config refuse its own default loss
         ours["train_neg_sample_args"] = None
@@ -145,11 +148,24 @@ def check_plain_config(config: Config) -> None:
     """
     if _made_for.get() is not None:
         return
+    check_order(config)
     settings = settings_of_model(config.model_class)[1:]  # of RecBole's own, RecBole has made what it needs
     run = RunValues(config.final_config_dict, places_of(config))
     raise_faults(faults_of(settings, run), run)
     for key, reason in idle_settings(settings, run).items():
         getLogger().warning(f"{key}={run[key]!r} is not used: {reason}")
+
+
+def check_order(config: Config) -> None:
+    """A model that reads histories has them in the order of time; RecBole says so when the data is read.
+
+    Raises:
+        SettingError: ``eval_args`` asks for another order.
+    """
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["eval_args"]["order"] != "TO":
+        where = places_of(config).get("eval_args", "by default")
+        allowed = f"order must be TO, {config['model']} reads histories in the order of time (set {where})"
+        raise SettingError("eval_args", config["eval_args"], allowed)
 
 
 def places_of(config: Config) -> dict[str, str]:

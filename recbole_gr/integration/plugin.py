@@ -30,14 +30,17 @@ def apply() -> None:
         return
     _applied = True
     _after("recbole.utils.utils", _find_models)
+    _after("recbole.utils.utils", lambda module: _wrap(module, "get_environment", _without_a_wait))
     _after("recbole.config.configurator", _know_our_settings)
     _after("recbole.data.dataset", functools.partial(_find_parts, part="dataset"))
     _after("recbole.trainer", functools.partial(_find_parts, part="trainer"))
     _after("recbole.data.dataset.dataset", _read_as_we_do)
+    _after("recbole.data.dataset.dataset", lambda module: _wrap(module.Dataset, "_data_processing", _with_enough_items))
     _after("recbole.data.dataset.dataset", lambda module: _wrap(module.Dataset, "_remap_ID_all", _with_items_of_the_file))
     _after("recbole.data.utils", _load_as_we_do)
     _after("recbole.model.abstract_recommender", keep_tokens)
     _after("recbole.trainer.trainer", refuse_to_go_on)
+    _after("recbole.trainer.trainer", lambda module: _wrap(module.Trainer, "fit", _of_enough_items))
     _after(
         "recbole.data.dataloader.general_dataloader",
         lambda module: _wrap(module.FullSortEvalDataLoader, "collate_fn", _with_equal_exclusion),
@@ -93,6 +96,24 @@ def _replace_everywhere(name: str, original: Callable, ours: Callable) -> None:
     for module in list(sys.modules.values()):
         if getattr(module, "__dict__", {}).get(name) is original:
             vars(module)[name] = ours
+
+
+def _without_a_wait(original: Callable) -> Callable:
+    """RecBole watches the processors for a second at the end of every run, to log how busy they are; psutil knows it since it
+    was imported, or last asked, which is what the run took.
+    """
+
+    def get_environment(config: Any) -> Any:
+        import psutil
+
+        watch = psutil.cpu_percent
+        psutil.cpu_percent = lambda interval=None, percpu=False: watch(None, percpu)
+        try:
+            return original(config)
+        finally:
+            psutil.cpu_percent = watch
+
+    return get_environment
 
 
 def _find_parts(package: Any, part: str) -> None:
@@ -225,6 +246,31 @@ def _with_exact_order(original: Callable) -> Callable:
     return change_feat_format
 
 
+def _with_enough_items(original: Callable) -> Callable:
+    """RecBole asks ``torch.topk`` for k items of a smaller catalogue, and fails when the first epoch is validated."""
+
+    def data_processing(self: Any) -> None:
+        from recbole_gr.data.catalogue import check_topk, is_checked_early
+
+        original(self)
+        if is_checked_early():
+            check_topk(self)
+
+    return data_processing
+
+
+def _of_enough_items(original: Callable) -> Callable:
+    """As :func:`_with_enough_items`, of runs that RecBole's own functions begin."""
+
+    def fit(self: Any, train_data: Any, *args: Any, **kwargs: Any) -> Any:
+        from recbole_gr.data.catalogue import check_topk
+
+        check_topk(train_data._dataset)
+        return original(self, train_data, *args, **kwargs)
+
+    return fit
+
+
 def _with_parts_in_order(original: Callable) -> Callable:
     """Of a ready-made split, what is in a part comes after what is in the parts before, whatever its time."""
 
@@ -263,8 +309,54 @@ def _with_items_of_the_file(original: Callable) -> Callable:
 
 
 def _load_as_we_do(utils: Any) -> None:
+    _wrap(utils, "save_split_dataloaders", _and_go_on)
+    _wrap(utils, "load_split_dataloaders", _loaders_or_why_not)
+    _wrap(utils, "create_dataset", _dataset_or_why_not)
     _wrap(utils, "get_dataloader", _with_length_grouping)
     _wrap(utils, "create_samplers", _with_seen_items)
+
+
+def _and_go_on(original: Callable) -> Callable:
+    """RecBole takes the random states off the loaders to write them, and leaves the run with loaders that have none."""
+
+    def save_split_dataloaders(config: Any, dataloaders: Any) -> None:
+        parts = [part for loader in dataloaders for part in (loader, loader.sampler)]
+        held = [getattr(part, "generator", None) for part in parts]
+        original(config, dataloaders)
+        for part, generator in zip(parts, held):
+            part.generator = generator
+
+    return save_split_dataloaders
+
+
+def _loaders_or_why_not(original: Callable) -> Callable:
+    """RecBole is silent where the loaders that were asked for are of other settings."""
+
+    def load_split_dataloaders(config: Any) -> Any:
+        loaders = original(config)
+        if loaders is None and config["dataloaders_save_path"]:
+            _warn_made_anew("dataloaders_save_path", config)
+        return loaders
+
+    return load_split_dataloaders
+
+
+def _dataset_or_why_not(original: Callable) -> Callable:
+    """RecBole is silent where the dataset that was asked for is of other settings."""
+
+    def create_dataset(config: Any) -> Any:
+        dataset = original(config)
+        if dataset.config is config and config["dataset_save_path"]:
+            _warn_made_anew("dataset_save_path", config)
+        return dataset
+
+    return create_dataset
+
+
+def _warn_made_anew(key: str, config: Any) -> None:
+    from logging import getLogger
+
+    getLogger().warning(f"{key}={config[key]!r} was made with other settings, or is not there; it is made anew.")
 
 
 def _with_length_grouping(original: Callable) -> Callable:

@@ -6,14 +6,22 @@ import hashlib
 import json
 import re
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from recbole_gr.leaderboard.arguments import as_arguments, publishable, publishable_path
 from recbole_gr.models.registry import runtime_keys
-from recbole_gr.settings.values import parse_text
+from recbole_gr.utils.errors import SettingError
+
+#: What the pages, and the command before it runs anything, say of a board without a baseline.
+NO_BASELINE = (
+    "Nothing is tested: no row is a baseline, for all are generative models. Give the row that the others shall be tested against "
+    "baseline: True in the board's file; records stay."
+)
 
 
 class Search(BaseModel):
@@ -22,8 +30,17 @@ class Search(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     trials: int = Field(default=10, ge=1)
-    algorithm: Literal["random", "bayes"] = "random"
+    algorithm: Literal["random", "bayes", "exhaustive"] = "random"
     seed: int = Field(default=2020, ge=0)
+
+    @model_validator(mode="after")
+    def _exhaustive_tries_all(self) -> Search:
+        if self.algorithm == "exhaustive":
+            for key in {"trials", "seed"} & self.model_fields_set:
+                raise SettingError(
+                    key, getattr(self, key), "has no use with algorithm=exhaustive, which tries every combination"
+                )
+        return self
 
 
 @dataclass(frozen=True)
@@ -57,6 +74,7 @@ class Board:
         file: the yaml file or the short name, as the user wrote it.
         given: settings of the command line, for every cell.
         effort: that of every row that has a search space.
+        options: of the command besides, where they are not the default.
     """
 
     name: str
@@ -72,11 +90,14 @@ class Board:
     effort: Search
     file: str
     given: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def command(self) -> str:
-        """The command that writes the pages again."""
-        return shlex.join(["recbole-gr", "leaderboard", self.file, *_as_arguments(self.given)])
+        """The command that writes the pages again, as pages print it: without places of this machine."""
+        options = {key: publishable_path(value) for key, value in self.options.items()}
+        arguments = as_arguments({**publishable(self.given), **options})
+        return shlex.join(["recbole-gr", "leaderboard", publishable_path(self.file), *arguments])
 
     def cells(self) -> list[Cell]:
         """All cells, row by row."""
@@ -119,7 +140,8 @@ class Cell:
         """The name of its files: readable, with a digest of everything that shapes the result."""
         # what a search finds follows from its space and effort, and is not known before
         settings = self._asked if self.row.search else self.settings
-        shaping = {key: value for key, value in settings.items() if key not in runtime_keys()}
+        runtime = runtime_keys()
+        shaping = {key: value for key, value in settings.items() if key not in runtime}
         searched = [self.row.search, self.board.effort.model_dump(), self.row.seeds[0]] if self.row.search else []
         what = json.dumps([self.board.dataset, self.row.model, shaping, *searched], sort_keys=True)
         digest = hashlib.sha256(what.encode()).hexdigest()[:10]
@@ -132,34 +154,22 @@ class Cell:
         return replace(self, seed=self.row.seeds[0])
 
     @property
+    def trials(self) -> int:
+        """How many settings the search of its row tries; 0 without one."""
+        if self.row.search and self.board.effort.algorithm == "exhaustive":
+            return prod(len(values) for values in self.row.search.get("choice", {}).values())
+        return self.board.effort.trials if self.row.search else 0
+
+    @property
     def command(self) -> str:
-        """The command that repeats the run."""
+        """The command that repeats the run, as pages print it: without places of this machine."""
+        return self._command(publishable(self.settings))
+
+    @property
+    def command_here(self) -> str:
+        """The command that repeats the run on this machine."""
+        return self._command(self.settings)
+
+    def _command(self, settings: dict[str, Any]) -> str:
         what = [f"--model={self.row.model}", f"--dataset={self.board.dataset}"]
-        return shlex.join(["recbole-gr", "run", *what, *_as_arguments(self.settings)])
-
-
-def _as_arguments(settings: dict[str, Any]) -> list[str]:
-    return [f"--{key}={as_argument(value)}" for key, value in settings.items() if key not in runtime_keys()]
-
-
-def as_argument(value: Any) -> str:
-    """A plain value as text that :func:`recbole_gr.settings.values.parse_text`, and RecBole's Config, read back.
-
-    Args:
-        value: text, a number, True or False, None, or a list or dict of such.
-    """
-    # what begins like a number or a bracket might be computed
-    if isinstance(value, str) and parse_text(value) == value and re.match(r"[^\d(+\-][^=]*$", value):
-        return value
-    return _literal(value)
-
-
-def _literal(value: Any) -> str:
-    """A Python literal without blanks between its parts, and without '=', which an argument may hold only once."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{_literal(key)}:{_literal(part)}" for key, part in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(_literal, value)) + "]"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("=", "\\u003d")
-    return repr(value)
+        return shlex.join(["recbole-gr", "run", *what, *as_arguments(settings)])

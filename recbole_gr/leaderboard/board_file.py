@@ -132,9 +132,8 @@ def _space_faults(space: dict[str, Any], refused: Mapping[str, str]) -> Iterator
 
 
 def _published_names(names: list[str], info: ValidationInfo) -> list[str]:
-    dataset = info.data.get("dataset")
-    if isinstance(dataset, str):
-        read_published(names, dataset)
+    for name in names:
+        _block(name)
     return names
 
 
@@ -291,6 +290,13 @@ def _faults_between_keys(keys: BoardKeys, file: str) -> list[SettingError]:
     for number, name in enumerate(names):
         if name in names[:number]:
             faults.append(SettingError("name", name, f"row {number + 1} of {file} has the name of another row"))
+    if keys.search.algorithm == "exhaustive":
+        for number, row in enumerate(keys.rows):
+            for draw in (row.search or {}).keys() - {"choice"}:
+                allowed = (
+                    f"has no end to try, as search: {{algorithm: exhaustive}} does; use choice (row {number + 1} of {file})"
+                )
+                faults.append(SettingError("search", draw, allowed))
     of_users = [metric for metric in keys.metrics if METRICS[metric.lower()].of_users]
     ranked = [f"{metric.lower()}@{k}" for metric in of_users for k in keys.topk]
     if keys.main_metric.lower() not in ranked:
@@ -400,23 +406,34 @@ def read_published(names: Collection[str], dataset: str) -> list[dict[str, Any]]
         dataset: for example ``amazon-beauty-2014``.
 
     Returns:
-        ``source``, ``differences`` and ``rows`` of each, the rows dicts with ``name`` and the numbers by metric.
+        ``source``, ``differences`` and ``rows`` of each, the rows dicts with ``name`` and the numbers by metric. Blocks
+        without numbers for the dataset are left out, see :func:`published_elsewhere`.
 
     Raises:
-        SettingError: there is no such block, or it has no numbers for the dataset.
+        SettingError: there is no such block.
     """
-    there = published_blocks()
+    blocks = [(name, _block(name)) for name in names]
+    return [_numbers_of(block, dataset) for _, block in blocks if dataset in block["rows"]]
+
+
+def published_elsewhere(names: Collection[str], dataset: str) -> list[str]:
+    """A line for each block that has no numbers for the dataset of a board that names it."""
+    lines = []
     for name in names:
-        if name not in there:
-            allowed = f"no such block; there are {', '.join(there)}{_nearest(name, there)}"
-            raise SettingError("published", name, allowed)
-    return [_read_block(name, dataset) for name in names]
+        others = ", ".join(_block(name)["rows"])
+        if dataset not in _block(name)["rows"]:
+            lines.append(f"published: {name} is left out, it has no numbers for {dataset}; it has some for {others}")
+    return lines
 
 
-def _read_block(name: str, dataset: str) -> dict[str, Any]:
-    block = yaml.safe_load(properties_file(PUBLISHED, name).read_text(encoding="utf-8"))
-    if dataset not in block["rows"]:
-        raise SettingError("published", name, f"has no numbers for {dataset}; it has some for {', '.join(block['rows'])}")
+def _block(name: str) -> dict[str, Any]:
+    there = published_blocks()
+    if name not in there:
+        raise SettingError("published", name, f"no such block; there are {', '.join(there)}{_nearest(name, there)}")
+    return yaml.safe_load(properties_file(PUBLISHED, name).read_text(encoding="utf-8"))
+
+
+def _numbers_of(block: dict[str, Any], dataset: str) -> dict[str, Any]:
     rows = [
         {"name": row, **{metric: value for metric, value in zip(block["metrics"], values, strict=True) if value is not None}}
         for row, values in block["rows"][dataset].items()

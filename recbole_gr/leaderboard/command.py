@@ -6,12 +6,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from recbole_gr.leaderboard.board import Board
+from recbole_gr.leaderboard.board import Board, Cell
 from recbole_gr.leaderboard.board_file import read_board
 from recbole_gr.settings.values import parse_text
 from recbole_gr.utils.errors import RecBoleGRError, SettingError
+
+if TYPE_CHECKING:
+    from recbole_gr.leaderboard.runner import Runner
 
 #: Besides the markdown page and the html page, and how their files end.
 FORMATS = {"csv": ".csv", "latex": ".tex"}
@@ -34,20 +38,42 @@ def launch_leaderboard(arguments: Sequence[str]) -> None:
     from recbole_gr.leaderboard.runner import Runner
 
     sys.argv = sys.argv[:1]  # RecBole's Config would read the command line
-    configs = check_rows(board)
+    checked = check_rows(board)
+    board = replace(checked.board, options=_options_given(options))
     runner = Runner(os.path.join(options.results_dir, board.name, "cells"), options.jobs)
-    for line in other_defaults(board, runner, configs):
+    for line in [*checked.notices, *other_defaults(board, runner, checked.configs)]:
         print(line, file=sys.stderr)
     if options.dry_run:
-        print(plan(runner, board, options.jobs))
+        print(plan(runner, board, options.jobs), flush=True)
+        from recbole_gr.leaderboard.dry_run import check_cells
+
+        check_cells(board, runner)
         return
     failed = runner.run_board(board)
     for path in write_results(board, runner.folder, options.results_dir, options.format):
         print(path)
     for cell in failed:
-        print(f"failed: {cell.key}: see {runner.work_path(cell.key, '.log')}", file=sys.stderr)
+        print("\n".join(_failure_lines(runner, cell)), file=sys.stderr)
     if failed:
         raise RecBoleGRError(f"{len(failed)} of {len(board.cells())} cells failed; the pages show their errors")
+
+
+def _options_given(options: argparse.Namespace) -> dict[str, Any]:
+    """Options that shape the pages, where they are not the defaults."""
+    asked = {"jobs": options.jobs, "format": options.format, "results_dir": options.results_dir}
+    defaults = {"jobs": 1, "format": None, "results_dir": "results"}
+    return {key: value for key, value in asked.items() if value != defaults[key]}
+
+
+def _failure_lines(runner: Runner, cell: Cell) -> list[str]:
+    """Why a cell failed, where its log is, and the command that repeats it."""
+    from recbole_gr.leaderboard.cell_files import read_cell
+
+    files = read_cell(cell, runner.folder)
+    lines = [f"failed: {cell.key}: {files.error}", f"  log: {runner.work_path(cell.key, '.log')}"]
+    if cell.row.search and files.found is None:  # the search failed: there is nothing to repeat yet
+        return lines
+    return [*lines, f"  repeat: {replace(cell, found=files.found).command_here}"]
 
 
 class _Parser(argparse.ArgumentParser):

@@ -40,7 +40,7 @@ class TimeLeft:
         """Seconds of a cell, and of the trials of its row's search if it comes first."""
         seconds = self.expected(cell, measured)
         searches = cell.row.search and cell.seed == cell.row.seeds[0] and not self.runner.searched(cell)
-        return seconds * (1 + cell.board.effort.trials) if seconds is not None and searches else seconds
+        return seconds * (1 + cell.trials) if seconds is not None and searches else seconds
 
     def words(self, jobs: int) -> str:
         """The time left with so many processes, in words."""
@@ -73,7 +73,7 @@ def plan(runner: Runner, board: Board, jobs: int) -> str:
     for cell in cells:
         state = "there" if cell.key in measured else "running" if runner.is_running(cell) else "to run"
         seconds = measured.get(cell.key, time_left.expected(cell, measured))
-        effort = f", {board.effort.trials} trials" if cell.row.search and cell.seed == cell.row.seeds[0] else ""
+        effort = f", {cell.trials} trials" if cell.row.search and cell.seed == cell.row.seeds[0] else ""
         took = "unknown" if seconds is None else duration(seconds)
         lines.append([cell.row.name, *(cell.row.variant or {}).values(), cell.seed, state + effort, took])
     head = ["row", *(board.rows[0].variant or {}), "seed", "state", "like cells took"]

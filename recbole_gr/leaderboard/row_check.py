@@ -6,10 +6,14 @@ items, is refused; what a board varies on purpose it names under ``side_by_side`
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from recbole_gr.integration.check_run import check_run, known_keys
-from recbole_gr.leaderboard.board import Board, Cell, Row
+from recbole_gr.leaderboard.board import NO_BASELINE, Board, Cell, Row
+from recbole_gr.leaderboard.board_file import published_elsewhere
+from recbole_gr.leaderboard.history_length import with_one_history_length
 from recbole_gr.settings.check import unknown_keys
 from recbole_gr.settings.field import keys_of
 from recbole_gr.settings.protocol import ProtocolSettings
@@ -17,39 +21,65 @@ from recbole_gr.settings.recbole_keys import RecBoleSettings
 from recbole_gr.utils.errors import RecBoleGRError, SettingError, SettingErrors
 
 #: What a fault of a row says of its place, which is not the user's.
-_SET_HERE = " (set in config_dict)"
+SET_HERE = " (set in config_dict)"
 
 
-def check_rows(board: Board) -> list[Any]:
+@dataclass(frozen=True)
+class CheckedBoard:
+    """A board that may run.
+
+    Args:
+        board: with one history length for all sequential rows.
+        configs: RecBole's Config of the first cell of each row, in their order.
+        notices: a line for each thing that the board decided by itself.
+    """
+
+    board: Board
+    configs: list[Any]
+    notices: list[str]
+
+
+def check_rows(board: Board) -> CheckedBoard:
     """Check every row, and that all rows of a variant share their protocol.
 
     Args:
         board: the board.
 
-    Returns:
-        RecBole's Config of the first cell of each row, in their order.
-
     Raises:
         RecBoleGRError: names the row.
         SettingErrors: several rows have faults, one line each.
     """
-    for check in (_check_settings, _config_of):  # what costs nothing comes first
-        faults: list[SettingError] = []
-        configs = {}
-        for number, row in enumerate(board.rows):
-            try:
-                configs[number] = check(board, row)
-            except SettingError as error:
-                faults.append(error)
-            except SettingErrors as errors:
-                faults += errors.errors
-        if check is _config_of:
-            faults += _protocol_faults(board, configs)
-        if len(faults) == 1:
-            raise faults[0]
-        if faults:
-            raise SettingErrors(faults)
-    return list(configs.values())
+    _check_each(board, _check_settings)  # what costs nothing comes first
+    configs = _check_each(board, _config_of)
+    agreed, notices = with_one_history_length(board, configs)
+    if agreed is not board:
+        configs = _check_each(agreed, _config_of)
+    _raise(_protocol_faults(agreed, configs))
+    if not any(row.baseline for row in board.rows):
+        notices.append(NO_BASELINE)
+    return CheckedBoard(agreed, list(configs.values()), [*notices, *published_elsewhere(board.published, board.dataset)])
+
+
+def _check_each(board: Board, check: Callable[[Board, Row], Any]) -> dict[int, Any]:
+    """What a check makes of each row by its number; the faults of all rows together."""
+    faults: list[SettingError] = []
+    made = {}
+    for number, row in enumerate(board.rows):
+        try:
+            made[number] = check(board, row)
+        except SettingError as error:
+            faults.append(error)
+        except SettingErrors as errors:
+            faults += errors.errors
+    _raise(faults)
+    return made
+
+
+def _raise(faults: Sequence[SettingError]) -> None:
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise SettingErrors(faults)
 
 
 def _check_settings(board: Board, row: Row) -> None:
@@ -58,10 +88,10 @@ def _check_settings(board: Board, row: Row) -> None:
     try:
         check_run(row.model, board.dataset, None, Cell(board, row, row.seeds[0]).settings)
     except SettingError as error:
-        raise SettingError(error.key, error.value, f"{error.allowed.removesuffix(_SET_HERE)} ({where})") from error
+        raise SettingError(error.key, error.value, f"{error.allowed.removesuffix(SET_HERE)} ({where})") from error
     except SettingErrors as errors:
         placed = [
-            SettingError(one.key, one.value, f"{one.allowed.removesuffix(_SET_HERE)} ({where})") for one in errors.errors
+            SettingError(one.key, one.value, f"{one.allowed.removesuffix(SET_HERE)} ({where})") for one in errors.errors
         ]
         raise SettingErrors(placed) from errors
     searched = {key: None for settings in (row.search or {}).values() for key in settings}

@@ -1,4 +1,5 @@
-"""Equal effort: the same number of trials for every row that has a search space, drawn as RecBole's HyperTuning draws them.
+"""Equal effort: the same number of trials for every row that has a search space, drawn as RecBole's HyperTuning draws them;
+or every combination of its choices.
 
 A trial is a cell like any other, run in a process of its own and kept; a search that was stopped draws the same trials
 again and finds their records.
@@ -6,7 +7,8 @@ again and finds their records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -43,6 +45,7 @@ def search_settings(cell: Cell, run_trial: Callable[[Cell], dict[str, Any] | Non
     effort = cell.board.effort
 
     def objective(settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a trial; hyperopt wants its loss."""
         found = {key: _plain(value) for key, value in settings.items()}
         trial = replace(cell, row=replace(cell.row, search=None, name=f"{cell.row.name} trial"), found=found)
         record = run_trial(trial)
@@ -50,20 +53,31 @@ def search_settings(cell: Cell, run_trial: Callable[[Cell], dict[str, Any] | Non
         trials.append({"settings": found, "key": trial.key, "score": score})
         return {"loss": -(score or 0.0), "status": hyperopt.STATUS_OK}
 
-    # HyperTuning.run would draw other trials at every start, and stop a row that makes no progress: no equal effort
-    hyperopt.fmin(
-        objective,
-        search_space(cell.row.search or {}),
-        algo={"random": hyperopt.rand.suggest, "bayes": hyperopt.tpe.suggest}[effort.algorithm],
-        max_evals=effort.trials,
-        rstate=np.random.default_rng(effort.seed),
-        show_progressbar=False,
-    )
+    if effort.algorithm == "exhaustive":
+        for settings in combinations(cell.row.search or {}):
+            objective(settings)
+    else:
+        # HyperTuning.run would draw other trials at every start, and stop a row that makes no progress: no equal effort
+        hyperopt.fmin(
+            objective,
+            search_space(cell.row.search or {}),
+            algo={"random": hyperopt.rand.suggest, "bayes": hyperopt.tpe.suggest}[effort.algorithm],
+            max_evals=effort.trials,
+            rstate=np.random.default_rng(effort.seed),
+            show_progressbar=False,
+        )
     scored = [trial for trial in trials if trial["score"] is not None]
     if not scored:
         raise RecBoleGRError(f"search of {cell.row.name}: all {len(trials)} trials failed")
     best = max(scored, key=lambda trial: trial["score"])
     return {"found": best["settings"], "trials": trials, "effort": effort.model_dump()}
+
+
+def combinations(asked: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every combination of the choices of a search space; the values of the last setting change first."""
+    choices = asked.get("choice", {})
+    for values in itertools.product(*choices.values()):
+        yield dict(zip(choices, values))
 
 
 def search_space(asked: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

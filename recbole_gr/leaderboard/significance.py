@@ -29,7 +29,6 @@ NOTE = (
     "rows of a metric. This shows how far a difference carries over to other users, not to other seeds."
 )
 NOTHING_TESTED = "Nothing is tested: that takes a measured baseline row and another measured row under the same protocol."
-
 #: Numbers held at once in a matrix of draws; a bound on the memory.
 DRAWS_AT_ONCE = 1 << 20
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_gr.leaderboard.board import Board, Row
+from recbole_gr.leaderboard.arguments import publishable
+from recbole_gr.leaderboard.board import NO_BASELINE, Board, Row
 from recbole_gr.leaderboard.board_file import read_published
 from recbole_gr.leaderboard.cell_files import CellFiles, read_cell
 from recbole_gr.leaderboard.columns import DIGITS, ID_LEVEL, METRICS, metric_of, read_records
@@ -44,16 +45,16 @@ def summarise(board: Board, records_folder: str) -> Summary:
     published = read_published(board.published, board.dataset)
     rows: list[RowSummary] = []
     users: list[pd.DataFrame | None] = []
-    bounds: dict[str, Bounds] = {}
+    bounds: Bounds | None = None  # of the data alone: the same groups for all rows
     records: list[dict[str, Any]] = []
     by_interaction: list[bool] = []
     for row in board.rows:
         cells = [read_cell(cell, records_folder) for cell in board.cells() if cell.row is row]
         done = [cell for cell in cells if cell.record is not None]
         if done:
-            bounds.setdefault(_variant(row), slice_bounds(done[0].hit_ranks))
+            bounds = bounds or slice_bounds(done[0].hit_ranks)
         per_seed = [_measure_cell(board, cell) for cell in done]
-        rows.append(_summarise_row(board, row, cells, per_seed, bounds=bounds.get(_variant(row)), folder=records_folder))
+        rows.append(_summarise_row(board, row, cells, per_seed, bounds=bounds, folder=records_folder))
         users.append(_mean_over_seeds([_by_user(rankings) for rankings in per_seed]) if done else None)
         by_interaction.append(bool(done) and "ranking" in done[0].hit_ranks)
         records += [cell.record for cell in cells if cell.record is not None]
@@ -74,10 +75,16 @@ def summarise(board: Board, records_folder: str) -> Summary:
         main_metric=board.main_metric,
         smaller_is_better=smaller,
         list_metrics=list_metrics,
-        significance_note=NOTE if any(row.significance for row in rows) else NOTHING_TESTED,
+        significance_note=_significance_note(rows),
         rows=rows,
         published=published,
     )
+
+
+def _significance_note(rows: Sequence[RowSummary]) -> str:
+    if any(row.significance for row in rows):
+        return NOTE
+    return NOTHING_TESTED if any(row.baseline for row in rows) else NO_BASELINE
 
 
 def _metric_names(board: Board) -> tuple[list[str], list[str]]:
@@ -151,7 +158,7 @@ def _summarise_row(
     return RowSummary(
         name=row.name,
         model=row.model,
-        variant=plain(row.variant or {}),
+        variant=plain(publishable(row.variant or {})),
         baseline=row.baseline,
         state=_state(cells),
         errors=_errors(cells, per_seed),
@@ -161,7 +168,7 @@ def _summarise_row(
         slices=slices,
         cost=read_records(records),
         learning_curves=[_learning_curve(cell) for cell in done if cell.record and cell.record.get("learning_curve")],
-        settings=plain(row.settings),
+        settings=plain(publishable(row.settings)),
         configuration=records[0]["config"] if records else {},
         chosen=chosen,
         search={**board.effort.model_dump(), "space": plain(row.search)} if row.search else None,

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 from recbole_gr.settings.field import Settings, keys_of
@@ -27,6 +26,7 @@ from recbole_gr.settings.recbole_keys import (
     recbole_model_names,
 )
 from recbole_gr.settings.training import DecodingSettings
+from recbole_gr.utils.entry_points import entry_points
 from recbole_gr.utils.errors import SettingError
 
 #: Where a package names its models, ``Name = package.module:SPEC`` or ``package.module:Class``.
@@ -106,7 +106,7 @@ def find_spec(model: str | type) -> ModelSpec | None:
     if ":" in model:
         return register(_spec_beside(load(model)))
     if model not in _SPECS:
-        for point in entry_points(group=ENTRY_POINTS):
+        for point in entry_points(ENTRY_POINTS):
             if point.name == model:
                 register(_loaded_point(point))
     if model not in _SPECS and (own := _subclass_named(model)) is not None:
@@ -131,7 +131,7 @@ def model_names() -> list[str]:
     """Names of all registered models, ours first."""
     _register_ours()
     named = {name: _place(spec.model).startswith("recbole_gr.") for name, spec in _SPECS.items()}
-    named.update({point.name: False for point in entry_points(group=ENTRY_POINTS) if point.name not in _SPECS})
+    named.update({point.name: False for point in entry_points(ENTRY_POINTS) if point.name not in _SPECS})
     return sorted(named, key=lambda name: (not named[name], name))  # not in the order in which they happened to be imported
 
 

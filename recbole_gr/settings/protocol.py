@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator
 
+from recbole_gr.settings.eval_args import eval_args_faults
 from recbole_gr.settings.field import Fault, RunValues, Settings, setting
 from recbole_gr.utils.errors import DataError
 from recbole_gr.utils.file_names import is_file_name
@@ -17,6 +18,9 @@ LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order":
 
 #: Metrics without a k.
 UNRANKED_METRICS = {"auc", "gauc", "mae", "rmse", "logloss"}
+
+#: Metrics of scores, without any ranking.
+VALUE_METRICS = UNRANKED_METRICS - {"gauc"}
 
 #: Metrics of whole lists, which need k items for every user.
 LIST_METRICS = {"itemcoverage", "averagepopularity", "shannonentropy", "giniindex", "tailpercentage"}
@@ -114,12 +118,16 @@ class ProtocolSettings(Settings):
         unranked = {metric.lower() for metric in metrics}
         if str(run["valid_metric"]).lower() not in ranked | unranked:
             yield Fault("valid_metric", run["valid_metric"], f"must be one of metrics at one of topk: {sorted(ranked)}")
-        for key in ("epochs", "train_batch_size", "MAX_ITEM_LIST_LENGTH"):
+        for key in ("epochs", "train_batch_size", "eval_batch_size", "MAX_ITEM_LIST_LENGTH"):
             least = 0 if key == "epochs" else 1
             if run[key] is not None and (type(run[key]) is not int or run[key] < least):
                 yield Fault(key, run[key], f"must be a whole number of at least {least}")
-        for part in run["eval_args"].keys() - {"split", "group_by", "order", "mode"}:
-            yield Fault("eval_args", run["eval_args"], f"has no part {part!r}; it has split, group_by, order and mode")
+        for words in eval_args_faults(run["eval_args"]):
+            yield Fault("eval_args", run["eval_args"], words)
+        modes = run["eval_args"].get("mode", "full")
+        if "labeled" in (modes.values() if isinstance(modes, dict) else [modes]) and unranked - VALUE_METRICS:
+            ranking = ", ".join(sorted(unranked - VALUE_METRICS))
+            yield Fault("eval_args", run["eval_args"], f"mode labeled ranks no items, which {ranking} must")
         yield from _ready_split_faults(run)
         if run["eval_args"].get("order") == "TO":
             check_inter_file(run)

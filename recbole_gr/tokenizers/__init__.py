@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recbole_gr.tokenizers.collision import COLLISION_RULES, append_digit, resolve_collisions
-    from recbole_gr.tokenizers.pipeline import check_codebooks, tokenize
+    from recbole_gr.tokenizers.pipeline import check_codebooks, check_vectors, tokenize
     from recbole_gr.tokenizers.registry import (
         add_tokenizer,
         all_settings,
@@ -33,6 +33,7 @@ __all__ = [
     "append_digit",
     "check_codebooks",
     "check_tokenizer_settings",
+    "check_vectors",
     "find_tokenizer",
     "fingerprint",
     "is_ours",
@@ -50,7 +51,7 @@ _MODULES = {
     "semantic_ids": ("Quantised", "SemanticIDs"),
     "sid_file_writer": ("write_sid_file",),
     "sid_files": ("read_sid_file",),
-    "pipeline": ("check_codebooks", "tokenize"),
+    "pipeline": ("check_codebooks", "check_vectors", "tokenize"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

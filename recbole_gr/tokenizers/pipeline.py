@@ -7,6 +7,7 @@ import numpy as np
 
 from recbole_gr.settings.field import check_value
 from recbole_gr.tokenizers.collision import COLLISION_RULES, resolve_collisions
+from recbole_gr.tokenizers.families.product import check_parts
 from recbole_gr.tokenizers.registry import (
     check_tokenizer_settings,
     find_tokenizer,
@@ -20,6 +21,9 @@ from recbole_gr.vectors.vector_file import fault_of
 
 #: Tokenizers whose codes are made of bits.
 CODES_OF_BITS = ("lsh", "pq", "opq")
+
+#: Tokenizers that split the vectors into parts.
+OF_PARTS = ("pq", "opq")
 
 #: The share of its codes that a codebook must use not to count as collapsed; TIGER's RQ-VAE meets it (section 3.1).
 MIN_USE = 0.8
@@ -112,6 +116,16 @@ def check_codebooks(tokenizer: str, codebook_num: int, codebook_size: int, n_ite
         raise SettingError("codebook_size", codebook_size, limit)
     if tokenizer in CODES_OF_BITS:
         check_codes_of_bits(codebook_size)
+
+
+def check_vectors(tokenizer: str, dimension: int, codebook_num: int, codebook_size: int) -> None:
+    """Check that vectors of so many dimensions can be quantised so, as far as that needs no vectors.
+
+    Raises:
+        SettingError: they cannot be split into so many parts.
+    """
+    if tokenizer in OF_PARTS:
+        check_parts((0, dimension), codebook_num, codebook_size)
 
 
 def _checked_cf_vectors(tokenizer: str, vectors: np.ndarray, cf_vectors: np.ndarray | None, names: np.ndarray) -> np.ndarray:

@@ -11,13 +11,13 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
 from typing import Any, get_type_hints
 
 from pydantic.fields import FieldInfo
 
 from recbole_gr.settings.field import allowed_values, fits
 from recbole_gr.tokenizers import families
+from recbole_gr.utils.entry_points import entry_points
 from recbole_gr.utils.errors import SettingError
 from recbole_gr.version import __version__
 
@@ -67,7 +67,7 @@ def add_tokenizer(name: str, function: Tokenizer) -> None:
 
 def tokenizer_names() -> list[str]:
     """Names of all tokenizers, ours first."""
-    return [*_TOKENIZERS, *(point.name for point in entry_points(group=ENTRY_POINTS) if point.name not in _TOKENIZERS)]
+    return [*_TOKENIZERS, *(point.name for point in entry_points(ENTRY_POINTS) if point.name not in _TOKENIZERS)]
 
 
 def find_tokenizer(name: str) -> Tokenizer:
@@ -78,7 +78,7 @@ def find_tokenizer(name: str) -> Tokenizer:
     """
     if name in _TOKENIZERS:
         return _TOKENIZERS[name]
-    for point in entry_points(group=ENTRY_POINTS):
+    for point in entry_points(ENTRY_POINTS):
         if point.name == name:
             try:
                 function = point.load()

@@ -14,6 +14,7 @@ import termios
 import time
 
 import pytest
+from support.forked import Forked, finished
 
 from recbole_gr import cli
 
@@ -70,17 +71,16 @@ def test_results_on_stdout_and_a_log_of_lines_on_stderr(settings):
 
 def test_verbose_prints_all_settings_and_the_users_bar_wins(settings):
     arguments = ["--model=Pop", *settings, "--verbose", "--show_progress=True", "--allow_unknown=True"]
-    done = subprocess.run([*PROGRAM, "run", *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "learner = adam" in done.stderr and "Training Hyper Parameters:" in done.stderr and "Evaluate" in done.stderr
-    assert list(printed_values(done.stdout)) == ["valid", "test", "record", "checkpoint"]
+    status, printed, log = finished(["run", *arguments])
+    assert status == 0, log[-2000:]
+    assert "learner = adam" in log and "Training Hyper Parameters:" in log and "Evaluate" in log
+    assert list(printed_values(printed)) == ["valid", "test", "record", "checkpoint"]
 
 
 def test_a_terminal_gets_bars_and_colours(settings):
     terminal, its_end = pty.openpty()
     fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))  # tqdm shows no bar on one without lines
-    command = [*PROGRAM, "run", "--model=Pop", *settings, "--allow_unknown=True"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=its_end, text=True)
+    process = Forked(["run", "--model=Pop", *settings, "--allow_unknown=True"], "stdout.txt", its_end)
     os.close(its_end)
     shown = b""
     while True:
@@ -88,25 +88,19 @@ def test_a_terminal_gets_bars_and_colours(settings):
             shown += os.read(terminal, 65536)
         except OSError:  # Linux says so that nobody writes any more
             break
-    printed = process.communicate()[0]
-    assert process.returncode == 0 and "test" in printed_values(printed)
+    assert process.wait() == 0 and "test" in printed_values(read("stdout.txt"))
     assert b"\x1b[" in shown and b"Train     0" in shown and b"it/s" in shown
 
 
 def test_ctrl_c_prints_the_command_that_goes_on(settings):
-    process = subprocess.Popen(
-        [*PROGRAM, "run", *settings, "--epochs=100000", "--stopping_step=100000"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what a shell starts with & ignores it
-    )
+    endless = ["run", *settings, "--epochs=100000", "--stopping_step=100000"]
+    process = Forked(endless, "stdout.txt", "stderr.txt")
     deadline = time.monotonic() + 240
     while not glob.glob("saved/*.last.pth") and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    printed, log = process.communicate(timeout=120)
-    assert process.returncode == 130, log[-2000:]
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(120) == 130, read("stderr.txt")[-2000:]
+    printed, log = read("stdout.txt"), read("stderr.txt")
     assert printed == "" and "Traceback" not in log
     (checkpoint,) = glob.glob("saved/TIGER-*[0-9].pth")
     *_, interrupted, what, command = log.splitlines()
@@ -116,9 +110,9 @@ def test_ctrl_c_prints_the_command_that_goes_on(settings):
     assert words == expected
 
     fewer = [word.replace("--epochs=100000", "--epochs=2") for word in words[1:]]
-    done = subprocess.run([*PROGRAM, *fewer], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    values = printed_values(done.stdout)
+    status, printed, log = finished(fewer)
+    assert status == 0, log[-2000:]
+    values = printed_values(printed)
     assert values["checkpoint"] == [checkpoint] and values["test"]
 
 

@@ -57,7 +57,7 @@ def prepared(model, given):
     """Config, loaders and a model of weights unlike any others, with the trainer that can save it."""
     # by their tokens, items would keep their numbers in a file in another order
     runtime = {"show_progress": False, "checkpoint_dir": "saved", "record_dir": None, "numbering": "file"}
-    own = {} if model in THEIRS else {"topk": [10, 41], "beam_size": 41} if model in ("TIGER", "LLMasRS", "IDGenRec") else {}
+    own = {} if model in THEIRS else {"topk": [10, 40], "beam_size": 40} if model in ("TIGER", "LLMasRS", "IDGenRec") else {}
     config = make_config(model, "plain", config_dict={**runtime, **own, **given})
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)

@@ -16,6 +16,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 
 import recbole_gr.integration.compat as compat
 from recbole_gr.integration.safe_pickle import UnsafeFileError
+from recbole_gr.utils.errors import RecBoleGRError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 USERS, ITEMS = 12, 9
@@ -482,3 +483,36 @@ def test_recboles_models_do_not_turn_on_anomaly_detection(folder, first, wanted)
         folder, *lines, "import recbole.model.sequential_recommender.sine", "print(torch.is_anomaly_enabled())"
     )
     assert said[-2] == str(wanted)
+
+
+def test_exhaustive_search_tries_every_combination_once():
+    """In their order, choices inside an option only with that option; ranges, which have no end, are refused."""
+    from hyperopt import hp
+    from recbole.trainer import HyperTuning
+
+    def tried(**space):
+        def objective(settings, _):
+            seen.append(dict(settings))
+            result = {"best_valid_score": settings.get("a", 0) - settings.get("b", 0), "valid_score_bigger": True}
+            return {**result, "model": "BPR", "best_valid_result": {}, "test_result": {}}
+
+        seen = []
+        tuning = HyperTuning(objective, early_stop=100, **space)
+        tuning.run()
+        return seen, tuning.best_params
+
+    flat = {"choice": {"a": [1, 3, 2], "b": [0.5, 0.25]}}
+    seen, best = tried(params_dict=flat)
+    assert seen == [{"a": a, "b": b} for a in (1, 3, 2) for b in (0.5, 0.25)] and best == {"a": 3, "b": 0.25}
+    seen, _ = tried(params_dict={"choice": {"a": list(range(12)), "b": list(range(10))}})
+    assert seen == [{"a": a, "b": b} for a in range(12) for b in range(10)]
+    inside = {"m": hp.choice("m", [{"n": 1, "x": hp.choice("x", [1, 2, 3])}, {"n": 2, "y": hp.choice("y", [5, 6])}])}
+    seen, _ = tried(space=inside)
+    assert [settings["m"] for settings in seen] == [
+        *({"n": 1, "x": x} for x in (1, 2, 3)),
+        *({"n": 2, "y": y} for y in (5, 6)),
+    ]
+    with pytest.raises(
+        RecBoleGRError, match="^algo='exhaustive': takes lists of values .choice., and no range as that of b$"
+    ):
+        tried(params_dict={"choice": {"a": [1]}, "uniform": {"b": [0, 1]}})

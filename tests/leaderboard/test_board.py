@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recbole_gr.leaderboard.board import as_argument
+from recbole_gr.leaderboard.arguments import as_argument
 from recbole_gr.leaderboard.board_file import board_names, find_board, read_board
 from recbole_gr.settings.values import parse_text
 from recbole_gr.utils.errors import RecBoleGRError
@@ -270,7 +270,14 @@ def test_all_faults_at_once(board):
         ({"metrics": ["NDCG", "Recal"]}, "did you mean Recall?"),
         ({"protocol": ["mask_seen"]}, "protocol=['mask_seen']: must hold keys and values in shelf.yaml"),
         ({"published": ["tigre"]}, "published='tigre': no such block; there are "),
-        ({"published": ["tiger"]}, "published='tiger': has no numbers for small"),
+        ({"search": {"algorithm": "exhaustive", "trials": 3}}, "trials=3: has no use with algorithm=exhaustive"),
+        (
+            {
+                "search": {"algorithm": "exhaustive"},
+                "rows": [{"model": "BPR", "search": {"uniform": {"reg_weight": [0, 1]}}}],
+            },
+            "search='uniform': has no end to try, as search: {algorithm: exhaustive} does; use choice (row 1 of shelf.yaml)",
+        ),
         ({"search": {"trials": "3"}}, "trials='3': must be a whole number of at least 1 in search of shelf.yaml"),
         ({"rows": [{"model": "BPR", "settings": {1: 2}}]}, "settings="),
     ],
@@ -285,7 +292,9 @@ def test_boards_are_found_by_short_name(tmp_path):
     assert {"ml-100k", "amazon-beauty-2014"} <= set(board_names())
     assert all(read_board(name).rows for name in board_names())
     board = read_board("ml-100k", {"data_path": "elsewhere"})
-    assert board.name == board.dataset == "ml-100k" and board.command == "recbole-gr leaderboard ml-100k"
+    assert (
+        board.name == board.dataset == "ml-100k" and board.command == "recbole-gr leaderboard ml-100k --data_path=elsewhere"
+    )
     assert [cell.key for cell in read_board(str(find_board("ml-100k"))).cells()] == [cell.key for cell in board.cells()]
     (tmp_path / "ml-100k").write_text("rows: []")  # a file of the user's comes first
     assert str(find_board("ml-100k")) == "ml-100k"

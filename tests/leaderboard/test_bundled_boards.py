@@ -18,12 +18,12 @@ def data_path(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     for dataset in ("amazon-beauty-2014", "amazon-sports-2014", "amazon-toys-2014", "ml-100k"):
         (folder / dataset).mkdir()
-        rows = [f"u{user}\ti{item}\t{item}" for user in range(3) for item in range(5)]
+        rows = [f"u{user}\ti{item}\t{item}" for user in range(3) for item in range(300)]
         head = "user_id:token\titem_id:token\ttimestamp:float"
         (folder / dataset / f"{dataset}.inter").write_text("\n".join([head, *rows]) + "\n")
         columns = ["title", "text_id", "brand", "categories", "movie_title", "class"]
         head = "\t".join(["item_id:token", *(f"{column}:token_seq" for column in columns)])
-        rows = ["\t".join([f"i{item}", *(f"{column} {item}" for column in columns)]) for item in range(5)]
+        rows = ["\t".join([f"i{item}", *(f"{column} {item}" for column in columns)]) for item in range(300)]
         (folder / dataset / f"{dataset}.item").write_text("\n".join([head, *rows]) + "\n")
     return str(folder)
 

@@ -3,14 +3,18 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
 import yaml
+from support.forked import Forked
 
+from recbole_gr.cli import main
 from recbole_gr.leaderboard.board_file import read_board
 from recbole_gr.leaderboard.cell_files import locked
 from recbole_gr.leaderboard.plan import TimeLeft, plan
@@ -19,12 +23,6 @@ from recbole_gr.leaderboard.search import search_settings
 from recbole_gr.leaderboard.summarise import summarise
 from recbole_gr.utils.errors import RecBoleGRError
 
-# a test run in the background of a shell may have been told to ignore Ctrl-C, and hand that on
-CODE = """import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from recbole_gr.cli import main
-sys.exit(main())"""
-COMMAND = [sys.executable, "-c", CODE, "leaderboard"]
 CELLS = os.path.join("results", "shelf", "cells")
 
 
@@ -32,19 +30,25 @@ CELLS = os.path.join("results", "shelf", "cells")
 def shelf(small_part):
     """Writes a board of the small part; returns the arguments that run it."""
 
-    def write(rows, **more):
+    def write(rows, data_path=small_part[1], **more):
         board = {"dataset": "small", "seeds": [1], "topk": [5, 10], "metrics": ["Recall", "NDCG"], "rows": rows, **more}
         with open("shelf.yaml", "w") as file:
             yaml.safe_dump(board, file)
-        return ["shelf.yaml", f"--data_path={small_part[1]}"]
+        return ["shelf.yaml", f"--data_path={data_path}"]
 
     return write
 
 
 def start(*arguments):
-    """A board in a process group of its own."""
-    with open("board.out", "a") as out:
-        return subprocess.Popen([*COMMAND, *arguments], stdout=out, stderr=out, start_new_session=True)
+    """A board in a process group of its own; what it needs is imported here, once for all."""
+    import hyperopt  # noqa: F401
+
+    import recbole_gr.experiment.run
+    import recbole_gr.leaderboard.command
+    import recbole_gr.leaderboard.render.html
+    import recbole_gr.leaderboard.summarise  # noqa: F401
+
+    return Forked(["leaderboard", *arguments], "board.out", "board.out")
 
 
 def cell_files(ending):
@@ -56,17 +60,19 @@ def read(folder, name):
         return json.load(file)
 
 
-def test_two_boards_at_once_with_a_failure_and_a_search(shelf):
+def test_two_boards_at_once_with_a_failure_and_a_search(shelf, smaller_part, capsys):
     """Each cell runs once, and the one that cannot is shown with its error."""
     rows = [
         {"model": "Pop"},
         {"name": "broken", "model": "BPR", "settings": {"embedding_size": "wide"}},
-        {"name": "sought", "model": "BPR", "settings": {"epochs": 1}, "search": {"uniform": {"learning_rate": [0.0, 0.1]}}},
+        {"name": "sought", "model": "BPR", "settings": {"epochs": 9}, "search": {"uniform": {"learning_rate": [0.0, 0.1]}}},
     ]
-    arguments = shelf(rows, search={"trials": 2, "algorithm": "random", "seed": 3})
+    search = {"trials": 2, "algorithm": "random", "seed": 3}
+    arguments = shelf(rows, smaller_part[1], search=search, topk=[5, 50], main_metric="NDCG@50")
     boards = [start(*arguments, "--jobs", "2") for _ in range(2)]
     assert [board.wait(timeout=240) for board in boards] == [2, 2], open("board.out").read()
-    assert open("board.out").read().count("error: 1 of 3 cells failed; the pages show their errors") == 2
+    printed = open("board.out").read()
+    assert printed.count("error: 1 of 3 cells failed; the pages show their errors") == 2
 
     records = [name for name in cell_files(".json") if name.count(".") == 1]
     assert [name.split("-")[:-1] for name in records] == [
@@ -74,7 +80,7 @@ def test_two_boards_at_once_with_a_failure_and_a_search(shelf):
     ]
     for name in records:
         record = read(CELLS, name)
-        assert record["test"].keys() == {"recall@5", "recall@10", "ndcg@5", "ndcg@10"}
+        assert record["test"].keys() == {"recall@5", "recall@50", "ndcg@5", "ndcg@50"}
         whole = record["stages"]["whole"]  # of the cell alone, with its one thread, whatever runs beside it
         assert record["machine"]["torch_threads"] == 1 and 0 < whole["cpu_seconds"] < 1.2 * whole["seconds"] + 0.5
         with open(os.path.join(CELLS, "work", name.replace(".json", ".log"))) as log:
@@ -82,12 +88,32 @@ def test_two_boards_at_once_with_a_failure_and_a_search(shelf):
     (failure,) = cell_files(".failed.json")
     assert failure.startswith("broken-seed1-") and "embedding_size" not in read(CELLS, failure)["error"]
     assert "Error: " in read(CELLS, failure)["error"] and "\n" not in read(CELLS, failure)["error"]
+    reason = f"failed: {failure.removesuffix('.failed.json')}: {read(CELLS, failure)['error']}\n"
+    repeat = f"  repeat: recbole-gr run --model=BPR --dataset=small --embedding_size=wide {arguments[1]} "
+    assert printed.count(reason) == printed.count(repeat) == 2
     (search,) = cell_files(".search.json")
     trials = {trial["settings"]["learning_rate"]: trial["score"] for trial in read(CELLS, search)["trials"]}
     assert len(trials) == 2 and read(CELLS, search)["found"] == {"learning_rate": max(trials, key=trials.get)}
     sought = read(CELLS, next(name for name in records if name.startswith("sought-seed1")))
     assert sought["config"]["learning_rate"] == max(trials, key=trials.get)
     compare_with_recboles_evaluator(arguments)
+    compare_with_the_printed_command(arguments[1].partition("=")[2], sought, capsys)
+
+
+def compare_with_the_printed_command(data_path, sought, capsys):
+    """The command of a row, with the reader's folder for DIR, gets the numbers of the cell, to the digit."""
+    page = open("results/shelf.md").read()
+    assert data_path not in page and "recbole-gr leaderboard shelf.yaml --data_path=DIR --jobs=2\n" in page
+    (command,) = re.findall("repeat: `(recbole-gr run --model=BPR .*--learning_rate=.*)`", page)
+    arguments = shlex.split(command.replace("=DIR", f"={data_path}"))[1:]
+    assert main([*arguments, "--show_progress=False"]) == 0
+    (path,) = re.findall("^record +(.*)$", capsys.readouterr().out, re.M)
+    again = read(".", path)
+    assert 0 < again["test"]["ndcg@50"] < 1
+    assert (again["test"], again["valid"]) == (sought["test"], sought["valid"])
+    assert pd.read_parquet(path.replace(".json", ".parquet")).equals(
+        pd.read_parquet(os.path.join(CELLS, sought["hit_ranks"]["file"]))
+    )
 
 
 def compare_with_recboles_evaluator(arguments):
@@ -231,8 +257,6 @@ def test_plan(shelf):
 
 
 def test_errors_before_any_cell_runs(shelf, capsys):
-    from recbole_gr.cli import main
-
     for rows, words, more in (
         (
             [{"model": "Pop"}, {"name": "far", "model": "TIGER", "settings": {"mask_seen": "no way"}}],
@@ -247,7 +271,11 @@ def test_errors_before_any_cell_runs(shelf, capsys):
             [],
         ),
         (
-            [{"model": "GRU4Rec"}, {"model": "Pop"}, {"model": "TIGER"}],
+            [
+                {"model": "GRU4Rec", "settings": {"MAX_ITEM_LIST_LENGTH": 50}},
+                {"model": "Pop"},
+                {"model": "TIGER", "settings": {"MAX_ITEM_LIST_LENGTH": 20}},
+            ],
             ["MAX_ITEM_LIST_LENGTH=20", "row 'GRU4Rec' has 50"],
             [],
         ),

@@ -19,7 +19,7 @@ from support.board_files import (
 )
 from support.example_board import data_of
 
-from recbole_gr.leaderboard.board_file import published_blocks, read_published
+from recbole_gr.leaderboard.board_file import published_blocks, published_elsewhere, read_published
 from recbole_gr.leaderboard.measures import measure_rankings
 from recbole_gr.leaderboard.significance import NOTHING_TESTED
 from recbole_gr.leaderboard.summarise import summarise
@@ -403,5 +403,11 @@ def test_published_numbers_that_there_are_not():
     with pytest.raises(SettingError, match=r"published='tigre': no such block; there are .*grid, .*tiger") as error:
         read_published(["tigre"], "amazon-beauty-2014")
     assert "\n" not in str(error.value)
-    with pytest.raises(SettingError, match="published='letter': has no numbers for ml-100k; it has some for amazon-beauty"):
-        read_published(["letter"], "ml-100k")
+    assert read_published(["letter"], "ml-100k") == []
+    assert len(read_published(["letter", "tiger"], "amazon-beauty-2014")) == 2 and not published_elsewhere(
+        ["tiger"], "amazon-beauty-2014"
+    )
+    (line,) = published_elsewhere(["letter"], "ml-100k")
+    assert line.startswith(
+        "published: letter is left out, it has no numbers for ml-100k; it has some for amazon-beauty-2014"
+    )

@@ -5,11 +5,11 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 
 import pytest
 import tomllib
+from support.forked import finished
 from support.model_tests import GenerativeModelTests
 
 import recbole_gr
@@ -79,14 +79,9 @@ def site(tmp_path):
 
 
 def in_process(site, *command):
-    """Exit status and what was printed, of a command in a process that has our checkout and a folder on its path."""
-    done = subprocess.run(
-        [sys.executable, *command],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(site), REPOSITORY)), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    return done.returncode, done.stdout + done.stderr
+    """Exit status and what was printed, of a command in a process that has a folder on its path, as if installed there."""
+    status, printed, log = finished(list(command), path=[str(site)])
+    return status, printed + log
 
 
 def unnamed(site):
@@ -102,18 +97,18 @@ def test_the_commands_of_the_page(site, small_part, tiny_settings):
     commands = [shlex.split(line) for line in blocks("bash")[0].splitlines()]
     assert [command[:2] for command in commands] == [["recbole-gr", "run"], ["recbole-gr", "list"]]
     run = [argument.replace("ml-100k", "small") for argument in commands[0][1:]] + ["--config_files=tiny.yaml"]
-    code, printed = in_process(site, "-m", "recbole_gr", *run)
+    code, printed = in_process(site, *run)
     assert code == 0, printed[-3000:]
     (record,) = (name for name in os.listdir("results/runs") if name.endswith(".json"))
     with open(os.path.join("results/runs", record)) as file:
         record = json.load(file)
     assert record["model"] == "CodeLM" and record["config"]["width"] == 32
-    code, printed = in_process(site, "-m", "recbole_gr", *commands[1][1:])
+    code, printed = in_process(site, *commands[1][1:])
     assert code == 0 and "width" in printed and "Width of the network." in printed
     beside = [argument.replace("CodeLM", "shop_models:CodeLM") for argument in run]  # which needs no entry point
-    code, printed = in_process(unnamed(site), "-m", "recbole_gr", *beside, "--record_dir=beside")
+    code, printed = in_process(unnamed(site), *beside, "--record_dir=beside")
     assert code == 0 and [name for name in os.listdir("beside") if name.startswith("CodeLM-")], printed[-3000:]
-    code, printed = in_process(site, "-m", "recbole_gr", *[argument.replace("32", "2") for argument in run])
+    code, printed = in_process(site, *[argument.replace("32", "2") for argument in run])
     assert code == 2 and "error: width=2: must be a whole number of at least 4 (set on the command line)" in printed
 
 
@@ -133,7 +128,7 @@ def test_a_subclass_of_three_lines_by_name_by_class_by_path_and_by_recboles_func
     with open("tiny.yaml", "w") as file:
         json.dump(tiny_settings, file)
     arguments = ["--model=mine:MyTIGER", "--dataset=small", "--config_files=tiny.yaml", "--record_dir=by_command"]
-    code, printed = in_process(tmp_path, "-m", "recbole_gr", "run", *arguments)
+    code, printed = in_process(tmp_path, "run", *arguments)
     assert code == 0, printed[-3000:]
     (record,) = (name for name in os.listdir("by_command") if name.endswith(".json"))
     with open(os.path.join("by_command", record)) as file:

@@ -24,7 +24,9 @@ from unittest import mock
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
+
+from recbole_gr.integration import safe_pickle
 
 DEVICE = torch.device("cuda", 0)
 _BENEATH = torch.device("lazy", 0)
@@ -117,6 +119,10 @@ class Pretended(torch.Tensor):
 _open = []
 
 
+# checkpoints hold such tensors, and are read by what names all that it may call
+safe_pickle._CALLED.add(f"{__name__}._on_device")
+
+
 def _on_device(inner, requires_grad=False):
     """A tensor that was saved there; where there is no such device it is read with ``map_location="cpu"``."""
     return Pretended(inner, requires_grad) if _open else inner.requires_grad_(requires_grad)
@@ -124,7 +130,7 @@ def _on_device(inner, requires_grad=False):
 
 def _carried_out(func, args, kwargs, traffic):
     """One operation by torch's rules."""
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    tensors = list(_tensors_in((args, kwargs)))
     ours = [tensor for tensor in tensors if isinstance(tensor, Pretended)]
     asked = kwargs.get("device")
     here = asked.type in ("cuda", _BENEATH.type) if asked is not None else bool(ours)
@@ -133,17 +139,37 @@ def _carried_out(func, args, kwargs, traffic):
     if func not in _COPYING and 0 < len(ours) < len(tensors):
         _check_devices(func, args, tensors)
     _note(func, args, kwargs, ours, here, traffic)
-    beneath = tree_map(_inner, args), {name: tree_map(_inner, value) for name, value in kwargs.items()}
+    beneath = _mapped(_inner, args), _mapped(_inner, kwargs)
     result = func(*beneath[0], **beneath[1])
     if func is aten.copy_.default:
         return args[0]
     if not here:
         # a copy that the CPU's kernel did not make, for there nothing was to be copied, would be one tensor in two places
         return result.clone() if result is beneath[0][0] else result
-    result = tree_map(lambda value: Pretended(value) if isinstance(value, torch.Tensor) else value, result)
+    result = _mapped(lambda value: Pretended(value) if isinstance(value, torch.Tensor) else value, result)
     if not ours or func is aten._to_copy.default:
         return result
     return return_and_correct_aliasing(func, args, kwargs, result)
+
+
+def _tensors_in(value):
+    """What torch's ``tree_leaves`` would find; arguments of operations are plain lists, tuples and dicts, and there are many."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(part)
+
+
+def _mapped(change, value):
+    """As torch's ``tree_map``."""
+    if type(value) in (tuple, list):
+        return type(value)([_mapped(change, part) for part in value])
+    if isinstance(value, tuple) and not isinstance(value, torch.Size):  # what names its parts
+        return tree_map(change, value)
+    if isinstance(value, dict):
+        return {name: _mapped(change, part) for name, part in value.items()}
+    return change(value)
 
 
 def _inner(value):
@@ -222,7 +248,7 @@ class _Calls(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is torch.device:
             return func(*args, **(kwargs or {}))
-        args, kwargs = tree_map(_beneath, tuple(args)), {name: _beneath(value) for name, value in (kwargs or {}).items()}
+        args, kwargs = _mapped(_beneath, tuple(args)), {name: _beneath(value) for name, value in (kwargs or {}).items()}
         if func is torch.Tensor.cuda:
             return args[0].to(_BENEATH)
         if func in (torch.tensor, torch.as_tensor) and kwargs.get("device") == _BENEATH:
