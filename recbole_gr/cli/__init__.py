@@ -15,8 +15,9 @@ from typing import Any
 
 from recbole_gr.cli.arguments import Arguments, read_arguments
 from recbole_gr.cli.parsers import KINDS, make_parser
-from recbole_gr.utils.errors import RecBoleGRError, SettingError, SettingErrors
+from recbole_gr.utils.errors import DiskError, RecBoleGRError, SettingError, SettingErrors, as_disk_error, disk_fault
 from recbole_gr.utils.process_group import own_place
+from recbole_gr.utils.signals import ending, signals_stop
 
 __all__ = ["main", "run_command"]
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the command ``recbole-gr``.
 
     Returns:
-        The exit status: 0, 2 for an error of the user's, 130 for Ctrl-C.
+        The exit status: 0, 2 for an error of the user's or of a disk, 130 for Ctrl-C, 143 for SIGTERM.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "_ARGCOMPLETE" in os.environ:
@@ -69,21 +70,36 @@ def _launch(command: str, arguments: Sequence[str], words: list[str]) -> int:
         return 0
     launch, flags, most = COMMANDS[command]
     try:
-        read = read_arguments(arguments, flags, most)
-        # the record of a run tells its command from here, and spawned processes read the settings from here
-        sys.argv = [sys.argv[0], *words, *read.normalised()]
-        launch(read)
-    except RecBoleGRError as error:
-        for line in str(error).splitlines():
+        with signals_stop():
+            read = read_arguments(arguments, flags, most)
+            # the record of a run tells its command from here, and spawned processes read the settings from here
+            sys.argv = [sys.argv[0], *words, *read.normalised()]
+            launch(read)
+    except (RecBoleGRError, OSError) as error:
+        if not isinstance(error, RecBoleGRError) and disk_fault(error) is None:
+            raise
+        for line in _lines_of(error, command):
             print(f"error: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        print("\ninterrupted", file=sys.stderr)
+        word, status = ending(interrupt)
+        print(f"\n{word}", file=sys.stderr)
         checkpoint = getattr(interrupt, "checkpoint", None)
         if checkpoint is not None:
             print(f"to go on after the last validated epoch:\n  {resuming_command(checkpoint)}", file=sys.stderr)
-        return 130
+        return status
     return 0
+
+
+def _lines_of(error: RecBoleGRError | OSError, command: str) -> list[str]:
+    """An error as it is printed; that of a disk with the command that goes on once there is room."""
+    if isinstance(error, OSError):
+        error = as_disk_error(error)
+    if isinstance(error, DiskError) and error.checkpoint is not None:
+        return [f"{error}; to go on after the last validated epoch: {resuming_command(error.checkpoint)}"]
+    if isinstance(error, DiskError) and command == "leaderboard":
+        return [f"{error}; the same command goes on with what the board lacks"]
+    return str(error).splitlines()
 
 
 def resuming_command(checkpoint: str) -> str:

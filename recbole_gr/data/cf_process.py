@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from typing import Any
 
@@ -21,6 +20,7 @@ from recbole_gr.data.training_part import TrainingPart
 from recbole_gr.utils.cache import Artifact
 from recbole_gr.utils.errors import SettingError
 from recbole_gr.utils.process_group import without_place
+from recbole_gr.utils.temporary_folders import temporary_folder
 
 _NAME = "training_part"
 
@@ -51,7 +51,7 @@ def train_in_a_process(
         *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
     ]
     environment = {**without_place(os.environ), "PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths))}
-    with tempfile.TemporaryDirectory(prefix="recbole_gr-cf-") as folder:
+    with temporary_folder("recbole_gr-cf-") as folder:
         job = {
             "model": model,
             "settings": settings,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from logging import disable
 from typing import Any
@@ -13,6 +12,7 @@ from recbole.utils import init_seed
 from recbole_gr.data.catalogue import topk_checked_early
 from recbole_gr.data.checks_only import checks_only
 from recbole_gr.integration.config import errors_name_places, make_config
+from recbole_gr.utils.temporary_folders import temporary_folder
 
 
 def check_only(model: str | type, dataset: str, config_dict: Mapping[str, Any]) -> None:
@@ -27,7 +27,7 @@ def check_only(model: str | type, dataset: str, config_dict: Mapping[str, Any]) 
         RecBoleGRError: a setting or a file cannot work.
         Exception: whatever a model of RecBole raises for a value that it cannot take.
     """
-    with tempfile.TemporaryDirectory(prefix="recbole_gr-") as folder, checks_only(), topk_checked_early():
+    with temporary_folder("recbole_gr-check-") as folder, checks_only(), topk_checked_early():
         own = {"checkpoint_dir": folder, "record_dir": None, "save_dataset": False, "save_dataloaders": False}
         config = make_config(model, dataset, None, {**config_dict, **own})
         init_seed(config["seed"], config["reproducibility"])

@@ -16,6 +16,7 @@ from recbole.utils import init_logger
 from recbole_gr.integration.check_run import CheckedRun
 from recbole_gr.integration.config import checked_run
 from recbole_gr.integration.resume import state_file
+from recbole_gr.utils.errors import DiskError, RecBoleGRError, as_disk_error, disk_fault
 from recbole_gr.utils.processes import rank
 
 
@@ -55,11 +56,22 @@ def other_than_default(config: Config, checked: CheckedRun) -> str:
 
 
 @contextlib.contextmanager
-def attach_checkpoint_to_interrupt(trainer: Any) -> Iterator[None]:
-    """A KeyboardInterrupt from inside has an attribute ``checkpoint``: what a run can be resumed from, None if nothing."""
+def attach_checkpoint(trainer: Any) -> Iterator[None]:
+    """A KeyboardInterrupt or DiskError from inside has an attribute ``checkpoint``: what a run can be resumed from, None if nothing.
+
+    Raises:
+        DiskError: in place of an OSError of a full or read-only disk.
+    """
     try:
         yield
-    except KeyboardInterrupt as interrupt:
+    except (KeyboardInterrupt, Exception) as error:
         path = getattr(trainer, "saved_model_file", "")
-        vars(interrupt)["checkpoint"] = path if os.path.isfile(state_file(path)) else None
-        raise
+        checkpoint = path if os.path.isfile(state_file(path)) else None
+        if isinstance(error, KeyboardInterrupt):
+            vars(error)["checkpoint"] = checkpoint
+            raise
+        if (fault := disk_fault(error)) is None or isinstance(error, RecBoleGRError) and not isinstance(error, DiskError):
+            raise
+        told = as_disk_error(fault)
+        told.checkpoint = checkpoint
+        raise told from error

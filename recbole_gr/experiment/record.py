@@ -15,13 +15,12 @@ import pandas as pd
 import torch
 from recbole.config import Config
 
-from recbole_gr.experiment.monitor import peak_memory
+from recbole_gr.experiment.monitor import Progress
 from recbole_gr.experiment.target_ranks import write_target_ranks
 from recbole_gr.models.registry import path_keys
 from recbole_gr.settings.values import plain
 from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.devices import device_name
-from recbole_gr.utils.stopwatch import Stages
 from recbole_gr.version import __version__
 
 VERSIONS = (
@@ -68,7 +67,7 @@ def build_record(
     model: Any,
     *,
     result: Mapping[str, Any],
-    stages: Stages,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Gather what :func:`write_record` writes.
 
@@ -78,7 +77,7 @@ def build_record(
         loaders: training, validation and test data.
         model: the trained model.
         result: what RecBole's ``run_recbole`` returns.
-        stages: per stage its seconds and rates.
+        progress: per stage its seconds and rates, the learning curve, the peak of memory.
 
     Returns:
         Plain json values by key.
@@ -90,8 +89,8 @@ def build_record(
         "valid": _floats(result["best_valid_result"]),
         "test": _floats(result["test_result"]),
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "stages": stages,
-        **peak_memory(),
+        "stages": progress.stages,
+        **progress.peak(),
         "dataset_statistics": dataset_statistics(dataset, loaders),
         "config": portable_settings({key: value for key, value in config.final_config_dict.items() if key not in _ADDRESS}),
         "command": portable_command(sys.argv),
@@ -108,10 +107,13 @@ def build_record(
             "torch_threads": torch.get_num_threads(),
         },
     }
+    record["learning_curve"] = progress.learning_curve
+    if progress.resumed_after:
+        record["resumed_after"] = progress.resumed_after
     if hasattr(model, "certificates"):
         record["test_rankings"] = model.rankings_report()
     if hasattr(model, "describe"):
-        record["language_model"] = model.describe(dataset, stages)
+        record["language_model"] = model.describe(dataset, progress.stages)
     if hasattr(dataset, "semantic_ids"):
         ids = dataset.semantic_ids
         record["semantic_ids"] = {**dataset.semantic_id_measures, "digest": ids.digest(), "source": ids.source}

@@ -13,8 +13,9 @@ from recbole.data.transform import construct_transform
 from recbole.utils import dict2str, get_environment, get_trainer, init_seed, set_color
 
 from recbole_gr.data.catalogue import topk_checked_early
-from recbole_gr.experiment.console import attach_checkpoint_to_interrupt, start_log
-from recbole_gr.experiment.monitor import add_cpu_of_other_processes, monitor_epochs
+from recbole_gr.data.data_digest import data_digest
+from recbole_gr.experiment.console import attach_checkpoint, start_log
+from recbole_gr.experiment.monitor import Progress, add_cpu_of_other_processes, monitor_epochs
 from recbole_gr.experiment.record import build_record, write_record
 from recbole_gr.experiment.target_ranks import (
     cold_target_recall,
@@ -26,10 +27,12 @@ from recbole_gr.experiment.target_ranks import (
 from recbole_gr.integration.config import errors_name_places, make_config
 from recbole_gr.integration.plugin import is_history_model
 from recbole_gr.integration.resume import read_training_state, restore_training_state, save_training_state
+from recbole_gr.integration.run_files import check_space
+from recbole_gr.utils.atomic_files import remove_leftovers
 from recbole_gr.utils.memory import keep_freed_memory
 from recbole_gr.utils.process_group import ends_all, own_place
 from recbole_gr.utils.processes import from_first, rank
-from recbole_gr.utils.stopwatch import Stages, add_cost, add_rates, clock, cost_since, stopwatch
+from recbole_gr.utils.stopwatch import add_cost, add_rates, cost_since, stopwatch
 
 
 def run(
@@ -59,6 +62,7 @@ def run(
 
     Raises:
         RecBoleGRError: a setting or a file cannot work; one line, before any long work.
+        DiskError: a file could not be written; its ``checkpoint`` is what the run can be resumed from, or None.
     """
     place = own_place()
     if place is None:
@@ -77,14 +81,16 @@ def _run_here(model: Any, dataset: str, config_file_list: Any, config_dict: Any,
 
 def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str, Any]:
     keep_freed_memory()
+    remove_leftovers(config[key] for key in ("checkpoint_dir", "record_dir", "cache_dir"))
     init_seed(config["seed"], config["reproducibility"])
     start_log(config)
     logger = getLogger()
 
-    stages: Stages = {}
-    start = clock()
+    progress = Progress()
+    stages = progress.stages
     with stopwatch(stages, "data"), topk_checked_early():
         dataset = create_dataset(config)
+        digest = data_digest(dataset)
         logger.info(dataset)
         loaders = train_data, valid_data, test_data = data_preparation(config, dataset)
     stages.update(getattr(dataset, "stages", {}))
@@ -97,27 +103,12 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
     flops = recbole.quick_start.quick_start.get_flops(model, dataset, config["device"], logger, construct_transform(config))
     logger.info(set_color("FLOPs", "blue") + f": {flops}")
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    trainer.saved_model_file = from_first(lambda: trainer.saved_model_file)
-    learning_curve = monitor_epochs(trainer, stages)
-
-    if state is None or restore_training_state(state, trainer, train_data):
-        callback = (lambda epoch, _: save_training_state(trainer, train_data, epoch)) if saved else None
-        takes_callback = is_history_model(type(model)) or "callback_fn" in signature(trainer.fit).parameters
-        options = {"callback_fn": callback} if takes_callback else {}  # RecBole's decision trees have no epochs to call it
-        with attach_checkpoint_to_interrupt(trainer):
-            trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"], **options)
-    else:
-        logger.info("The interrupted run had already finished training; only the test remains.")
-        trainer.eval_collector.data_collect(train_data)
-        if is_history_model(type(model)):
-            trainer.validate_best(valid_data, config["show_progress"])
-    depth, ids = max(config["topk"]), quantised_ids(dataset)
-    with (
-        attach_checkpoint_to_interrupt(trainer),
-        stopwatch(stages, "test"),
-        collect_target_ranks(trainer, depth, ids) as ranks,
-    ):
-        test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
+    trainer.data_digest = digest
+    if saved and hasattr(model, "state_dict"):  # decision trees have none
+        check_space(trainer)
+    monitor_epochs(trainer, progress)
+    with attach_checkpoint(trainer):
+        ranks, test_result = _train_and_test(trainer, state, loaders, saved=saved, ids=quantised_ids(dataset))
     add_rates(stages, _counts(trainer, *loaders))
 
     logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
@@ -132,11 +123,10 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
     if rank() == 0 and saved and os.path.isfile(trainer.saved_model_file):
         result["checkpoint"] = trainer.saved_model_file
     ranks = gathered_batches(ranks)
-    add_cost(stages, "whole", cost_since(start))
+    add_cost(stages, "whole", cost_since(progress.start))
     processes = add_cpu_of_other_processes(stages)
     if rank() == 0 and config["record_dir"]:
-        record = build_record(config, dataset, loaders, model, result=result, stages=stages)
-        record["learning_curve"] = learning_curve
+        record = build_record(config, dataset, loaders, model, result=result, progress=progress)
         if len(processes) > 1:
             record["processes"] = processes
         if getattr(trainer, "valid_users", None):
@@ -144,9 +134,38 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
         table = target_ranks_table(ranks, loaders) if ranks else None
         if table is not None:
             record["cold_targets"] = cold_target_recall(table, config["topk"])
-        result["record"] = write_record(record, config["record_dir"], config["record_name"], table)
+        with attach_checkpoint(trainer):
+            result["record"] = write_record(record, config["record_dir"], config["record_name"], table)
         logger.info(set_color("run record ", "yellow") + f": {result['record']}")
     return result
+
+
+def _train_and_test(
+    trainer: Any, state: dict[str, Any] | None, loaders: Sequence[Any], *, saved: bool, ids: Any
+) -> tuple[Any, Any]:
+    """Train, or go on from a state; then test the best checkpoint.
+
+    Returns:
+        The batches of target ranks, and the test's metrics.
+    """
+    train_data, valid_data, test_data = loaders
+    config, progress = trainer.config, trainer.progress
+    ours = is_history_model(type(trainer.model))
+    if state is not None and state.get("progress") and rank() == 0:  # whose record is that of all
+        progress.go_on_from(state["progress"], state["epoch"])
+    if state is None or restore_training_state(state, trainer, train_data):
+        callback = (lambda epoch, _: save_training_state(trainer, train_data, epoch)) if saved else None
+        takes_callback = ours or "callback_fn" in signature(trainer.fit).parameters
+        options = {"callback_fn": callback} if takes_callback else {}  # RecBole's decision trees have no epochs to call it
+        trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"], **options)
+    else:
+        getLogger().info("The interrupted run had already finished training; only the test remains.")
+        trainer.eval_collector.data_collect(train_data)
+        if ours:
+            trainer.validate_best(valid_data, config["show_progress"])
+    with stopwatch(progress.stages, "test"), collect_target_ranks(trainer, max(config["topk"]), ids) as ranks:
+        result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
+    return ranks, result
 
 
 def _counts(trainer: Any, train_data: Any, valid_data: Any, test_data: Any) -> dict[str, int]:

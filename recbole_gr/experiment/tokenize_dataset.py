@@ -31,7 +31,7 @@ from recbole_gr.tokenizers.report import write_report
 from recbole_gr.tokenizers.semantic_ids import SemanticIDs
 from recbole_gr.tokenizers.sid_file_writer import write_sid_file
 from recbole_gr.tokenizers.sid_files import LEVEL_LETTERS, import_pyarrow
-from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.utils.atomic_files import atomic_write, remove_leftovers
 from recbole_gr.utils.errors import DataError, SettingError
 
 
@@ -75,6 +75,7 @@ def tokenize_dataset(
     folder = output_dir or os.path.join("results", "tokenizers", f"{dataset}-{kind}")
     _check_format(sid_format, config)
     check_writable("output_dir", folder)
+    remove_leftovers([folder, config["cache_dir"]])
     init_seed(config["seed"], config["reproducibility"])
     start_log(config)
     with errors_name_places(config):

@@ -28,7 +28,8 @@ from recbole_gr.settings.recbole_keys import (
     recbole_model_names,
 )
 from recbole_gr.settings.values import Given, merged, read_given
-from recbole_gr.utils.errors import SettingError
+from recbole_gr.utils.atomic_files import probe
+from recbole_gr.utils.errors import DataError, SettingError
 
 #: Folders of RecBole's models that rank the catalogue; the common protocol is theirs. The others estimate clicks.
 RANKING = ("general_recommender", "sequential_recommender", "knowledge_aware_recommender")
@@ -84,6 +85,7 @@ def check_run(
     if ProtocolSettings in settings and not any(fault.key == "eval_args" for fault in faults):
         faults += column_faults(run)
     raise_faults(faults, run)
+    check_logs(run)
     notices += [f"{key}={given.values[key]!r} is not a setting of any model or dataset{near}" for key, near in allowed]
     idle = {**_of_other_models(model, given.values.keys() - {key for key, _ in unknown}), **idle_settings(settings, run)}
     notices += [f"{key}={run[key]!r} is not used: {reason}" for key, reason in sorted(idle.items())]
@@ -235,7 +237,7 @@ def downloadable() -> dict[str, str]:
 
 
 def check_writable(key: str, folder: str) -> None:
-    """Make a folder that results go to.
+    """Make a folder that results go to, and write a little into it.
 
     Raises:
         SettingError: it cannot be made or written.
@@ -245,5 +247,26 @@ def check_writable(key: str, folder: str) -> None:
     except (OSError, TypeError) as error:
         reason = getattr(error, "strerror", None) or "it is no path"
         raise SettingError(key, folder, f"the folder cannot be made ({reason})") from error
-    if not os.access(folder, os.W_OK):
-        raise SettingError(key, folder, "the folder cannot be written")
+    try:
+        probe(folder)
+    except OSError as error:
+        raise SettingError(key, folder, f"the folder cannot be written ({error.strerror})") from error
+
+
+def check_logs(run: RunValues) -> None:
+    """RecBole makes ``log/`` and ``log_tensorboard/`` in the current folder; nothing is made here.
+
+    Raises:
+        DataError: they cannot be written.
+    """
+    for folder in (os.path.join("log", str(run["model"])), "log_tensorboard"):
+        there = os.path.abspath(folder)
+        while not os.path.lexists(there):
+            there = os.path.dirname(there)
+        try:
+            probe(there)
+        except OSError as error:
+            raise DataError(
+                f"[{there}] cannot be written ({error.strerror}); RecBole writes {folder} into the current folder: start from one "
+                "that can be written"
+            ) from error

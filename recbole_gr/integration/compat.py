@@ -164,7 +164,7 @@ def patch_checkpoint_loading() -> None:
     def patched_trainer(trainer_package: Any) -> Iterator[None]:
         yield
         # After the package has run, so that its "from recbole.trainer.trainer import *" does not pass this torch on.
-        vars(sys.modules["recbole.trainer.trainer"])["torch"] = _torch_with(_load_checkpoint)
+        vars(sys.modules["recbole.trainer.trainer"])["torch"] = _torch_with(_load_checkpoint, save=_save_checkpoint)
 
     @contextlib.contextmanager
     def patched_quick_start(quick_start: Any) -> Iterator[None]:
@@ -185,12 +185,13 @@ def _call_the_copy(model_file: str) -> Any:
     return _load_data_and_model(model_file)  # type: ignore[name-defined]  # noqa: F821
 
 
-def _torch_with(load: Callable[..., Any]) -> Any:
-    """The module torch with another ``load``."""
+def _torch_with(load: Callable[..., Any], **others: Callable[..., Any]) -> Any:
+    """The module torch with another ``load``, and perhaps other functions."""
     import torch
 
     stand_in: Any = types.ModuleType("torch")
     stand_in.load, stand_in.__getattr__ = load, lambda name: getattr(torch, name)
+    vars(stand_in).update(others)
     return stand_in
 
 
@@ -198,6 +199,13 @@ def _load_checkpoint(file: Any, map_location: Any) -> Any:
     from recbole_gr.integration.safe_pickle import load_torch
 
     return load_torch(file, map_location)
+
+
+def _save_checkpoint(state: Any, path: str, **options: Any) -> None:
+    """RecBole opens the file and writes on: who reads it meanwhile, and whoever is left with it after a kill, has half of it."""
+    from recbole_gr.integration.run_files import save_checkpoint
+
+    save_checkpoint(state, path, **options)
 
 
 def _load_checkpoint_anywhere(file: Any) -> Any:

@@ -17,6 +17,7 @@ from recbole_gr.integration import filters
 from recbole_gr.integration.checkpoint_tokens import keep_tokens, refuse_to_go_on
 from recbole_gr.integration.compat import patch_on_import
 from recbole_gr.integration.reading import read_as_people_write, with_checked_header
+from recbole_gr.integration.run_files import name_logs, name_trainers, write_whole
 from recbole_gr.models.registry import check_model_name, find_spec, load
 from recbole_gr.utils.errors import DataError, SettingError
 
@@ -40,6 +41,10 @@ def apply() -> None:
     _after("recbole.data.utils", _load_as_we_do)
     _after("recbole.model.abstract_recommender", keep_tokens)
     _after("recbole.trainer.trainer", refuse_to_go_on)
+    _after("recbole.trainer.trainer", name_trainers)
+    _after("recbole.utils.logger", name_logs)
+    _after("recbole.data.utils", write_whole)
+    _after("recbole.data.dataset.dataset", write_whole)
     _after("recbole.trainer.trainer", lambda module: _wrap(module.Trainer, "fit", _of_enough_items))
     _after(
         "recbole.data.dataloader.general_dataloader",

@@ -17,6 +17,7 @@ from recbole.utils import init_seed
 from recbole_gr.data.catalogue_match import matching
 from recbole_gr.integration.checkpoint_tokens import check_same_catalogue
 from recbole_gr.integration.config import places_of
+from recbole_gr.integration.run_files import forget_previous, own_digest, take_over
 from recbole_gr.models.registry import model_settings
 from recbole_gr.settings.field import keys_of
 from recbole_gr.settings.protocol import ProtocolSettings
@@ -25,6 +26,7 @@ from recbole_gr.settings.values import plain
 from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.errors import SettingError
 from recbole_gr.utils.processes import of_each, rank, world_size
+from recbole_gr.utils.signals import signals_wait
 
 SUFFIX = ".last.pth"
 
@@ -35,12 +37,23 @@ def state_file(checkpoint: str) -> str:
 
 
 def save_training_state(trainer: Any, train_data: Any, epoch: int) -> None:
-    """Write the state after ``epoch`` beside the trainer's checkpoint; all processes come here, and the first writes."""
+    """Write the state after ``epoch`` beside the trainer's checkpoint; all processes come here, and the first writes.
+
+    Args:
+        trainer: with ``data_digest``, that of its data, and ``progress``, what is to be recorded of training so far, where it
+            has them.
+        train_data: the training loader.
+        epoch: its number.
+
+    Raises:
+        DiskError: it cannot be written; the one before is still there.
+    """
     path = state_file(trainer.saved_model_file)
     state = {
         "run": _identity(trainer, train_data),
         "settings": _settings(trainer.config),
         "checkpoint": os.path.basename(trainer.saved_model_file),
+        "checkpoint_digest": own_digest(trainer.saved_model_file),
         "epoch": epoch,
         "cur_step": trainer.cur_step,
         "best_valid_score": float(trainer.best_valid_score),
@@ -51,15 +64,18 @@ def save_training_state(trainer: Any, train_data: Any, epoch: int) -> None:
         "schedule": trainer.schedule.state_dict() if hasattr(trainer, "schedule") else None,
         "average": trainer.average.state_dict() if hasattr(trainer, "average") else None,
         "chance": of_each(_random_states(train_data)),
+        "progress": trainer.progress.so_far_of_all() if hasattr(trainer, "progress") else None,
     }
     if rank() != 0:
         return
-    with atomic_write(path, "wb") as file:
-        torch.save(state, file)
+    with signals_wait():
+        with atomic_write(path, "wb") as file:
+            torch.save(state, file)
+        forget_previous(trainer.saved_model_file)
 
 
 def read_training_state(path: str) -> dict[str, Any]:
-    """Read a state; it and its checkpoint must be there.
+    """Read a state; it and its checkpoint must be there, as they were saved.
 
     Raises:
         SettingError: nothing that can be resumed.
@@ -73,8 +89,10 @@ def read_training_state(path: str) -> dict[str, Any]:
         checkpoint = os.path.join(os.path.dirname(path), os.path.basename(state["checkpoint"]))
     except Exception as error:
         raise SettingError("resume", path, f"not a training state ({type(error).__name__})") from error
-    if not os.path.isfile(checkpoint):
-        raise SettingError("resume", path, f"its best checkpoint [{checkpoint}] is missing")
+    if not take_over(checkpoint, state.get("checkpoint_digest")):
+        there = os.path.isfile(checkpoint)
+        reason = "is not the one that was saved with it: someone else has changed it" if there else "is missing"
+        raise SettingError("resume", path, f"its best checkpoint [{checkpoint}] {reason}")
     state["checkpoint"] = checkpoint
     return state
 
@@ -93,8 +111,13 @@ def restore_training_state(state: dict[str, Any], trainer: Any, train_data: Any)
     if all(here[key] == state["run"][key] for key in ("model", "dataset", "users", "items")):
         check_same_catalogue(matching(trainer.model, state["model"]), state["checkpoint"])
     for key, value in state["run"].items():
-        if here[key] != value:
-            raise SettingError("resume", state["checkpoint"], f"was trained with {key} {value}, this run has {here[key]}")
+        if key == "data" and here.get(key) not in (None, value):
+            line = f"its data have changed since (digest {value}, now {here[key]}); its checkpoint can be tested, its training not go on"
+            raise SettingError("resume", state["checkpoint"], line)
+        if key != "data" and here.get(key) != value:
+            raise SettingError(
+                "resume", state["checkpoint"], f"was trained with {key} {value}, this run has {here.get(key)}"
+            )
     settings, trained_with = _settings(trainer.config), state["settings"]
     new = (
         {key for key, value in settings.items() if value is not None}
@@ -147,6 +170,8 @@ def _identity(trainer: Any, train_data: Any) -> dict[str, Any]:
         "training samples": len(dataset),
         "seed": trainer.config["seed"],
     }
+    if hasattr(trainer, "data_digest"):
+        identity["data"] = trainer.data_digest
     if hasattr(dataset, "semantic_ids"):
         identity["semantic IDs"] = dataset.semantic_ids.digest()
     return identity

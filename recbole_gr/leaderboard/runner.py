@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 from tqdm import tqdm
@@ -21,11 +21,14 @@ from recbole_gr.leaderboard.cell_files import locked, read_json, read_record
 from recbole_gr.leaderboard.cell_process import write_failure
 from recbole_gr.leaderboard.plan import TimeLeft
 from recbole_gr.leaderboard.search import BoardStopped, CellKilled, search_settings
-from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.utils.atomic_files import atomic_write, probe, remove_leftovers
 from recbole_gr.utils.errors import SettingError
 
 #: Seconds between two looks at a cell that another board is running.
 LOOK_AGAIN = 2.0
+
+#: Seconds that a process has to end by itself when the board is stopped.
+TIME_TO_END = 30.0
 
 
 class Runner:
@@ -46,6 +49,7 @@ class Runner:
         self.places = list(range(jobs))  # which of the GPUs a process gets
         self.lock = threading.Lock()
         _make_folder(os.path.join(folder, "work"))
+        remove_leftovers([os.path.dirname(os.path.dirname(folder)), folder, os.path.join(folder, "work")])
 
     def path(self, key: str, ending: str) -> str:
         """Of a file of a cell that is kept."""
@@ -146,41 +150,37 @@ class Runner:
     def _run_process(self, cell: Cell, place: int) -> None:
         job = {
             **{"folder": self.folder, "key": cell.key, "lock": self.work_path(cell.key, ".lock")},
-            **{"model": cell.row.model, "dataset": cell.board.dataset},
+            **{"checkpoints": self.work_path(cell.key, ".saved"), "model": cell.row.model, "dataset": cell.board.dataset},
             "settings": {"show_progress": False, **_device(place), **cell.settings},
         }
-        job_path = self.work_path(cell.key, f".{os.getpid()}.job.json")  # another board has jobs of its own
-        with atomic_write(job_path) as file:
-            json.dump(job, file)
-        try:
-            status = self._wait_for(job_path, self.work_path(cell.key, ".log"))
-        finally:
-            os.remove(job_path)
-        while self.is_running(cell):  # killed from outside, and another board has taken the cell
+        status = self._wait_for(cell.key, job)
+        while self.is_running(cell) and not self.stopped:  # killed from outside, and another board has taken the cell
             sleep(LOOK_AGAIN)
         if self.record(cell.key) is not None:
             return
-        if self.stopped or status == -signal.SIGINT:  # Ctrl-C reaches the processes too, and may reach them first
+        # below 0: the signal ended it; above 128: it ended itself, being told by the signal
+        number = -status if status < 0 else status - 128 if status > 128 else 0
+        if self.stopped or number == signal.SIGINT:  # Ctrl-C reaches the processes too, and may reach them first
             raise BoardStopped
-        if status < 0:
-            raise CellKilled(f"the process of {cell.key} was ended by signal {-status}")
+        if number:
+            raise CellKilled(f"the process of {cell.key} was ended by signal {number}")
         if not os.path.exists(self.path(cell.key, ".failed.json")):
             write_failure(self.path(cell.key, ""), f"the process ended with status {status}")
 
-    def _wait_for(self, job_path: str, log_path: str) -> int:
+    def _wait_for(self, key: str, job: dict[str, Any]) -> int:
         """Start the process of a cell and wait for its exit status."""
-        command = [sys.executable, "-m", "recbole_gr.leaderboard.cell_process", job_path]
-        with open(log_path, "a", encoding="utf-8") as log:
+        command = [sys.executable, "-m", "recbole_gr.leaderboard.cell_process", key]
+        with open(self.work_path(key, ".log"), "a", encoding="utf-8") as log:
             with self.lock:
                 if self.stopped:
                     raise BoardStopped
                 process = subprocess.Popen(
-                    command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=self._environment()
+                    command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.PIPE, env=self._environment()
                 )
                 self.processes.add(process)
-            status = process.wait()
+            process.communicate(json.dumps(job).encode())  # a file of it would be left where the board is killed
             self.processes.discard(process)
-        return status
+        return process.returncode
 
     def _environment(self) -> dict[str, str]:
         """Cells that run at once share the processors; a number of threads that the user set holds."""
@@ -188,11 +188,17 @@ class Runner:
         return {"OMP_NUM_THREADS": str(threads), **os.environ}
 
     def stop(self) -> None:
-        """End all processes; what they had not finished has no record."""
+        """End all processes; what they had not finished has no record, and goes on from its last state at the next start."""
         with self.lock:
             self.stopped = True
-            for process in self.processes:
-                process.terminate()
+            processes = list(self.processes)
+        for process in processes:
+            process.terminate()
+        deadline = monotonic() + TIME_TO_END
+        while any(process.poll() is None for process in processes) and monotonic() < deadline:
+            sleep(0.05)
+        for process in processes:
+            process.kill()  # nothing happens to one that has ended
 
 
 def _processors() -> int:
@@ -215,8 +221,9 @@ def _device(place: int) -> dict[str, str]:
 def _make_folder(folder: str) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
-        writable = os.access(folder, os.W_OK | os.X_OK)
     except OSError as error:
         raise SettingError("results_dir", folder, f"the folder cannot be made ({error.strerror})") from error
-    if not writable:
-        raise SettingError("results_dir", folder, "the folder cannot be written")
+    try:
+        probe(folder)
+    except OSError as error:
+        raise SettingError("results_dir", folder, f"the folder cannot be written ({error.strerror})") from error

@@ -19,7 +19,7 @@ from recbole_gr.prepare.source import Source
 from recbole_gr.prepare.table import prepare_table
 from recbole_gr.prepare.table_options import TABLE
 from recbole_gr.settings.properties import properties_file, read_properties
-from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.utils.atomic_files import atomic_write, remove_leftovers
 from recbole_gr.utils.cells import CELL_CHARACTERS
 from recbole_gr.utils.errors import SettingError
 
@@ -94,6 +94,7 @@ def prepare_dataset(source: str, category: str | None = None, **options: Any) ->
     folder = os.path.join(asked.output_dir, name)
     try:
         os.makedirs(folder, exist_ok=True)
+        remove_leftovers([folder])
         result = write_atomic_files(known, found, metadata, folder=folder, name=name, core=core, columns=columns)
         settings = write_settings(folder, name, known, columns)
     except OSError as error:

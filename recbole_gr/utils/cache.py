@@ -10,14 +10,13 @@ import hashlib
 import json
 import logging
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.utils.atomic_files import atomic_write, probe
 from recbole_gr.utils.errors import SettingError
 from recbole_gr.utils.processes import from_first
 from recbole_gr.utils.stopwatch import Cost, clock, cost_since, count_made, count_reused
@@ -163,11 +162,8 @@ def _save(path: str, key: str, arrays: dict[str, np.ndarray], metadata: dict[str
 
 
 def _check_writable(folder: str) -> None:
-    probe = os.path.join(folder, f"{uuid.uuid4().hex}.tmp")
     try:
         os.makedirs(folder, exist_ok=True)
-        with open(probe, "xb"):
-            pass
-        os.remove(probe)
+        probe(folder)
     except OSError as error:
         raise SettingError("cache_dir", folder, f"the folder cannot be written ({error!r})") from error

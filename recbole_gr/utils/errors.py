@@ -1,8 +1,16 @@
 """The errors a user meets: one line each, with what was set, what it was and what is allowed."""
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+#: What a disk says that is full, over its quota, broken, read-only or not ours.
+DISK_FAULTS = {
+    *(errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(number for number in (getattr(errno, name, None) for name in ("EDQUOT", "ESTALE")) if number is not None),
+}
 
 
 class RecBoleGRError(ValueError):
@@ -43,6 +51,57 @@ class SettingErrors(RecBoleGRError):
 
 class DataError(RecBoleGRError):
     """A data file lacks something or does not fit; the message names the file and the column or field."""
+
+
+class DiskError(RecBoleGRError, OSError):
+    """A file cannot be written: the disk is full, read-only, or not ours.
+
+    Args:
+        path: the file.
+        reason: in a few words, as the system says it.
+        number: the system's number for it.
+        fault: what cannot be done with it.
+    """
+
+    #: What the run that it ended can be resumed from; None: nothing.
+    checkpoint: str | None = None
+
+    def __init__(self, path: str, reason: str, number: int | None = None, fault: str = "cannot be written") -> None:
+        self.path, self.reason, self.fault = path, reason, fault
+        super().__init__(f"[{path}] {fault} ({reason})")
+        self.errno, self.strerror = number, reason
+
+    def __str__(self) -> str:  # OSError has its own, with the number
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:  # on its way from a worker process
+        return type(self), (self.path, self.reason, self.errno, self.fault), {"checkpoint": self.checkpoint}
+
+
+def disk_fault(error: BaseException | None) -> OSError | None:
+    """The fault of a disk behind an error, which a library may have made another error of; None if there is none."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def as_disk_error(error: OSError, path: str | None = None) -> DiskError:
+    """The error in one line that names the file.
+
+    Args:
+        error: what happened.
+        path: of the file that was being written; None: the one that the error names, read or written.
+    """
+    if isinstance(error, DiskError):
+        return error
+    number = error.errno
+    both = path is None and number in (errno.EACCES, errno.EPERM, errno.EIO)
+    reason = os.strerror(number) if number else str(error)
+    return DiskError(
+        path or str(error.filename or "a file"), reason, number, "cannot be used" if both else "cannot be written"
+    )
 
 
 @contextlib.contextmanager

@@ -92,19 +92,22 @@ def test_a_terminal_gets_bars_and_colours(settings):
     assert b"\x1b[" in shown and b"Train     0" in shown and b"it/s" in shown
 
 
-def test_ctrl_c_prints_the_command_that_goes_on(settings):
+@pytest.mark.parametrize(
+    ("number", "word", "expected_status"), [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)]
+)
+def test_ctrl_c_prints_the_command_that_goes_on(settings, number, word, expected_status):
     endless = ["run", *settings, "--epochs=100000", "--stopping_step=100000"]
     process = Forked(endless, "stdout.txt", "stderr.txt")
     deadline = time.monotonic() + 240
     while not glob.glob("saved/*.last.pth") and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
-    assert process.wait(120) == 130, read("stderr.txt")[-2000:]
+    os.kill(process.pid, number)
+    assert process.wait(120) == expected_status, read("stderr.txt")[-2000:]
     printed, log = read("stdout.txt"), read("stderr.txt")
     assert printed == "" and "Traceback" not in log
     (checkpoint,) = glob.glob("saved/TIGER-*[0-9].pth")
     *_, interrupted, what, command = log.splitlines()
-    assert interrupted == "interrupted" and what == "to go on after the last validated epoch:"
+    assert interrupted == word and what == "to go on after the last validated epoch:"
     words = shlex.split(command)
     expected = ["recbole-gr", "run", *settings, "--epochs=100000", "--stopping_step=100000", f"--resume={checkpoint}"]
     assert words == expected

@@ -146,21 +146,33 @@ def test_cells_at_once_share_the_processors(monkeypatch):
 
 
 def test_a_board_killed_in_the_middle_of_a_cell(shelf):
-    """Nothing of the cell is left but its log, and the next start runs it and no other."""
+    """The next start runs that cell and no other, from its last state on."""
     rows = [{"model": "Pop"}, {"name": "slow", "model": "BPR", "settings": {"epochs": 30, "stopping_step": 1000}}]
     arguments = shelf(rows)
     board = start(*arguments)
     wait_for(lambda: "epoch 3 training" in work_log("slow"))
+    (child,) = children_of(board.pid)
     os.killpg(board.pid, signal.SIGKILL)
     board.wait()
     assert [name.split("-")[0] for name in cell_files("")] == ["Pop", "Pop", "work"]  # a record and its hit ranks
     (first,) = cell_files(".json")
     before = os.stat(os.path.join(CELLS, first)).st_mtime_ns
+    left = os.path.join(CELLS, f"half.json.{child}-{'0' * 32}.tmp")  # as if it had been killed while it wrote
+    open(left, "w").close()
 
     assert start(*arguments).wait(timeout=120) == 0
     assert [name.split("-")[0] for name in cell_files(".json")] == ["Pop", "slow"]
     assert os.stat(os.path.join(CELLS, first)).st_mtime_ns == before
-    assert read(CELLS, cell_files(".json")[1])["learning_curve"][-1]["epoch"] == 29
+    record = read(CELLS, cell_files(".json")[1])
+    assert [epoch["epoch"] for epoch in record["learning_curve"]] == list(range(30))
+    assert record["stages"]["training"]["times"] == 30 and record["resumed_after"][0] >= 2
+    assert work_log("slow").count("epoch 0 training") == 1 and not os.path.exists(left)
+    assert sorted(name.rpartition(".")[2] for name in os.listdir(os.path.join(CELLS, "work"))) == [
+        "lock",
+        "lock",
+        "log",
+        "log",
+    ]
 
 
 def work_log(name):
@@ -195,9 +207,12 @@ def test_a_search_that_is_killed_or_stopped_is_no_search(shelf):
 
     logged = len(work_log("BPR-trial"))
     board = start(*arguments)
-    wait_for(lambda: "epoch 0 training" in work_log("BPR-trial")[logged:])
-    os.killpg(board.pid, signal.SIGINT)
-    assert board.wait(timeout=60) == 130 and cell_files("") == [failure, "work"]
+    wait_for(lambda: " training [" in work_log("BPR-trial")[logged:])
+    (child,) = children_of(board.pid)
+    os.kill(board.pid, signal.SIGTERM)  # the board alone is told, and ends its cell
+    assert board.wait(timeout=60) == 143 and cell_files("") == [failure, "work"]
+    assert not os.path.exists(f"/proc/{child}") and work_log("BPR-trial").endswith("terminated\n")
+    assert [name for name in os.listdir(os.path.join(CELLS, "work")) if name.endswith(".json")] == []
 
 
 def children_of(pid):
