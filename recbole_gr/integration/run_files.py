@@ -63,6 +63,12 @@ def run_name(config: Any) -> str:
     return from_first(lambda: make_run_name(config))
 
 
+def name_run(config: Any) -> str:
+    """Give a run that begins its name, for its log and its trainer; every process comes here once, or to RecBole's ``init_logger``."""
+    _named[config] = run_name(config)
+    return _named[config]
+
+
 def name_logs(logger_module: Any) -> None:
     """Patch ``recbole.utils.logger``: each run has a log of its own, also the second one of a process."""
     original = logger_module.init_logger
@@ -74,7 +80,7 @@ def name_logs(logger_module: Any) -> None:
             root.removeHandler(handler)  # of the run before, which has ended
             handler.close()
         others = root.handlers[:]
-        _named[config] = name = run_name(config)
+        name = name_run(config)
         _log_name.set(name if rank() == 0 else f"{name}-{rank()}")
         original(config)
         for handler in set(root.handlers) - set(others):
