@@ -65,14 +65,16 @@ def kill_runs(folder: str, number: int, draw: random.Random) -> dict[str, Any]:
         shutil.copytree(os.path.join(folder, "data"), os.path.join(own, "data"))
         arguments = arguments_of(model, own)
         for _ in range(draw.randint(1, 3)):
-            process = Process(resumed(arguments, own), own)
+            asked = resumed(arguments, own)
+            from_state += asked != arguments
+            process = Process(asked, own)
             time.sleep(draw.uniform(0.1, 1.0) * seconds[model])
             process.kill()
             ended = process.wait() == 0
             kills += not ended
-            if ended:
+            if glob.glob(os.path.join(own, "records", "*.json")):  # it may be killed behind its record
                 break
-        if not glob.glob(os.path.join(own, "records", "*.json")):
+        else:
             asked = resumed(arguments, own)
             from_state += asked != arguments
             finished(asked, own)
@@ -80,7 +82,7 @@ def kill_runs(folder: str, number: int, draw: random.Random) -> dict[str, Any]:
         differ += found != expected[model]
         left += leftovers(own)
         shutil.rmtree(own)
-    return {"runs": number, "kills": kills, "went_on_from_a_state": from_state, "differ": differ, "leftovers": left}
+    return {"runs": number, "kills": kills, "starts_from_a_state": from_state, "differ": differ, "leftovers": left}
 
 
 def kill_boards(folder: str, number: int, draw: random.Random) -> dict[str, Any]:

@@ -124,4 +124,6 @@ def weights(folder: str) -> dict[str, list[bytes]]:
 def leftovers(folder: str) -> list[str]:
     """Files that only a process that is still running should have."""
     patterns = ("**/*.tmp", "**/*.previous.pth", "**/*.job.json", "**/work/*.saved", "tmp/*")
-    return sorted(path for pattern in patterns for path in glob.glob(os.path.join(folder, pattern), recursive=True))
+    found = [path for pattern in patterns for path in glob.glob(os.path.join(folder, pattern), recursive=True)]
+    ranks = glob.glob(os.path.join(folder, "**/*.parquet"), recursive=True)
+    return sorted([*found, *(path for path in ranks if not os.path.exists(path.replace(".parquet", ".json")))])

@@ -16,7 +16,6 @@ from recbole.utils import init_logger
 from recbole_gr.integration.check_run import CheckedRun
 from recbole_gr.integration.config import checked_run
 from recbole_gr.integration.resume import state_file
-from recbole_gr.integration.run_files import name_run
 from recbole_gr.utils.errors import DiskError, RecBoleGRError, as_disk_error, disk_fault
 from recbole_gr.utils.processes import rank
 
@@ -35,7 +34,6 @@ def start_log(config: Config) -> None:
         config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty()
     if rank() != 0:  # the first process logs for all
         getLogger().setLevel(ERROR)
-        name_run(config)  # which the first process makes with its log
         return
     init_logger(config)
     logger = getLogger()

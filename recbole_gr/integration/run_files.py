@@ -49,24 +49,13 @@ _saved: dict[str, str] = {}
 def make_run_name(config: Any) -> str:
     """A name that no other run has: model, dataset, time, digest of the settings, random digits.
 
-    Of several processes each would make another one; :func:`run_name` takes that of the first. It ends with a digit.
+    Of several processes each would make another one; their trainers have that of the first. It ends with a digit.
     """
     what = "-".join(re.sub(r"[^\w+-]+", "_", str(config[key]))[:80] for key in ("model", "dataset"))
     settings = repr(sorted((key, repr(plain(value))) for key, value in config.final_config_dict.items()))
     time = datetime.now().strftime("%b-%d-%Y_%H-%M-%S")  # as RecBole has it
     content = hashlib.sha256(settings.encode()).hexdigest()[:6]
     return f"{what}-{time}-{content}-{secrets.randbelow(10**12):012d}"
-
-
-def run_name(config: Any) -> str:
-    """The name of a run that begins; where several processes train together, all have that of the first."""
-    return from_first(lambda: make_run_name(config))
-
-
-def name_run(config: Any) -> str:
-    """Give a run that begins its name, for its log and its trainer; every process comes here once, or to RecBole's ``init_logger``."""
-    _named[config] = run_name(config)
-    return _named[config]
 
 
 def name_logs(logger_module: Any) -> None:
@@ -80,7 +69,7 @@ def name_logs(logger_module: Any) -> None:
             root.removeHandler(handler)  # of the run before, which has ended
             handler.close()
         others = root.handlers[:]
-        name = name_run(config)
+        _named[config] = name = make_run_name(config)
         _log_name.set(name if rank() == 0 else f"{name}-{rank()}")
         original(config)
         for handler in set(root.handlers) - set(others):
@@ -110,7 +99,8 @@ def _with_own_files(original: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(original)
     def __init__(self: Any, config: Any, model: Any) -> None:
         # a second trainer of one Config is another run
-        name = _named.pop(config, None) or run_name(config)
+        own = _named.pop(config, None) or make_run_name(config)
+        name = from_first(lambda: own)
         token = _trainer_name.set(name)
         try:
             original(self, config, model)
