@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import wait
-from signal import SIGTERM
+from signal import SIGINT, SIGTERM
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import multiprocessing
 from recbole_gr.experiment.run import run
 from recbole_gr.utils.errors import RecBoleGRError, SettingError
 from recbole_gr.utils.process_group import GroupEndedError, Place, open_store, tell_failure
+from recbole_gr.utils.signals import signals_stop
 
 #: Seconds that processes have to end by themselves, when one has failed.
 TO_END = 6.0
@@ -78,6 +79,10 @@ def spawn_runs(
             process.start()
         _wait_for(processes, store)
     except KeyboardInterrupt as interrupt:
+        _join_until(processes, 1.5)  # Ctrl-C reaches all processes of a terminal, and other signals this one only
+        for process in processes:
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, getattr(interrupt, "number", SIGINT))
         _join_until(processes, TO_END)
         vars(interrupt)["checkpoint"] = next((answer for kind, answer in _read(answers) if kind == "interrupt"), None)
         raise
@@ -94,7 +99,8 @@ def _run_at(
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads)
     try:
-        result = run(model, dataset, config_file_list, config_dict)
+        with signals_stop():
+            result = run(model, dataset, config_file_list, config_dict)
         if place.rank == 0:
             answers.put(("result", result))
     except KeyboardInterrupt as interrupt:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from recbole_gr.integration.compat import patch_on_import
+from recbole_gr.integration.run_files import check_own_checkpoint
 from recbole_gr.utils.errors import SettingError
 from recbole_gr.utils.process_group import CONFIG_KEYS, Place, join
 from recbole_gr.utils.processes import from_first, mean_over_processes, of_each, rank, wait_for_all, world_size
@@ -317,17 +318,21 @@ def _with_best_of_first(original: Callable) -> Callable:
         self: Any, eval_data: Any, load_best_model: bool = True, model_file: str | None = None, show_progress: bool = False
     ) -> Any:
         if load_best_model and eval_data and not self.config["single_spec"]:
-            _load_best(self, model_file or self.saved_model_file)
+            _load_best(self, model_file)
             load_best_model = False
         return original(self, eval_data, load_best_model, model_file, show_progress)
 
     return evaluate
 
 
-def _load_best(trainer: Any, path: str) -> None:
+def _load_best(trainer: Any, model_file: str | None) -> None:
     from recbole.trainer import trainer as module
 
+    path = model_file or trainer.saved_model_file
+
     def read() -> dict[str, Any]:
+        if not model_file:
+            check_own_checkpoint(path)
         checkpoint = module.torch.load(path, map_location="cpu")
         return {key: checkpoint.get(key) for key in ("state_dict", "other_parameter")}
 
