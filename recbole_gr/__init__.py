@@ -8,12 +8,13 @@ Both wait until RecBole is imported, so that the import itself costs next to not
 import importlib
 from typing import Any
 
-from recbole_gr.integration import compat, plugin, untrusted
+from recbole_gr.integration import compat, plugin, processes, untrusted
 from recbole_gr.version import __version__
 
 compat.apply()
 untrusted.apply()
 plugin.apply()
+processes.apply()
 
 #: Where the public names are; they are imported when they are asked for.
 _PUBLIC = {

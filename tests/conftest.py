@@ -1,15 +1,14 @@
 """What the tests share: a folder of their own, a small real part of ml-100k, small encoders and language models."""
 
-import csv
 import logging
 import os
 import shutil
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from support.atomic import read_atomic
 
 import recbole_gr  # noqa: F401  patches RecBole before any test imports it
 
@@ -66,11 +65,6 @@ def write_small_part(data_path, ml100k_folder, users=60, interactions=30):
     inter.to_csv(folder / "small.inter", sep="\t", index=False, columns=columns)
     items.to_csv(folder / "small.item", sep="\t", index=False)
     return "small", str(data_path)
-
-
-def read_atomic(path):
-    """An atomic file as a table of strings, columns named as in its first line."""
-    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from typing import Any
 from recbole_gr.cli.arguments import Arguments, read_arguments
 from recbole_gr.cli.parsers import KINDS, make_parser
 from recbole_gr.utils.errors import DiskError, RecBoleGRError, SettingError, SettingErrors, as_disk_error, disk_fault
+from recbole_gr.utils.process_group import own_place
 from recbole_gr.utils.signals import ending, signals_stop
 
 __all__ = ["main", "run_command"]
@@ -118,39 +119,49 @@ def _print(text: str) -> None:
 
 
 def launch_run(arguments: Arguments) -> None:
-    """Run in this process, or in ``nproc`` spawned ones that form one ``torch.distributed`` group, as RecBole does."""
+    """Run in this process, which torchrun may have made one of several, or in ``nproc`` that are started here."""
     given = arguments.given
     _refuse(given, OF_TOKENIZE, "run")
-    numbers = {"nproc": 1, "world_size": -1, "group_offset": 0}
-    for key in numbers.keys() & given.keys():
-        if not given[key].lstrip("-").isdigit():
-            raise SettingError(key, given[key], "must be a whole number (set on the command line)")
-        numbers[key] = int(given[key])
+    place, group = own_place(), _group_options(given)
     what = given.get("model", "TIGER"), given.get("dataset", "ml-100k"), given.get("config_files", "").split()
-    _check(*what, arguments)
+    if place is not None:
+        for key in group.keys() & given.keys():
+            raise SettingError(
+                key, given[key], "belongs to torchrun (--nproc_per_node, --nnodes), which started this process"
+            )
+    else:
+        _check(*what, arguments)  # of several processes each would say what it found; the run itself lets one speak
 
-    nproc, world_size, offset = numbers.values()
-    if nproc == 1 and world_size <= 0:
+    if place is not None or (group["nproc"] == 1 and "world_size" not in group):
         from recbole_gr.experiment.run import run
 
         result: dict[str, Any] | None = run(*what)
+        first = place is None or place.rank == 0
     else:
-        from recbole_gr.experiment.run import spawn_runs
+        from recbole_gr.experiment.launch import spawn_runs
 
-        _check_gpus(nproc)
-        group = {"nproc": nproc, "world_size": nproc if world_size == -1 else world_size, "offset": offset}
-        result = spawn_runs(*what, {**group, "ip": given.get("ip", "localhost"), "port": given.get("port", "5678")})
-    if result is not None:  # on the machine of the first process
+        result = spawn_runs(*what, **group)
+        first = result is not None  # on the machine of the first process
+    if first and result is not None:
         print("\n".join(result_lines(result)))
 
 
-def _check_gpus(nproc: int) -> None:
-    """RecBole's groups of processes talk over GPUs (nccl), and each process takes one."""
-    import torch
-
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if nproc > gpus:
-        raise SettingError("nproc", nproc, f"needs a GPU for each process, and here are {gpus} (set on the command line)")
+def _group_options(given: dict[str, str]) -> dict[str, Any]:
+    """What the command line says of several processes, for :func:`~recbole_gr.experiment.launch.spawn_runs`."""
+    group: dict[str, Any] = {"nproc": 1}
+    for key, least, most in (("nproc", 1, 65536), ("world_size", 1, 65536), ("group_offset", 0, 65535), ("port", 1, 65535)):
+        if key not in given:
+            continue
+        if not given[key].lstrip("-").isdigit():
+            raise SettingError(key, given[key], "must be a whole number (set on the command line)")
+        if key == "world_size" and given[key] == "-1":  # RecBole's default
+            continue
+        if not least <= int(given[key]) <= most:
+            raise SettingError(key, int(given[key]), f"must be from {least} to {most} (set on the command line)")
+        group[key] = int(given[key])
+    if "ip" in given:
+        group["ip"] = given["ip"]
+    return group
 
 
 def result_lines(result: dict[str, Any]) -> list[str]:

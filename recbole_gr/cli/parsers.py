@@ -119,9 +119,9 @@ def _fill_run(parser: Parser) -> None:
     _data(parser)
     parser.add_argument("--verbose", action="store_true", help=VERBOSE)
     for key, sentence in (
-        ("nproc", "processes on this machine, one per GPU (1)"),
+        ("nproc", "processes on this machine, one per GPU or all on the CPU (1)"),
         ("ip", "address of the first machine, of several (localhost)"),
-        ("port", "port on it (5678)"),
+        ("port", "port on it (a free one, if there is one machine)"),
         ("world_size", "processes on all machines (--nproc)"),
         ("group_offset", "processes on the machines before this one (0)"),
     ):

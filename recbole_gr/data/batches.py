@@ -16,8 +16,8 @@ BATCHES_SORTED_TOGETHER = 50
 class Batches(ABC):
     """The batches of one epoch after the other, as one process has them.
 
-    In distributed training all ranks draw the same order (same seed) and take every ``world_size``-th batch of it, equally
-    many: left-over batches are not used, too few are repeated.
+    In distributed training all ranks draw the same batches (same seed), and each takes its share of every batch, of like lengths
+    as the others': together they train as one process does. A batch too small to be shared is everybody's.
 
     Args:
         n_samples: samples of an epoch.
@@ -42,14 +42,14 @@ class Batches(ABC):
         self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
-        return self.n_batches // self.world_size or 1
+        return self.n_batches
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         # a generator, so that random numbers are drawn at the first batch: torch asks for iterators that it does not use
         batches = self.divide()
         order = torch.randperm(len(batches), generator=self.generator) if self.shuffle else torch.arange(len(batches))
-        mine = (order.tolist() * self.world_size)[self.rank :: self.world_size][: len(self)]
-        yield from (batches[index] for index in mine)
+        for batch in (batches[index] for index in order.tolist()):
+            yield batch if len(batch) < self.world_size else batch[self.rank :: self.world_size]
 
     @abstractmethod
     def divide(self) -> Sequence[torch.Tensor]:
@@ -64,7 +64,7 @@ class LengthGroupedBatches(Batches):
 
     Args:
         samples: what batches are made of.
-        batch_size: samples per batch and process.
+        batch_size: samples per batch, of all processes together.
         generator: the source of random numbers.
         epoch_samples: samples drawn per epoch, without replacement; None for all.
         **options: see :class:`Batches`.
@@ -105,7 +105,7 @@ class WindowBatches(Batches):
 
     Args:
         windows: what batches are made of.
-        batch_size: targets per batch and process, on average at most.
+        batch_size: targets per batch, of all processes together, on average at most.
         generator: the source of random numbers.
         epoch_samples: windows are drawn, without replacement, until they have so many targets; None for all.
         **options: see :class:`Batches`.

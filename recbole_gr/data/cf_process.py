@@ -19,6 +19,7 @@ from recbole_gr.data.trained_model import choose_item_embedding
 from recbole_gr.data.training_part import TrainingPart
 from recbole_gr.utils.cache import Artifact
 from recbole_gr.utils.errors import SettingError
+from recbole_gr.utils.process_group import without_place
 from recbole_gr.utils.temporary_folders import temporary_folder
 
 _NAME = "training_part"
@@ -49,7 +50,7 @@ def train_in_a_process(
         os.path.dirname(os.path.dirname(recbole_gr.__file__)),
         *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
     ]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths))}
+    environment = {**without_place(os.environ), "PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths))}
     with temporary_folder("recbole_gr-cf-") as folder:
         job = {
             "model": model,

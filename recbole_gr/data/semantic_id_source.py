@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from logging import getLogger
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,8 +36,6 @@ from recbole_gr.vectors.preparation import PREPARED, Preparation
 
 #: Before the names of what gives new items their codes, among the arrays that are kept.
 _FITTED = "fitted."
-
-MadeT = TypeVar("MadeT")
 
 
 def make_semantic_ids(
@@ -225,8 +223,8 @@ def _tokenized(
     if cf_vectors is not None:  # where there are none, codes that were kept before there could be some are found again
         shaped_by.append(digest(cf_vectors))
     folder = config["cache_dir"] if made_by is not None else None  # what may have changed unseen is not kept
-    kept = cached(folder, "semantic_ids", digest("semantic IDs, their measures and quantiser", *shaped_by), compute)
-    arrays, meta = as_in_first_process(kept)
+    key = digest("semantic IDs, their measures and quantiser", *shaped_by)
+    arrays, meta = cached(folder, "semantic_ids", key, compute)
     source = {**provenance, **meta["source"]}
     fitted = {name.removeprefix(_FITTED): array for name, array in arrays.items() if name.startswith(_FITTED)}
     return SemanticIDs(arrays["codes"], meta["codebook_sizes"], meta["collision"], source, fitted), meta["comparison"]
@@ -245,12 +243,3 @@ def _drawn(config: Config, item_tokens: np.ndarray, vectors: np.ndarray) -> Sema
         seed=config["seed"],
         allow_zero_vectors=True,
     )
-
-
-def as_in_first_process(made: MadeT) -> MadeT:
-    """Of processes that train together, all get what the first one made: on GPUs, trained codes may differ by rounding."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return made
-    shared = [made]
-    torch.distributed.broadcast_object_list(shared, src=0)
-    return shared[0]

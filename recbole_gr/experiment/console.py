@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from logging import getLogger
+from logging import ERROR, getLogger
 from typing import Any
 
 from recbole.config import Config
@@ -17,6 +17,7 @@ from recbole_gr.integration.check_run import CheckedRun
 from recbole_gr.integration.config import checked_run
 from recbole_gr.integration.resume import state_file
 from recbole_gr.utils.errors import DiskError, RecBoleGRError, as_disk_error, disk_fault
+from recbole_gr.utils.processes import rank
 
 
 def start_log(config: Config) -> None:
@@ -31,6 +32,9 @@ def start_log(config: Config) -> None:
     given = checked.given
     if "show_progress" not in given.where:
         config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty()
+    if rank() != 0:  # the first process logs for all
+        getLogger().setLevel(ERROR)
+        return
     init_logger(config)
     logger = getLogger()
     logger.info(shlex.join(sys.argv))

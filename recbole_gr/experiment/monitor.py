@@ -9,9 +9,9 @@ from typing import Any
 
 import psutil
 import torch
-import torch.distributed as dist
-from recbole.config import Config
 
+from recbole_gr.utils.devices import device_name
+from recbole_gr.utils.processes import of_each
 from recbole_gr.utils.stopwatch import Stages, add_cost, clock, cost_since, stopwatch
 
 
@@ -43,6 +43,14 @@ class Progress:
             "peak_memory": self.peak(),
             "resumed_after": list(self.resumed_after),
         }
+
+    def so_far_of_all(self) -> dict[str, Any]:
+        """As :meth:`so_far`, with the CPU seconds of all processes that train together; all of them come here."""
+        shares = of_each(self.so_far())
+        for name, stage in shares[0]["stages"].items():
+            costs = (share["stages"].get(name, {}).get("cpu_seconds", 0.0) for share in shares)
+            stage["cpu_seconds"] = round(sum(costs), 3)
+        return shares[0]
 
     def go_on_from(self, saved: dict[str, Any], epoch: int) -> None:
         """Add what an interrupted run had done until the state of ``epoch``: what it read and made again counts twice."""
@@ -94,14 +102,29 @@ def monitor_epochs(trainer: Any, progress: Progress) -> None:
         trainer._evaluate_best = stopwatch(stages, "validation_of_all_users")(trainer._evaluate_best)
 
 
-def add_cpu_of_other_processes(stages: Stages, config: Config) -> None:
-    """Where several processes train together, the CPU seconds of each stage become those of all of them."""
-    if config["single_spec"]:
-        return
-    of_each: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(of_each, {name: stage["cpu_seconds"] for name, stage in stages.items()})
+def add_cpu_of_other_processes(stages: Stages) -> list[dict[str, Any]]:
+    """Where several processes train together, the CPU seconds of each stage become those of all of them.
+
+    Returns:
+        Of each process, in the order of ranks: its ``device``, the ``seconds`` and ``cpu_seconds`` of the whole, and
+        its :func:`peak_memory`.
+    """
+    costs = of_each({name: stage["cpu_seconds"] for name, stage in stages.items()})
+    whole = stages["whole"]
+    own = {
+        "device": device_name(_device()),
+        "seconds": whole["seconds"],
+        "cpu_seconds": whole["cpu_seconds"],
+        **peak_memory(),
+    }
+    reports = of_each(own)
     for name, stage in stages.items():
-        stage["cpu_seconds"] = round(sum(of_one.get(name, 0.0) for of_one in of_each), 3)
+        stage["cpu_seconds"] = round(sum(cost.get(name, 0.0) for cost in costs), 3)
+    return reports
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() and torch.cuda.is_initialized() else "cpu")
 
 
 def peak_memory() -> dict[str, float]:

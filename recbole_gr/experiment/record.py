@@ -28,6 +28,9 @@ VERSIONS = (
     *("transformers", "peft", "sentence-transformers", "faiss-cpu"),
 )
 
+#: Where a group of processes met: nothing that is to be published.
+_ADDRESS = ("ip", "port")
+
 
 def write_record(
     record: dict[str, Any], folder: str, name: str | None = None, target_ranks: pd.DataFrame | None = None
@@ -89,7 +92,7 @@ def build_record(
         "stages": progress.stages,
         **progress.peak(),
         "dataset_statistics": dataset_statistics(dataset, loaders),
-        "config": portable_settings(config.final_config_dict),
+        "config": portable_settings({key: value for key, value in config.final_config_dict.items() if key not in _ADDRESS}),
         "command": portable_command(sys.argv),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "git_revision": git_revision(),

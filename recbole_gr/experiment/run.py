@@ -7,12 +7,10 @@ from logging import getLogger
 from typing import Any
 
 import recbole.quick_start.quick_start
-import torch.distributed as dist
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
 from recbole.utils import dict2str, get_environment, get_trainer, init_seed, set_color
-from torch import multiprocessing
 
 from recbole_gr.data.catalogue import topk_checked_early
 from recbole_gr.data.data_digest import data_digest
@@ -32,6 +30,8 @@ from recbole_gr.integration.resume import read_training_state, restore_training_
 from recbole_gr.integration.run_files import check_space
 from recbole_gr.utils.atomic_files import remove_leftovers
 from recbole_gr.utils.memory import keep_freed_memory
+from recbole_gr.utils.process_group import ends_all, own_place
+from recbole_gr.utils.processes import from_first, rank
 from recbole_gr.utils.stopwatch import add_cost, add_rates, cost_since, stopwatch
 
 
@@ -42,7 +42,6 @@ def run(
     config_dict: Mapping[str, Any] | None = None,
     *,
     saved: bool = True,
-    queue: Any = None,
 ) -> dict[str, Any]:
     """Train a model, measure it on validation and test data, and write a run record.
 
@@ -55,46 +54,29 @@ def run(
         config_file_list: yaml files, or names of recipes; settings from the command line and ``config_dict`` come first.
         config_dict: settings.
         saved: keep the best checkpoint, and test with it.
-        queue: a ``multiprocessing.SimpleQueue``, where a worker process leaves the result.
 
     Returns:
         RecBole's result (``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``),
-        ``record``, the path of the run record, and ``checkpoint``, that of the best model.
+        ``record``, the path of the run record, and ``checkpoint``, that of the best model. Of processes that torchrun started
+        the first one has both paths.
 
     Raises:
         RecBoleGRError: a setting or a file cannot work; one line, before any long work.
         DiskError: a file could not be written; its ``checkpoint`` is what the run can be resumed from, or None.
     """
+    place = own_place()
+    if place is None:
+        return _run_here(model, dataset, config_file_list, config_dict, saved)
+    with ends_all(place):
+        return _run_here(model, dataset, config_file_list, {**(config_dict or {}), **place.settings()}, saved)
+
+
+def _run_here(model: Any, dataset: str, config_file_list: Any, config_dict: Any, saved: bool) -> dict[str, Any]:
+    """Run in this process, alone or as one of a group."""
     config = make_config(model, dataset, config_file_list, config_dict)
-    state = read_training_state(config["resume"]) if config["resume"] else None
+    state = from_first(lambda: read_training_state(config["resume"])) if config["resume"] else None
     with errors_name_places(config):
-        result = _run(config, state, saved)
-    if queue is not None and config["local_rank"] == 0:
-        queue.put(result)
-    return result
-
-
-def spawn_runs(
-    model: str, dataset: str, config_file_list: Sequence[str] | None, group: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """Run one training on several processes.
-
-    Args:
-        model: as for :func:`run`.
-        dataset: as for :func:`run`.
-        config_file_list: as for :func:`run`.
-        group: ``nproc``, ``world_size``, ``ip``, ``port``, ``offset``, as RecBole's Config takes them.
-
-    Returns:
-        What :func:`run` returned on rank 0, or None on a host without it.
-    """
-    queue = multiprocessing.get_context("spawn").SimpleQueue()
-    multiprocessing.spawn(_run_rank, (model, dataset, config_file_list, group, queue), nprocs=group["nproc"])
-    return None if queue.empty() else queue.get()
-
-
-def _run_rank(rank: int, model: str, dataset: str, config_file_list: Any, group: Mapping[str, Any], queue: Any) -> None:
-    run(model, dataset, config_file_list, {**group, "local_rank": rank}, queue=queue)
+        return _run(config, state, saved)
 
 
 def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str, Any]:
@@ -113,8 +95,10 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
         loaders = train_data, valid_data, test_data = data_preparation(config, dataset)
     stages.update(getattr(dataset, "stages", {}))
 
-    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, train_data._dataset).to(config["device"])
+    if rank() != 0:  # the same model everywhere, and from here on random numbers of its own for each process
+        init_seed(config["seed"] + rank(), config["reproducibility"])
     logger.info(model)
     flops = recbole.quick_start.quick_start.get_flops(model, dataset, config["device"], logger, construct_transform(config))
     logger.info(set_color("FLOPs", "blue") + f": {flops}")
@@ -136,13 +120,15 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
         "best_valid_result": trainer.best_valid_result,
         "test_result": test_result,
     }
-    if saved and os.path.isfile(trainer.saved_model_file):
+    if rank() == 0 and saved and os.path.isfile(trainer.saved_model_file):
         result["checkpoint"] = trainer.saved_model_file
-    ranks = gathered_batches(ranks, config)
+    ranks = gathered_batches(ranks)
     add_cost(stages, "whole", cost_since(progress.start))
-    add_cpu_of_other_processes(stages, config)
-    if config["local_rank"] == 0 and config["record_dir"]:
+    processes = add_cpu_of_other_processes(stages)
+    if rank() == 0 and config["record_dir"]:
         record = build_record(config, dataset, loaders, model, result=result, progress=progress)
+        if len(processes) > 1:
+            record["processes"] = processes
         if getattr(trainer, "valid_users", None):
             record["valid_users"] = trainer.valid_users
         table = target_ranks_table(ranks, loaders) if ranks else None
@@ -151,8 +137,6 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
         with attach_checkpoint(trainer):
             result["record"] = write_record(record, config["record_dir"], config["record_name"], table)
         logger.info(set_color("run record ", "yellow") + f": {result['record']}")
-    if not config["single_spec"]:
-        dist.destroy_process_group()
     return result
 
 
@@ -167,11 +151,10 @@ def _train_and_test(
     train_data, valid_data, test_data = loaders
     config, progress = trainer.config, trainer.progress
     ours = is_history_model(type(trainer.model))
-    if state is not None and state.get("progress"):
+    if state is not None and state.get("progress") and rank() == 0:  # whose record is that of all
         progress.go_on_from(state["progress"], state["epoch"])
     if state is None or restore_training_state(state, trainer, train_data):
-        keep_state = saved and config["local_rank"] == 0
-        callback = (lambda epoch, _: save_training_state(trainer, train_data, epoch)) if keep_state else None
+        callback = (lambda epoch, _: save_training_state(trainer, train_data, epoch)) if saved else None
         takes_callback = ours or "callback_fn" in signature(trainer.fit).parameters
         options = {"callback_fn": callback} if takes_callback else {}  # RecBole's decision trees have no epochs to call it
         trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"], **options)

@@ -9,13 +9,12 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import torch
-import torch.distributed as dist
-from recbole.config import Config
 
 from recbole_gr.data.seen import interactions_of
 from recbole_gr.tokenizers.measures import quantised_levels
 from recbole_gr.tokenizers.semantic_ids import number_groups
 from recbole_gr.utils.atomic_files import atomic_write
+from recbole_gr.utils.processes import of_each
 
 #: Scores below it are not log-probabilities; the trainer gives the smallest float32 to items that no beam reached.
 MIN_LOG_PROBABILITY = float(np.finfo(np.float32).min) / 2
@@ -129,13 +128,9 @@ def quantised_ids(dataset: Any) -> np.ndarray | None:
     return None if ids is None else np.append(0, 1 + number_groups(ids.codes[1:, : quantised_levels(ids)]))
 
 
-def gathered_batches(batches: list[RanksOfBatch], config: Config) -> list[RanksOfBatch]:
-    """With several processes, the batches of all of them; RecBole gives each its share of the users."""
-    if config["single_spec"]:
-        return batches
-    shares: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(shares, batches)
-    return [batch for share in shares for batch in share]
+def gathered_batches(batches: list[RanksOfBatch]) -> list[RanksOfBatch]:
+    """With several processes, the batches of all of them; each evaluates its share of the users."""
+    return [batch for share in of_each(batches) for batch in share]
 
 
 def target_ranks_table(batches: list[RanksOfBatch], loaders: Sequence[Any]) -> pd.DataFrame:

@@ -190,18 +190,6 @@ def _know_our_settings(configurator: Any) -> None:
     _wrap(configurator.Config, "_load_internal_config_dict", with_our_defaults)
     _wrap(configurator.Config, "_get_final_config_dict", with_merged_parts)
     _wrap(configurator.Config, "__init__", with_checks)
-    _wrap(configurator.Config, "_init_device", _with_use_gpu)
-
-
-def _with_use_gpu(original: Callable) -> Callable:
-    """RecBole documents ``use_gpu`` and takes a GPU all the same; only an empty ``gpu_id`` keeps it on the CPU."""
-
-    def init_device(self: Any) -> None:
-        if self.final_config_dict["use_gpu"] is False and "local_rank" not in self.final_config_dict:
-            self.final_config_dict["gpu_id"] = ""
-        original(self)
-
-    return init_device
 
 
 def _read_as_we_do(module: Any) -> None:

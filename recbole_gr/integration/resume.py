@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.utils import init_seed
 
 from recbole_gr.data.catalogue_match import matching
 from recbole_gr.integration.checkpoint_tokens import check_same_catalogue
@@ -24,6 +25,7 @@ from recbole_gr.settings.recbole_keys import RecBoleSettings
 from recbole_gr.settings.values import plain
 from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.errors import SettingError
+from recbole_gr.utils.processes import of_each, rank, world_size
 from recbole_gr.utils.signals import signals_wait
 
 SUFFIX = ".last.pth"
@@ -35,7 +37,7 @@ def state_file(checkpoint: str) -> str:
 
 
 def save_training_state(trainer: Any, train_data: Any, epoch: int) -> None:
-    """Write the state after ``epoch`` beside the trainer's checkpoint.
+    """Write the state after ``epoch`` beside the trainer's checkpoint; all processes come here, and the first writes.
 
     Args:
         trainer: with ``data_digest``, that of its data, and ``progress``, what is to be recorded of training so far, where it
@@ -61,9 +63,11 @@ def save_training_state(trainer: Any, train_data: Any, epoch: int) -> None:
         "optimizer": trainer.optimizer.state_dict(),
         "schedule": trainer.schedule.state_dict() if hasattr(trainer, "schedule") else None,
         "average": trainer.average.state_dict() if hasattr(trainer, "average") else None,
-        "chance": _random_states(train_data),
-        "progress": trainer.progress.so_far() if hasattr(trainer, "progress") else None,
+        "chance": of_each(_random_states(train_data)),
+        "progress": trainer.progress.so_far_of_all() if hasattr(trainer, "progress") else None,
     }
+    if rank() != 0:
+        return
     with signals_wait():
         with atomic_write(path, "wb") as file:
             torch.save(state, file)
@@ -143,7 +147,7 @@ def restore_training_state(state: dict[str, Any], trainer: Any, train_data: Any)
         trainer.schedule.load_state_dict(state["schedule"])
     if state.get("average") is not None:
         trainer.average.load_state_dict(state["average"])
-    _set_random_states(state["chance"], train_data)
+    _go_on_with_chance(state, trainer, train_data)
     return trainer.start_epoch < trainer.epochs and trainer.cur_step <= trainer.stopping_step
 
 
@@ -181,8 +185,23 @@ def _random_states(train_data: Any) -> dict[str, Any]:
         "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "loader": train_data.generator.get_state(),
+        "loader": [generator.get_state() for generator in _generators(train_data)],
     }
+
+
+def _go_on_with_chance(state: dict[str, Any], trainer: Any, train_data: Any) -> None:
+    """Each process goes on with its own random numbers; one that was not there begins with those of its seed and the epoch."""
+    states = state["chance"] if isinstance(state["chance"], list) else [state["chance"]]  # of an older version: one process
+    if len(states) != world_size():
+        getLogger().warning(
+            f"The training was interrupted with {len(states)} processes and goes on with {world_size()}: batches are the same, but "
+            "from here on other random numbers are drawn (dropout, negative items)."
+        )
+    if rank() < len(states):
+        _set_random_states(states[rank()], train_data)
+    else:
+        init_seed(trainer.config["seed"] + rank() + world_size() * trainer.start_epoch, trainer.config["reproducibility"])
+        _draw_batches_as(states[0]["loader"], train_data)  # all processes draw alike
 
 
 def _set_gpu_random_states(states: list[torch.Tensor]) -> None:
@@ -204,4 +223,15 @@ def _set_random_states(states: dict[str, Any], train_data: Any) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     torch.set_rng_state(states["torch"])
     _set_gpu_random_states(states["cuda"])
-    train_data.generator.set_state(states["loader"])
+    _draw_batches_as(states["loader"], train_data)
+
+
+def _generators(train_data: Any) -> list[torch.Generator]:
+    """What draws the batches; RecBole's loader of a knowledge graph has two loaders inside."""
+    loaders = [train_data] if hasattr(train_data, "generator") else [train_data.general_dataloader, train_data.kg_dataloader]
+    return [loader.generator for loader in loaders]
+
+
+def _draw_batches_as(states: Any, train_data: Any) -> None:
+    for generator, state in zip(_generators(train_data), states if isinstance(states, list) else [states], strict=True):
+        generator.set_state(state)  # one state alone is that of an older version

@@ -27,6 +27,7 @@ from recbole_gr.integration.run_log import RunLog, WatchedWriter
 from recbole_gr.settings.values import plain
 from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.errors import DataError, SettingError
+from recbole_gr.utils.processes import from_first, rank
 from recbole_gr.utils.signals import signals_wait
 
 #: How the best checkpoint that the training state speaks of is named, until the state of a better one is written.
@@ -48,23 +49,13 @@ _saved: dict[str, str] = {}
 def make_run_name(config: Any) -> str:
     """A name that no other run has: model, dataset, time, digest of the settings, random digits.
 
-    Of several processes each would make another one; :func:`run_name` takes that of the first. It ends with a digit.
+    Of several processes each would make another one; their trainers have that of the first. It ends with a digit.
     """
     what = "-".join(re.sub(r"[^\w+-]+", "_", str(config[key]))[:80] for key in ("model", "dataset"))
     settings = repr(sorted((key, repr(plain(value))) for key, value in config.final_config_dict.items()))
     time = datetime.now().strftime("%b-%d-%Y_%H-%M-%S")  # as RecBole has it
     content = hashlib.sha256(settings.encode()).hexdigest()[:6]
     return f"{what}-{time}-{content}-{secrets.randbelow(10**12):012d}"
-
-
-def run_name(config: Any) -> str:
-    """The name of a run that begins; where several processes train together, all have that of the first."""
-    import torch.distributed as dist
-
-    name = [make_run_name(config)]
-    if dist.is_available() and dist.is_initialized():
-        dist.broadcast_object_list(name, src=0)
-    return name[0]
 
 
 def name_logs(logger_module: Any) -> None:
@@ -78,9 +69,8 @@ def name_logs(logger_module: Any) -> None:
             root.removeHandler(handler)  # of the run before, which has ended
             handler.close()
         others = root.handlers[:]
-        _named[config] = name = run_name(config)
-        rank = config["local_rank"] or 0
-        _log_name.set(name if rank == 0 else f"{name}-{rank}")
+        _named[config] = name = make_run_name(config)
+        _log_name.set(name if rank() == 0 else f"{name}-{rank()}")
         original(config)
         for handler in set(root.handlers) - set(others):
             vars(handler)["recbole_gr_run"] = True
@@ -109,7 +99,8 @@ def _with_own_files(original: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(original)
     def __init__(self: Any, config: Any, model: Any) -> None:
         # a second trainer of one Config is another run
-        name = _named.pop(config, None) or run_name(config)
+        own = _named.pop(config, None) or make_run_name(config)
+        name = from_first(lambda: own)
         token = _trainer_name.set(name)
         try:
             original(self, config, model)

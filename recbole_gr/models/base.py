@@ -17,6 +17,7 @@ from recbole_gr.decoding.tie_breaking import leaf_ranks
 from recbole_gr.models.history_recommender import HistoryRecommender
 from recbole_gr.utils.arrays import nth_of
 from recbole_gr.utils.devices import PerDevice
+from recbole_gr.utils.processes import sums_over_processes
 
 
 class GenerativeRecommender(HistoryRecommender, ABC):
@@ -97,6 +98,10 @@ class GenerativeRecommender(HistoryRecommender, ABC):
     def reset_certificates(self) -> None:
         """Restart the count of certified rankings."""
         self.certificates = {"users": 0, "certified": 0, "certified_by_first_search": 0}
+
+    def count_of_all(self) -> None:
+        """Where several processes evaluate together, what they counted becomes that of all of them."""
+        self.certificates = sums_over_processes(self.certificates)
 
     def count_certified(self, rows: torch.Tensor, certified: torch.Tensor, by_first_search: torch.Tensor) -> None:
         """Add to ``certificates`` and to ``certified_rows`` what was proven of some rows of a batch.

@@ -38,6 +38,16 @@ class HistoryRecommender(SequentialRecommender):
         if self.train_precision == "auto":
             self.train_precision = "bfloat16" if computes_bfloat16(self.device) else "float32"
 
+    def loss_terms(self, interaction: Interaction) -> int | None:
+        """How many terms the loss of a batch is the mean of: where processes share a batch, what the loss of each weighs.
+
+        Returns:
+            None: the loss is a share of that of the whole batch already.
+        """
+        if not getattr(self, "at_every_item", False):
+            return len(interaction)
+        return int((getattr(interaction, "on_cpu", interaction)[self.TARGET_LIST] > 0).sum())
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Within, what ``precision`` asks for."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")

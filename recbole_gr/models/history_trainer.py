@@ -32,6 +32,8 @@ class HistoryTrainer(Trainer):
 
     def __init__(self, config: Config, model: Any) -> None:
         super().__init__(config, model)
+        if not config["single_spec"]:
+            self.distributed_model.broadcast_buffers = False  # codes, tries, vectors: the same everywhere, and so they stay
         decay = config["weight_ema_decay"] or 0.0  # which a Config of an old checkpoint does not have
         self.average = WeightAverage(dict(self.trained_parameters()), decay)
         self.optimizer.register_step_post_hook(lambda *_: self.average.update())

@@ -26,6 +26,7 @@ class BeamSearchTrainer(HistoryTrainer):
         """As that of :class:`HistoryTrainer`; a log line says how many rankings are certified."""
         self.model.reset_certificates()
         result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
+        self.model.count_of_all()
         if self.model.certificates["users"]:
             self.logger.info(self.model.what_was_proven())
         return result

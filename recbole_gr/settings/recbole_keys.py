@@ -44,8 +44,8 @@ class RecBoleSettings(Settings):
     dataset_save_path: str | None = setting(None, "The path of saved dataset.", "runtime", path=True)
     save_dataloaders: bool = setting(False, "Whether or not save split dataloaders.", "runtime")
     dataloaders_save_path: str | None = setting(None, "The path of saved dataloaders.", "runtime", path=True)
-    nproc: Any = setting(1, "Processes on this host.", "runtime")
-    world_size: Any = setting(-1, "Processes on all hosts.", "runtime")
+    nproc: int = setting(1, "Processes on this host.", "runtime", ge=1)
+    world_size: int = setting(-1, "Processes on all hosts; -1: those of this host.", "runtime", ge=-1)
     ip: Any = setting("localhost", "The address of the first host.", "runtime")
     port: Any = setting("5678", "The port on the first host.", "runtime")
     offset: Any = setting(0, "The rank of this host's first process.", "runtime")
@@ -65,6 +65,12 @@ class RecBoleSettings(Settings):
     field_separator: str = setting("\t", "Separator of different columns in atomic files.", "dataset")
     encoding: str | None = setting(None, "Encoding of the atomic files; ~: utf-8.", "dataset")
     enable_scaler: Any = setting(False, "Whether or not to use GradScaler in mixed precision training.", "training")
+
+
+def on_several_processes(run: Any) -> bool:
+    """Whether a run has several processes; before RecBole's Config is made, which sets ``single_spec``, their numbers tell."""
+    numbers = [run[key] for key in ("nproc", "world_size")]
+    return run["single_spec"] is False or any(isinstance(number, int) and number > 1 for number in numbers)
 
 
 @cache

@@ -18,6 +18,7 @@ import numpy as np
 
 from recbole_gr.utils.atomic_files import atomic_write, probe
 from recbole_gr.utils.errors import SettingError
+from recbole_gr.utils.processes import from_first
 from recbole_gr.utils.stopwatch import Cost, clock, cost_since, count_made, count_reused
 
 #: Arrays by name, and metadata that JSON can hold.
@@ -54,7 +55,8 @@ def cached(
     """The artifact kept under a key, or else computed and kept.
 
     An entry that cannot be read completely (damaged, truncated, of another key) is computed anew with a warning. Processes
-    that compute the same entry at once each write a file of their own, and the last to finish names the entry.
+    that compute the same entry at once each write a file of their own, and the last to finish names the entry. Of processes that
+    train together the first reads or computes it and sends it to the others: on GPUs what is trained may differ by rounding.
 
     Args:
         folder: where artifacts are kept, made when missing; None keeps nothing.
@@ -69,7 +71,10 @@ def cached(
     Raises:
         SettingError: if the entry has to be made and the folder cannot be written, before anything is computed.
     """
-    logger = logger or logging.getLogger()
+    return from_first(lambda: _cached(folder, name, key, compute, logger or logging.getLogger()))
+
+
+def _cached(folder: str | None, name: str, key: str, compute: Callable[[], Artifact], logger: logging.Logger) -> Artifact:
     if folder is None:
         return _computed(compute, name, "not kept", logger)[0]
     path = os.path.join(folder, f"{name}-{key}.npz")

@@ -49,5 +49,8 @@ class LossOnDevice:
         detached = self.loss.detach()
         return detached if detached.device.type == "mps" else detached.double()  # which has no float64
 
+    def __mul__(self, factor: Any) -> "LossOnDevice":
+        return LossOnDevice(self.loss * factor)
+
     def __add__(self, other: Any) -> torch.Tensor:
         return self.loss + other

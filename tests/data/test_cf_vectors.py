@@ -11,11 +11,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import read_atomic
 from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import get_trainer, init_seed
+from support.atomic import read_atomic
 
 from recbole_gr import cli
 from recbole_gr.data.cf_vectors import make_cf_vectors

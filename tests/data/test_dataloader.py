@@ -89,10 +89,13 @@ def test_batches_are_mixed_and_come_in_random_order():
 
 def test_two_processes_share_an_epoch():
     ranks = [epoch_of_numbers(batches(rank=rank, world_size=2)) for rank in (0, 1)]
-    assert len(ranks[0]) == len(ranks[1]) == len(batches(world_size=2))
-    first, second = (set(sum(rank, [])) for rank in ranks)
-    assert not first & second
-    assert len(first | second) > len(lengths_like_beauty()) - 2 * 128
+    alone = batches()
+    assert [sorted(one + other) for one, other in zip(*ranks, strict=True)] == [
+        sorted(epoch) for epoch in epoch_of_numbers(alone)
+    ]
+    lengths = alone.samples.all
+    work = [sum(int(lengths[batch].max()) * len(batch) for batch in rank) for rank in ranks]
+    assert work[0] == pytest.approx(work[1], rel=0.02)
 
 
 def test_without_shuffling_samples_keep_their_order():
@@ -101,16 +104,17 @@ def test_without_shuffling_samples_keep_their_order():
 
 @pytest.mark.parametrize("n_samples, n_batches", [(1, 1), (4, 1), (12, 3), (13, 4), (30, 8), (33, 9)])
 @pytest.mark.parametrize("world_size", [2, 3, 4])
-def test_every_process_gets_equally_many_batches(n_samples, n_batches, world_size):
+def test_processes_share_every_batch_of_one(n_samples, n_batches, world_size):
+    """A last batch with fewer samples than there are processes is that of all: none has nothing to do."""
     lengths = torch.arange(n_samples) + 1
-    ranks = []
-    for rank in range(world_size):
-        drawn = grouped(lengths, 4, rank=rank, world_size=world_size)
-        ranks.append(epoch_of_numbers(drawn))
-        assert len(ranks[-1]) == len(drawn) == max(1, n_batches // world_size)
-    if n_batches >= world_size:
-        samples = sum(sum(ranks, []), [])
-        assert len(set(samples)) == len(samples)
+    alone = epoch_of_numbers(grouped(lengths, 4))
+    ranks = [epoch_of_numbers(grouped(lengths, 4, rank=rank, world_size=world_size)) for rank in range(world_size)]
+    assert len(alone) == n_batches
+    for whole, *shares in zip(alone, *ranks, strict=True):
+        if len(whole) < world_size:
+            assert shares == [whole] * world_size
+        else:
+            assert sorted(sum(shares, [])) == sorted(whole) and max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def loader(settings, **more):

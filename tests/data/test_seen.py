@@ -5,9 +5,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from conftest import read_atomic
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
+from support.atomic import read_atomic
 
 from recbole_gr.data.seen import SeenItems
 from recbole_gr.experiment.run import run

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import read_atomic
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer, init_seed
+from support.atomic import read_atomic
 
 from recbole_gr.decoding.tie_breaking import leaf_ranks, order_within_leaves
 from recbole_gr.experiment.run import run

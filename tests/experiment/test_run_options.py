@@ -4,11 +4,10 @@ import os
 
 import numpy as np
 import pytest
-from conftest import read_atomic
 from recbole.config import Config
 from recbole.quick_start import run_recbole
+from support.atomic import read_atomic
 
-from recbole_gr.cli import main
 from recbole_gr.experiment.run import run
 from recbole_gr.integration.check_run import check_run
 from recbole_gr.utils.errors import SettingError
@@ -181,10 +180,3 @@ def test_grouping_that_a_split_does_not_ask_for(smaller_part):
     given = {"data_path": smaller_part[1], "eval_args": {"group_by": "none"}}
     (line,) = check_run("BPR", "small", None, given, arguments=[]).notices
     assert line == "eval_args: group_by='none' is not used: a split by LS goes through each user's interactions"
-
-
-def test_processes_need_a_gpu_each(capsys, smaller_part):
-    arguments = ["run", "--model=BPR", "--dataset=small", f"--data_path={smaller_part[1]}", "--nproc=99"]
-    assert main(arguments) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: nproc=99: needs a GPU for each process, and here are ")

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import read_atomic
+from support.atomic import read_atomic
 
 from recbole_gr import cli
 from recbole_gr.experiment.run import run

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import read_atomic
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import load_data_and_model
 from recbole.utils import get_trainer, init_seed
+from support.atomic import read_atomic
 
 from recbole_gr.data.catalogue_match import TOKENS
 from recbole_gr.data.trained_model import read_checkpoint_vectors

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import read_atomic
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import load_data_and_model
 from recbole.utils import get_model, get_trainer, init_seed
 from recbole.utils.case_study import full_sort_scores, full_sort_topk
+from support.atomic import read_atomic
 from support.llm_reference import filled, first_batch, outcome
 from support.pretend_device import DEVICE, Pretended, _on_device, pretend_device
 
@@ -99,8 +99,8 @@ def settings_of(llm_settings, sasrec, tmp_path_factory):
     np.savez(path, item_id=items.to_numpy(dtype=str), vectors=vectors)
     common = {"data_path": llm_settings["data_path"], "epochs": 1, "show_progress": False, "train_batch_size": 32}
     sizes = {"n_layers": 1, "d_model": 16, "n_heads": 2, "d_kv": 8, "d_ff": 32, "dropout": 0.0, "codebook_size": 16}
-    # few users: the metrics are 0 unless the ranking is long
-    common["topk"] = [10, 50]
+    # few users: the metrics are 0 unless the ranking is long, or with the weights of other numbers
+    common |= {"topk": [10, 50], "numbering": "file"}
     short = {
         "train_precision": "float32",
         "MAX_ITEM_LIST_LENGTH": 5,
@@ -131,7 +131,15 @@ def settings_of(llm_settings, sasrec, tmp_path_factory):
         vector_file = path if LLMS[name].get("item_as") == "sid" else None
         checkpoint = sasrec if "cf_injection" in LLMS[name] else None
         files = {"item_vector_file": vector_file, "cf_checkpoint": checkpoint}
-        return "LLMasRS", {**llm_settings, "epochs": 1, "epoch_samples": 64, **files, **LLMS[name], **more}
+        return "LLMasRS", {
+            **llm_settings,
+            "numbering": "file",
+            "epochs": 1,
+            "epoch_samples": 64,
+            **files,
+            **LLMS[name],
+            **more,
+        }
 
     return settings
 

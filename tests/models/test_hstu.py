@@ -6,9 +6,9 @@ import os
 import numpy as np
 import pytest
 import torch
-from conftest import read_atomic
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer, init_seed
+from support.atomic import read_atomic
 
 from recbole_gr.experiment.run import run
 from recbole_gr.integration.config import make_config

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import read_atomic
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import load_data_and_model
 from recbole.utils import get_trainer, init_seed
+from support.atomic import read_atomic
 from support.encoders import save_small_t5
 from support.llm_reference import outcome
 from support.model_tests import GenerativeModelTests

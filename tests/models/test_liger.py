@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import read_atomic
 from recbole.data import create_dataset, data_preparation
+from support.atomic import read_atomic
 
 from recbole_gr.experiment.run import run
 from recbole_gr.integration.config import make_config

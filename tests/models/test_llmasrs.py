@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from conftest import read_atomic
+from support.atomic import read_atomic
 from support.llm_reference import ALL_ITEMS, Reference, filled, first_batch, histories, prepared
 
 from recbole_gr.models.llmasrs import model as llmasrs

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from conftest import read_atomic
+from support.atomic import read_atomic
 from support.llm_reference import changed_items, filled, first_batch, histories, outcome, prepared
 from transformers import AutoTokenizer
 

@@ -6,11 +6,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from conftest import read_atomic
 from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.quick_start import load_data_and_model
 from recbole.utils import get_trainer
+from support.atomic import read_atomic
 from support.llm_reference import (
     ALL_ITEMS,
     SMALL,

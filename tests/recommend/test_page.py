@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from selenium.webdriver.support.ui import WebDriverWait
 from support.trained_cases import CASES, run_case, settings_of
 
 from recbole_gr import cli
@@ -40,6 +41,7 @@ def page_file(tmp_path_factory):
 def page(browser, page_file):
     browser.get_log("browser")
     browser.get(page_file[0].as_uri())
+    WebDriverWait(browser, 20).until(lambda shown: shown.execute_script("return document.readyState") == "complete")
     yield browser
     assert [entry["message"] for entry in browser.get_log("browser")] == []
 

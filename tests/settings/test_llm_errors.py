@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 import torch
-from conftest import read_atomic
 from recbole.config import Config
+from support.atomic import read_atomic
 from test_errors import assert_one_line
 from transformers import AutoTokenizer, LlamaForCausalLM
 

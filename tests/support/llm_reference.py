@@ -10,10 +10,10 @@ from collections import Counter
 from types import SimpleNamespace
 
 import torch
-from conftest import read_atomic
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer, init_seed
+from support.atomic import read_atomic
 from transformers import AutoTokenizer
 
 from recbole_gr.models.llmasrs.model import LLMasRS

@@ -231,6 +231,11 @@ class IDGenRec(BeamSearchRecommender):
             self._use_ids(as_item_tokens(state_dict["id_tokens"], state_dict["id_lengths"]))
         return super().load_state_dict(state_dict, *args, **kwargs)
 
+    def loss_terms(self, interaction: Interaction) -> int:
+        """The words of the next items' IDs and their ends."""
+        key = self.TARGET_LIST if self.at_every_item else self.POS_ITEM_ID
+        return int(self.id_lengths_on_cpu[getattr(interaction, "on_cpu", interaction)[key].cpu()].sum())
+
     def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
         """Mean cross-entropy over the words of the next items' IDs and their ends."""
         key = self.TARGET_LIST if self.at_every_item else self.POS_ITEM_ID

@@ -9,6 +9,7 @@ from pydantic import AfterValidator
 
 from recbole_gr.language_model.t5 import check_t5
 from recbole_gr.settings.field import Fault, RunValues, setting
+from recbole_gr.settings.recbole_keys import on_several_processes
 from recbole_gr.settings.training import DecodingSettings, TrainingSettings
 from recbole_gr.utils.errors import SettingError
 
@@ -163,5 +164,5 @@ def _turn_faults(run: RunValues) -> Iterator[Fault]:
         yield Fault(
             "epochs", run["epochs"], f"must be at least {least} for rounds={rounds}, each with an epoch of the recommender"
         )
-    if run["single_spec"] is False or run["nproc"] not in (None, 1):
+    if on_several_processes(run):
         yield Fault("rounds", rounds, "training in turns runs in one process only (nproc=1)")

@@ -31,6 +31,7 @@ from recbole_gr.models.base import BeamSearchRecommender
 from recbole_gr.utils.cache import digest
 from recbole_gr.utils.devices import PerDevice
 from recbole_gr.utils.errors import DataError, SettingError, explain_out_of_memory
+from recbole_gr.utils.processes import mean_over_processes, sums_over_processes
 from recbole_gr.utils.stopwatch import Stages
 
 #: Tokens of prompts whose keys and values are kept at a time.
@@ -94,7 +95,6 @@ class LLMasRS(BeamSearchRecommender):
         self.rank_items_that_share(self.trie.leaf_of_item.cpu().numpy()[:, None], config, dataset)
         self.tokens_trained = 0
         self.before_last_part: Callable[[], Any] | None = None  # what a trainer with several processes wants done then
-        self.processes = 1 if config["single_spec"] else torch.distributed.get_world_size()  # each reads as much
         if self.llm_name == SCRATCH:
             self.logger.warning(
                 "llm=scratch: a small language model from random weights, not a pretrained one. For one: "
@@ -166,6 +166,13 @@ class LLMasRS(BeamSearchRecommender):
         self.tokens_decoded = TokenCounter()
         self.prompts = {"users": 0, "tokens": 0}
 
+    def count_of_all(self) -> None:
+        """The certified rankings, and the tokens that were read."""
+        super().count_of_all()
+        self.prompts = sums_over_processes(self.prompts)
+        tokens = sums_over_processes({"training": self.tokens_trained, "test": self.tokens_decoded.tokens})
+        self.tokens_of_all = {"tokens": tokens, "alignment": sums_over_processes(dict(self.alignment.drawn))}
+
     def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> dict[str, Any]:
         """What is trained, and digests of what it belongs to; not the base model."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
@@ -218,6 +225,9 @@ class LLMasRS(BeamSearchRecommender):
             matched = with_value(matched, "leaf_ranks", self.leaf_ranks)  # items that are new may share titles
         return matched
 
+    def loss_terms(self, interaction: Interaction) -> None:
+        """The loss is divided by the tokens of the whole batch, for parts of it are differentiated on the way."""
+
     def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
         """Mean cross-entropy over the tokens of the target titles, and over those that ``alignment_tasks`` generate.
 
@@ -231,7 +241,7 @@ class LLMasRS(BeamSearchRecommender):
         n_chunks = self.gradient_accumulation if torch.is_grad_enabled() else 1
         together = [*self.alignment.samples(history, lengths, target), (self.layout, history, lengths, target)]
         chunks = [chunk for samples in together for chunk in _divided(samples, n_chunks)]
-        tokens = torch.stack([_target_tokens(chunk) for chunk in chunks]).sum()
+        tokens = mean_over_processes(torch.stack([_target_tokens(chunk) for chunk in chunks]).sum().float())
         before = torch.zeros((), device=device)
         for chunk in chunks[:-1]:
             loss = self._summed_loss(chunk, device) / tokens
@@ -333,10 +343,9 @@ class LLMasRS(BeamSearchRecommender):
             **dataset.item_tokens.measures,
         }
         if self.alignment.tasks:
-            facts["alignment_samples"] = dict(self.alignment.drawn)
-        for stage, tokens in (("training", self.tokens_trained), ("test", self.tokens_decoded.tokens)):
+            facts["alignment_samples"] = self.tokens_of_all["alignment"]
+        for stage, tokens in self.tokens_of_all["tokens"].items():
             if stage in stages:
-                tokens *= self.processes
                 facts[f"{stage}_tokens_per_second"] = round(tokens / max(stages[stage]["seconds"], 1e-9), 1)
         return facts
 

@@ -13,6 +13,7 @@ from recbole_gr.language_model.lora import ALL_LINEAR, tuning_of
 from recbole_gr.language_model.scratch import MIN_VOCABULARY
 from recbole_gr.language_model.source import SCRATCH, check_language_model
 from recbole_gr.settings.field import Fault, RunValues, setting
+from recbole_gr.settings.recbole_keys import on_several_processes
 from recbole_gr.settings.training import DecodingSettings, TrainingSettings
 from recbole_gr.utils.errors import SettingError
 
@@ -214,7 +215,6 @@ def _tuning_faults(run: RunValues) -> Iterator[Fault]:
         yield Fault("lora_rank", None, "this or lora_share must be set")
     if tuning == "frozen" and run["item_as"] == "sid":
         yield Fault("tuning", tuning, "item_as=sid brings new words, which must be trained")
-    # RecBole sets single_spec; before its Config is made, a launch in several processes shows in nproc
-    alone = run["single_spec"] is not False and run["nproc"] in (None, 1)
+    alone = not on_several_processes(run)
     if tuning == "frozen" and run["cf_injection"] == "none" and not alone:
         yield Fault("tuning", tuning, "trains nothing, which runs in one process only (nproc=1)")

@@ -20,8 +20,6 @@ class LLMasRSTrainer(BeamSearchTrainer):
         if config["learning_rate"] is None:
             config["learning_rate"] = LEARNING_RATES[model.tuning]
         super().__init__(config, model)
-        if not config["single_spec"]:
-            self.distributed_model.broadcast_buffers = False  # titles and vectors are the same everywhere, and stay so
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         self.trains = bool(self.trained_parameters())

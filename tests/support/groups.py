@@ -1,0 +1,77 @@
+"""Processes that train together, as copies of this one, which need not import torch and RecBole again."""
+
+import contextlib
+import os
+import pickle
+import sys
+import traceback
+
+import torch
+
+from recbole_gr.utils.process_group import Place, open_store
+
+
+class Group:
+    """As torchrun would start them: each knows its place by the environment, and they meet at a store of this process.
+
+    Args:
+        count: how many processes.
+        work: takes nothing; its result goes to ``results`` of rank 0.
+        folder: where they work, and where ``0.err``, ``1.err``, ... come.
+    """
+
+    def __init__(self, count, work, folder):
+        self.folder, self.pids = str(folder), []
+        os.makedirs(self.folder, exist_ok=True)
+        self.store = open_store("localhost", 0, holds=True)
+        for rank in range(count):
+            pid = os.fork()
+            if not pid:
+                self._work(Place(rank, rank, count, count, "localhost", self.store.port), work)
+            self.pids.append(pid)
+
+    def _work(self, place, work):
+        status = 1
+        os.chdir(self.folder)
+        with open(f"{place.rank}.err", "w", buffering=1, encoding="utf-8") as file:
+            try:
+                os.dup2(file.fileno(), 2)
+                sys.stderr = file
+                os.environ.update(place.environment())
+                torch.set_num_threads(1)
+                with contextlib.redirect_stdout(file):
+                    result = work()
+                with open(f"{place.rank}.result", "wb") as answer:
+                    pickle.dump(result, answer)
+                status = 0
+            except SystemExit as ended:
+                status = ended.code
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                file.flush()
+                os._exit(status)  # the tests end in the first process only
+
+    def wait(self):
+        """Until all have ended; returns their exit statuses, in the order of ranks."""
+        return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in self.pids]
+
+    def kill(self):
+        """SIGKILL all of them, and wait."""
+        for pid in self.pids:
+            os.kill(pid, 9)
+        self.wait()
+
+
+def run_together(count, work, folder):
+    """Run to the end; returns what rank 0 returned."""
+    group = Group(count, work, folder)
+    statuses = group.wait()
+    assert not any(statuses), [read(group.folder, f"{rank}.err")[-3000:] for rank in range(count)]
+    with open(os.path.join(group.folder, "0.result"), "rb") as file:
+        return pickle.load(file)
+
+
+def read(folder, name):
+    with open(os.path.join(folder, name), encoding="utf-8") as file:
+        return file.read()
