@@ -1,6 +1,6 @@
 """Runs and boards that are killed at random moments and go on: what they end with, against those that nobody killed.
 
-A run is killed by SIGKILL at a random moment of the time it takes, up to three times, and goes on by ``--resume`` where there is a
+A run is killed by SIGKILL at a random moment of the time it takes or of its epochs, up to three times, and goes on by ``--resume`` where there is a
 training state, else from the beginning. Its metrics, learning curve, target ranks, best weights and last weights must be those of a
 run that was not killed, bit for bit, and no file of a dead process may be left. Of boards the whole process group is killed, or
 (every second one) the board's process alone.
@@ -24,6 +24,7 @@ import yaml
 from tiny_runs import Process, arguments_of, leftovers, outcome, weights, write_small_data
 
 MODELS = ("SASRecCausal", "BPR")
+EPOCHS = 30
 
 
 def record_in(folder: str) -> str:
@@ -49,13 +50,24 @@ def resumed(arguments: list[str], folder: str) -> list[str]:
     return [*arguments, f"--resume={state}"]
 
 
+def wait(process: Process, folder: str, draw: random.Random, seconds: float) -> None:
+    """Until a random moment: every second time of the whole process, else of its epochs behind the first state."""
+    if draw.random() < 0.5:
+        time.sleep(draw.uniform(0.1, 1.0) * seconds)
+        return
+    deadline = time.monotonic() + seconds
+    while not glob.glob(os.path.join(folder, "*.last.pth")) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    time.sleep(draw.uniform(0.0, 1.0))
+
+
 def kill_runs(folder: str, number: int, draw: random.Random) -> dict[str, Any]:
     """Kill runs; returns the figures."""
     expected, seconds = {}, {}
     for model in MODELS:
         whole = os.path.join(folder, f"whole-{model}")
         shutil.copytree(os.path.join(folder, "data"), os.path.join(whole, "data"))
-        seconds[model] = finished(arguments_of(model, whole), whole)
+        seconds[model] = finished(arguments_of(model, whole, epochs=EPOCHS), whole)
         expected[model] = outcome(record_in(whole)), weights(os.path.join(whole, "saved"))
     kills = from_state = differ = 0
     left: list[str] = []
@@ -63,12 +75,12 @@ def kill_runs(folder: str, number: int, draw: random.Random) -> dict[str, Any]:
         model = MODELS[trial % len(MODELS)]
         own = os.path.join(folder, f"run-{trial}")
         shutil.copytree(os.path.join(folder, "data"), os.path.join(own, "data"))
-        arguments = arguments_of(model, own)
+        arguments = arguments_of(model, own, epochs=EPOCHS)
         for _ in range(draw.randint(1, 3)):
             asked = resumed(arguments, own)
             from_state += asked != arguments
             process = Process(asked, own)
-            time.sleep(draw.uniform(0.1, 1.0) * seconds[model])
+            wait(process, os.path.join(own, "saved"), draw, seconds[model])
             process.kill()
             ended = process.wait() == 0
             kills += not ended
@@ -88,7 +100,7 @@ def kill_runs(folder: str, number: int, draw: random.Random) -> dict[str, Any]:
 def kill_boards(folder: str, number: int, draw: random.Random) -> dict[str, Any]:
     """Kill boards; returns the figures."""
     board = {"dataset": "small", "seeds": [1], "topk": [5, 10], "metrics": ["Recall", "NDCG"]}
-    rows = [{"model": "BPR", "settings": {"embedding_size": 8, "epochs": 60, "stopping_step": 100}}, {"model": "Pop"}]
+    rows = [{"model": "BPR", "settings": {"embedding_size": 8, "epochs": 100, "stopping_step": 100}}, {"model": "Pop"}]
     whole = os.path.join(folder, "whole-board")
 
     def prepared(own: str) -> list[str]:
@@ -109,7 +121,7 @@ def kill_boards(folder: str, number: int, draw: random.Random) -> dict[str, Any]
     for trial in range(number):
         own = os.path.join(folder, f"board-{trial}")
         process = Process(prepared(own), own)
-        time.sleep(draw.uniform(0.2, 0.95) * seconds)
+        wait(process, os.path.join(own, "results", "shelf", "cells", "work", "*.saved"), draw, seconds)
         process.kill(whole_group=trial % 2 == 0)
         kills += process.wait() != 0
         states = glob.glob(os.path.join(own, "results", "shelf", "cells", "work", "*.saved", "*.last.pth"))
