@@ -165,13 +165,18 @@ class LLMasRS(BeamSearchRecommender):
         super().reset_certificates()
         self.tokens_decoded = TokenCounter()
         self.prompts = {"users": 0, "tokens": 0}
+        self.tokens_of_all: dict[str, dict[str, int]] | None = None
 
     def count_of_all(self) -> None:
         """The certified rankings, and the tokens that were read."""
         super().count_of_all()
         self.prompts = sums_over_processes(self.prompts)
-        tokens = sums_over_processes({"training": self.tokens_trained, "test": self.tokens_decoded.tokens})
-        self.tokens_of_all = {"tokens": tokens, "alignment": sums_over_processes(dict(self.alignment.drawn))}
+        self.tokens_of_all = {kind: sums_over_processes(counts) for kind, counts in self._tokens_here().items()}
+
+    def _tokens_here(self) -> dict[str, dict[str, int]]:
+        """What this process has read and drawn."""
+        tokens = {"training": self.tokens_trained, "test": self.tokens_decoded.tokens}
+        return {"tokens": tokens, "alignment": dict(self.alignment.drawn)}
 
     def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> dict[str, Any]:
         """What is trained, and digests of what it belongs to; not the base model."""
@@ -342,9 +347,10 @@ class LLMasRS(BeamSearchRecommender):
             "mean_prompt_tokens": round(self.prompts["tokens"] / max(1, self.prompts["users"]), 2),
             **dataset.item_tokens.measures,
         }
+        counted = self.tokens_of_all or self._tokens_here()
         if self.alignment.tasks:
-            facts["alignment_samples"] = self.tokens_of_all["alignment"]
-        for stage, tokens in self.tokens_of_all["tokens"].items():
+            facts["alignment_samples"] = counted["alignment"]
+        for stage, tokens in counted["tokens"].items():
             if stage in stages:
                 facts[f"{stage}_tokens_per_second"] = round(tokens / max(stages[stage]["seconds"], 1e-9), 1)
         return facts
