@@ -23,6 +23,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
+from recbole_gr.integration.stand_in import stand_in
 from recbole_gr.utils.errors import RecBoleGRError, SettingError
 
 #: Settings that a checkpoint is loaded with instead of its own, :func:`recbole_gr.integration.checkpoints.load_checkpoint`.
@@ -144,9 +145,9 @@ def ray_tune_stand_in() -> Any:
             ) from error
         return getattr(tune, name)
 
-    stand_in: Any = types.ModuleType("ray.tune")
-    stand_in.report, stand_in.__getattr__ = report, look_up
-    return stand_in
+    made: Any = types.ModuleType("ray.tune")
+    made.report, made.__getattr__ = report, look_up
+    return made
 
 
 def patch_checkpoint_loading() -> None:
@@ -189,10 +190,7 @@ def _torch_with(load: Callable[..., Any], **others: Callable[..., Any]) -> Any:
     """The module torch with another ``load``, and perhaps other functions."""
     import torch
 
-    stand_in: Any = types.ModuleType("torch")
-    stand_in.load, stand_in.__getattr__ = load, lambda name: getattr(torch, name)
-    vars(stand_in).update(others)
-    return stand_in
+    return stand_in(torch, load=load, **others)
 
 
 def _load_checkpoint(file: Any, map_location: Any) -> Any:

@@ -16,7 +16,6 @@ import re
 import secrets
 import shutil
 import sys
-import types
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import datetime
@@ -24,6 +23,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from recbole_gr.integration.run_log import RunLog, WatchedWriter
+from recbole_gr.integration.stand_in import stand_in
 from recbole_gr.settings.values import plain
 from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.errors import DataError, SettingError
@@ -76,7 +76,7 @@ def name_logs(logger_module: Any) -> None:
             vars(handler)["recbole_gr_run"] = True
 
     logger_module.init_logger = init_logger
-    logger_module.logging = _stand_in(logging, FileHandler=lambda path: RunLog(_of_this_run(path)))
+    logger_module.logging = stand_in(logging, FileHandler=lambda path: RunLog(_of_this_run(path)))
     for module in list(sys.modules.values()):  # those that took it by "from ... import" before us
         if getattr(module, "__dict__", {}).get("init_logger") is original:
             vars(module)["init_logger"] = init_logger
@@ -258,11 +258,3 @@ def _previous(path: str) -> str:
 
 def _beside(path: str, ending: str) -> str:
     return os.path.splitext(path)[0] + ending
-
-
-def _stand_in(module: Any, **others: Any) -> Any:
-    """A module with other values of some names."""
-    made: Any = types.ModuleType(module.__name__)
-    vars(made).update(others)
-    made.__getattr__ = lambda name: getattr(module, name)
-    return made

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from recbole_gr.integration.compat import patch_on_import
+from recbole_gr.integration.stand_in import stand_in
 
 #: Modules of RecBole's models that read another model's checkpoint; with torch >= 2.6 they cannot read even their own.
 _MODELS_WITH_PRETRAINING = (
@@ -73,20 +73,12 @@ def _name_of(module: Any) -> Callable[[str], Any]:
     return look_up
 
 
-def _stand_in(module: Any, **others: Any) -> Any:
-    """A module with other values of some names."""
-    made: Any = types.ModuleType(module.__name__)
-    vars(made).update(others)
-    made.__getattr__ = lambda name: getattr(module, name)
-    return made
-
-
 def _safe_pickle(_module: Any) -> Any:
     import pickle
 
     from recbole_gr.integration.safe_pickle import load
 
-    return _stand_in(pickle, load=load)
+    return stand_in(pickle, load=load)
 
 
 def _torch_with_safe_load(_module: Any) -> Any:
@@ -94,10 +86,10 @@ def _torch_with_safe_load(_module: Any) -> Any:
 
     from recbole_gr.integration.safe_pickle import load_torch
 
-    return _stand_in(torch, load=load_torch)
+    return stand_in(torch, load=load_torch)
 
 
 def _numpy_without_pickles(_module: Any) -> Any:
     import numpy as np
 
-    return _stand_in(np, load=lambda path, **_: np.load(path, allow_pickle=False))
+    return stand_in(np, load=lambda path, **_: np.load(path, allow_pickle=False))
