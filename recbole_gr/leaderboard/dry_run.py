@@ -23,7 +23,7 @@ def check_cells(board: Board, runner: Runner) -> None:
         if runner.record(cell.key) is None:
             waiting.setdefault(id(cell.row), cell)
     lines = []
-    for cell in tqdm(waiting.values(), desc="check", unit="row", dynamic_ncols=True):
+    for cell in tqdm(waiting.values(), desc="check", unit="row", dynamic_ncols=True, disable=None if waiting else True):
         try:
             check_only(cell.row.model, board.dataset, {"show_progress": False, **cell.settings})
         except Exception as error:  # whatever a run would end with
