@@ -1,4 +1,4 @@
-"""``recbole-gr leaderboard BOARD``: run what is missing, then write the pages."""
+"""``recbole-gr leaderboard BOARD`` and ``recbole-gr study STUDY``: run what is missing, then write the pages."""
 
 from __future__ import annotations
 
@@ -21,17 +21,22 @@ if TYPE_CHECKING:
 FORMATS = {"csv": ".csv", "latex": ".tex"}
 
 
-def launch_leaderboard(arguments: Sequence[str]) -> None:
+def launch_leaderboard(arguments: Sequence[str], command: str = "leaderboard") -> None:
     """The command.
 
     Args:
         arguments: what follows ``recbole-gr leaderboard``.
+        command: ``study`` demands a board with axes, and is the same otherwise.
 
     Raises:
         RecBoleGRError: the board cannot work, before any cell runs; or cells failed, after the pages are written.
     """
-    options, settings = read_options(arguments)
+    options, settings = read_options(arguments, command)
     board = read_board(options.board, settings)
+    if command == "study" and not board.is_study:
+        raise SettingError(
+            "axes", None, f"must be set in {board.file}, which is a board: recbole-gr leaderboard {board.file}"
+        )
     from recbole_gr.leaderboard.other_defaults import other_defaults
     from recbole_gr.leaderboard.plan import plan
     from recbole_gr.leaderboard.row_check import check_rows
@@ -96,13 +101,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
+def read_options(arguments: Sequence[str], command: str = "leaderboard") -> tuple[argparse.Namespace, dict[str, Any]]:
     """The options of the command, and the settings of every cell.
 
     Raises:
         RecBoleGRError: an option cannot work, or an argument is no setting.
     """
-    parser = _Parser(prog="recbole-gr leaderboard", allow_abbrev=False)
+    parser = _Parser(prog=f"recbole-gr {command}", allow_abbrev=False)
     add_options(parser)
     options, others = parser.parse_known_args(list(arguments))
     if options.jobs < 1:

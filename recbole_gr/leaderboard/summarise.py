@@ -18,6 +18,7 @@ from recbole_gr.leaderboard.cell_files import CellFiles, read_cell
 from recbole_gr.leaderboard.columns import DIGITS, ID_LEVEL, METRICS, metric_of, read_records
 from recbole_gr.leaderboard.conditions import environment_words, protocol_words
 from recbole_gr.leaderboard.measures import Bounds, measure_rankings, slice_bounds, slice_measures
+import recbole_gr.leaderboard.quantities  # noqa: F401  # registers the columns of studies
 from recbole_gr.leaderboard.significance import NOTE, NOTHING_TESTED, compare_with_best_baseline
 from recbole_gr.leaderboard.summary import Comparison, LearningCurve, Measure, RowSummary, Summary
 from recbole_gr.settings.values import plain
@@ -159,6 +160,8 @@ def _summarise_row(
         name=row.name,
         model=row.model,
         variant=plain(publishable(row.variant or {})),
+        sweep=row.sweep,
+        axes=plain(publishable(row.axes)),
         baseline=row.baseline,
         state=_state(cells),
         errors=_errors(cells, per_seed),
@@ -166,7 +169,7 @@ def _summarise_row(
         seeds_done=[cell.cell.seed for cell in done],
         measures=_measures(board, records, per_seed),
         slices=slices,
-        cost=read_records(records),
+        cost=read_records(records, of_study=board.is_study),
         learning_curves=[_learning_curve(cell) for cell in done if cell.record and cell.record.get("learning_curve")],
         settings=plain(publishable(row.settings)),
         configuration=records[0]["config"] if records else {},

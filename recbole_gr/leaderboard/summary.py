@@ -78,6 +78,8 @@ class RowSummary:
         search: effort and space of the search; None without one.
         reproduce: the command of the first run.
         records: paths from the folder of the pages.
+        sweep: of a study, the sweep that it is a point of; None for other rows.
+        axes: the values of the sweep's axes.
     """
 
     name: str
@@ -101,6 +103,8 @@ class RowSummary:
     search: dict[str, Any] | None = None
     reproduce: str = ""
     records: list[str] = field(default_factory=list)
+    sweep: str | None = None
+    axes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
