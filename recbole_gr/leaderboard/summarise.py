@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+import recbole_gr.leaderboard.quantities  # noqa: F401  # registers the columns of studies
 from recbole_gr.leaderboard.arguments import publishable
 from recbole_gr.leaderboard.board import NO_BASELINE, Board, Row
 from recbole_gr.leaderboard.board_file import read_published
@@ -18,7 +19,6 @@ from recbole_gr.leaderboard.cell_files import CellFiles, read_cell
 from recbole_gr.leaderboard.columns import DIGITS, ID_LEVEL, METRICS, metric_of, read_records
 from recbole_gr.leaderboard.conditions import environment_words, protocol_words
 from recbole_gr.leaderboard.measures import Bounds, measure_rankings, slice_bounds, slice_measures
-import recbole_gr.leaderboard.quantities  # noqa: F401  # registers the columns of studies
 from recbole_gr.leaderboard.significance import NOTE, NOTHING_TESTED, compare_with_best_baseline
 from recbole_gr.leaderboard.summary import Comparison, LearningCurve, Measure, RowSummary, Summary
 from recbole_gr.settings.values import plain
