@@ -391,8 +391,8 @@ def _faults_of_file(error: ValidationError, asked: Any, file: str) -> list[Setti
             keys, values, place = SweepKeys, asked["axes"][path[1]], f"axes, {int(path[1]) + 1} of {file}"
             path = path[2:]
         elif path[0] in ("search", "law") and len(path) > 1:
-            keys, values, place = {"search": Search, "law": LawKeys}[str(path[0])], asked[path[0]], f"{path[0]} of {file}"
-            path = path[1:]
+            keys = Search if path[0] == "search" else LawKeys
+            values, place, path = asked[path[0]], f"{path[0]} of {file}", path[1:]
         for fault in _faults_of_key(found, keys, values, place, path):
             faults.setdefault((place, fault.key, repr(fault.value)), fault)
     return list(faults.values())

@@ -16,6 +16,7 @@ from recbole_gr.utils.errors import RecBoleGRError, SettingError
 
 if TYPE_CHECKING:
     from recbole_gr.leaderboard.runner import Runner
+    from recbole_gr.leaderboard.summary import Summary
 
 #: Besides the markdown page and the html page, and how their files end.
 FORMATS = {"csv": ".csv", "latex": ".tex"}
@@ -150,4 +151,19 @@ def write_results(board: Board, records: str, folder: str, also: str | None = No
         with atomic_write(path + ending) as file:
             file.write(writers[ending](summary))
     write_page(f"{path}.html", summary)
-    return [path + ending for ending in (*endings, ".html")]
+    return [path + ending for ending in (*endings, ".html")] + _write_figures(summary, folder)
+
+
+def _write_figures(summary: Summary, folder: str) -> list[str]:
+    """The plots of a study as svg; returns their paths."""
+    from recbole_gr.leaderboard.render.scaling_plots import figure_path, scaling_plots
+    from recbole_gr.leaderboard.render.svg import as_svg
+    from recbole_gr.utils.atomic_files import atomic_write
+
+    paths = []
+    for plot in scaling_plots(summary) if summary.scaling else ():
+        paths.append(os.path.join(folder, figure_path(summary.name, plot.key)))
+        os.makedirs(os.path.dirname(paths[-1]), exist_ok=True)
+        with atomic_write(paths[-1]) as file:
+            file.write(as_svg(plot))
+    return paths

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import recbole_gr.leaderboard.quantities  # noqa: F401  # registers the columns of studies
 from recbole_gr.leaderboard.arguments import publishable
 from recbole_gr.leaderboard.board import NO_BASELINE, Board, Row
 from recbole_gr.leaderboard.board_file import read_published
@@ -20,6 +19,7 @@ from recbole_gr.leaderboard.columns import DIGITS, ID_LEVEL, METRICS, metric_of,
 from recbole_gr.leaderboard.conditions import environment_words, protocol_words
 from recbole_gr.leaderboard.measures import Bounds, measure_rankings, slice_bounds, slice_measures
 from recbole_gr.leaderboard.significance import NOTE, NOTHING_TESTED, compare_with_best_baseline
+from recbole_gr.leaderboard.study import analyse_rows, as_plain, injection_gains
 from recbole_gr.leaderboard.summary import Comparison, LearningCurve, Measure, RowSummary, Summary
 from recbole_gr.settings.values import plain
 
@@ -46,6 +46,7 @@ def summarise(board: Board, records_folder: str) -> Summary:
     published = read_published(board.published, board.dataset)
     rows: list[RowSummary] = []
     users: list[pd.DataFrame | None] = []
+    tables: list[list[pd.DataFrame]] = []
     bounds: Bounds | None = None  # of the data alone: the same groups for all rows
     records: list[dict[str, Any]] = []
     by_interaction: list[bool] = []
@@ -55,6 +56,7 @@ def summarise(board: Board, records_folder: str) -> Summary:
         if done:
             bounds = bounds or slice_bounds(done[0].hit_ranks)
         per_seed = [_measure_cell(board, cell) for cell in done]
+        tables.append(per_seed)
         rows.append(_summarise_row(board, row, cells, per_seed, bounds=bounds, folder=records_folder))
         users.append(_mean_over_seeds([_by_user(rankings) for rankings in per_seed]) if done else None)
         by_interaction.append(bool(done) and "ranking" in done[0].hit_ranks)
@@ -79,6 +81,8 @@ def summarise(board: Board, records_folder: str) -> Summary:
         significance_note=_significance_note(rows),
         rows=rows,
         published=published,
+        scaling=as_plain(analyse_rows(board, rows, tables)),
+        injections=injection_gains(board, rows, tables),
     )
 
 

@@ -118,6 +118,8 @@ class Summary:
         metrics: accuracy, ``name@k``.
         list_metrics: metrics of all users' lists together.
         published: blocks with ``source``, ``differences`` and ``rows``.
+        scaling: of a study, what each curve tells, see :class:`recbole_gr.scaling.analysis.Analysis`.
+        injections: of a study, what injected vectors add, by :func:`recbole_gr.leaderboard.study.injection_gains`.
     """
 
     name: str
@@ -134,6 +136,8 @@ class Summary:
     significance_note: str = ""
     rows: list[RowSummary] = field(default_factory=list)
     published: list[dict[str, Any]] = field(default_factory=list)
+    scaling: list[dict[str, Any]] = field(default_factory=list)
+    injections: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def measured(self) -> list[RowSummary]:
