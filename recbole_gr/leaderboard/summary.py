@@ -9,6 +9,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+#: What only studies have.
+OF_STUDIES = {"scaling", "injections", "sweep", "axes"}
+
 
 @dataclass
 class Measure:
@@ -145,8 +148,13 @@ class Summary:
         return [row for row in self.rows if row.measures]
 
     def as_json(self) -> dict[str, Any]:
-        """As plain json values."""
-        return asdict(self)
+        """As plain json values; what only studies have is left out where there is none."""
+        values = asdict(self)
+        for part in (values, *values["rows"]):
+            for key in OF_STUDIES & part.keys():
+                if not part[key]:
+                    del part[key]
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Summary:

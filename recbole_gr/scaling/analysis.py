@@ -10,8 +10,9 @@ import numpy as np
 
 from recbole_gr.scaling.compare import Fitted, aic, held_out_error
 from recbole_gr.scaling.fit import Points, fit, fit_draws
-from recbole_gr.scaling.intervals import Interval, parameter_intervals, value_interval
+from recbole_gr.scaling.intervals import parameter_intervals, value_interval
 from recbole_gr.scaling.law import CONSTANT, Law, laws_of
+from recbole_gr.scaling.words import sentences
 
 #: Fewer points than this are not fitted.
 LEAST_POINTS = 4
@@ -121,8 +122,6 @@ def analyse(
         others: of the other sizes that vary, as for :func:`recbole_gr.scaling.law.laws_of`.
         untold: the same of those that do not vary, or only together with the first.
     """
-    from recbole_gr.scaling.words import sentences
-
     found = Analysis(name, metric, size, points=_told_points(points, names))
     found.last_step, found.untold = _last_step(points, size), [list(other) for other in untold]
     distinct = len(np.unique(np.stack(list(points.sizes.values())), axis=1).T)
@@ -271,6 +270,3 @@ def _verdict(found: Analysis, points: Points, size: str) -> str:
     if high < WORTH * largest:
         return "saturated"
     return "not saturated" if low > WORTH * largest else "not decided"
-
-
-__all__ = ["Analysis", "Interval", "analyse"]
