@@ -40,8 +40,16 @@ def flops_of_step(model: Any, batch: Any) -> float:
     counter = FlopCounterMode(display=False)
     try:
         with torch.enable_grad(), counter:
-            model.calculate_loss(batch).backward()
+            backward_step(model, batch)
     finally:
         model.zero_grad(set_to_none=True)
         model.train(was_training)
     return float(counter.get_total_flops())
+
+
+def backward_step(model: Any, batch: Any) -> None:
+    """Gradients of a batch's loss; some of RecBole's models have several losses."""
+    loss = model.calculate_loss(batch)
+    for part in loss[:-1] if isinstance(loss, tuple) else ():
+        part.backward(retain_graph=True)
+    (loss[-1] if isinstance(loss, tuple) else loss).backward()

@@ -51,9 +51,11 @@ def launch_leaderboard(arguments: Sequence[str], command: str = "leaderboard") -
         print(line, file=sys.stderr)
     if options.dry_run:
         print(plan(runner, board, options.jobs), flush=True)
-        from recbole_gr.leaderboard.dry_run import check_cells
+        from recbole_gr.leaderboard.dry_run import check_cells, estimate
 
-        check_cells(board, runner)
+        costs = check_cells(board, runner)
+        if board.is_study:
+            print(estimate(board, runner, costs), flush=True)
         return
     failed = runner.run_board(board)
     for path in write_results(board, runner.folder, options.results_dir, options.format):
