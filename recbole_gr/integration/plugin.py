@@ -288,15 +288,16 @@ def _with_parts_in_order(original: Callable) -> Callable:
 
 
 def _with_parts_as_given(original: Callable) -> Callable:
-    """A ready-made split is taken as it is, in place of the one of ``eval_args``."""
+    """A ready-made split is taken as it is, in place of the one of ``eval_args``; ``train_fraction`` leaves training targets out."""
 
     def build(self: Any) -> Any:
         from recbole_gr.data.ready_splits import PART, split_by_part
+        from recbole_gr.data.train_fraction import with_train_fraction
 
         if PART not in self.field2type:
-            return original(self)
+            return with_train_fraction(original(self))
         self._change_feat_format()
-        return split_by_part(self)
+        return with_train_fraction(split_by_part(self))
 
     return build
 

@@ -33,7 +33,8 @@ def check_cells(board: Board, runner: Runner) -> dict[str, Cost]:
     for cell in board.cells():
         if runner.record(cell.key) is None:
             waiting.setdefault(id(cell.row), cell)
-    lines, costs = [], {}
+    lines: list[str] = []
+    costs: dict[str, Cost] = {}
     for cell in tqdm(waiting.values(), desc="check", unit="row", dynamic_ncols=True, disable=None if waiting else True):
         try:
             settings = {"show_progress": False, **cell.settings}

@@ -21,7 +21,7 @@ HUBER = 1.345
 ITERATIONS = 80
 
 #: A smaller gain of the loss, which is one of squared standard errors, is none.
-ENOUGH = 1e-4
+ENOUGH = 1e-3
 STARTS = 24
 
 

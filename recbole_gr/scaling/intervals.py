@@ -107,6 +107,10 @@ def parameter_intervals(law: Law, points: Points, best: np.ndarray, loss: float,
     for number, name in enumerate(law.parameters):
         profile = profile_interval(law, number, points, best, loss)
         found[name] = wider(profile, bootstrap_interval(law, number, draws)) if len(draws) else profile
+    for term in law.terms:
+        if found[term.letter.lower()].low is None:  # a term that hardly falls has no height, and no ceiling
+            for name in ("R0", f"height of {term.letter}"):
+                found[name] = Interval(found[name].low, None)
     return found
 
 
