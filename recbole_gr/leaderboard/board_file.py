@@ -372,6 +372,8 @@ def _faults_between_keys(keys: BoardKeys, file: str) -> list[SettingError]:
                 faults.append(SettingError("search", draw, allowed))
     of_users = [metric for metric in keys.metrics if METRICS[metric.lower()].of_users]
     ranked = [f"{metric.lower()}@{k}" for metric in of_users for k in keys.topk]
+    if keys.law.metric is not None and keys.law.metric.lower() not in ranked:
+        faults.append(SettingError("metric", keys.law.metric, f"must be one of {', '.join(ranked)} (law of {file})"))
     if keys.main_metric.lower() not in ranked:
         allowed = f"must be one of metrics at one of topk: {', '.join(ranked)}"
         faults.append(SettingError("main_metric", keys.main_metric.lower(), allowed))

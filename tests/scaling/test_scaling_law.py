@@ -23,7 +23,9 @@ def saturating(sizes, ceiling=0.12, height=0.05, exponent=0.45):
 def drawn_points(rng, truth, draws=60, error=ERROR, sizes=N):
     """Measured once, and resampled with the same error."""
     values = truth + rng.normal(0, error, len(truth))
-    return Points({"N_RS": sizes}, values, np.full(len(truth), 1000.0), error, values + rng.normal(0, error, (draws, len(truth))))
+    return Points(
+        {"N_RS": sizes}, values, np.full(len(truth), 1000.0), error, values + rng.normal(0, error, (draws, len(truth)))
+    )
 
 
 def test_values_and_derivatives():
@@ -49,7 +51,9 @@ def test_the_fit_is_scipys_and_holds_against_an_outlier():
     def residuals(theta):
         return (ONE.values(theta[None], points.sizes, points.references)[0] - points.values) / ERROR
 
-    reference = least_squares(residuals, [0.12, np.log(0.05), np.log(0.45)], loss="huber", f_scale=HUBER, xtol=1e-14, ftol=1e-14)
+    reference = least_squares(
+        residuals, [0.12, np.log(0.05), np.log(0.45)], loss="huber", f_scale=HUBER, xtol=1e-14, ftol=1e-14
+    )
     theta, loss = fit(ONE, points)
     many, losses = fit_many(ONE, points, points.values[None], theta[None] + 0.1)
     np.testing.assert_allclose([theta, many[0]], [reference.x] * 2, rtol=1e-3)
