@@ -21,7 +21,8 @@ from recbole_gr.scaling.intervals import value_interval
 #: Axes that make a model, its encoder or its tokenizer larger; the values of all others keep curves apart.
 SIZE_AXES = frozenset(
     (
-        *("model_size", "n_layers", "depth_layers", "d_model", "n_heads", "d_kv", "d_ff", "hidden_size", "inner_size"),
+        *("model_size", "n_layers", "depth_layers", "d_model", "n_heads", "d_kv", "d_ff"),
+        *("embedding_size", "hidden_size", "inner_size", "mlp_hidden_size"),
         *("scratch_size", "scratch_vocabulary", "llm", "tuning", "lora_rank", "lora_share", "lora_targets"),
         *("text_encoder", "item_vector_file", "codebook_num", "codebook_size", "sid_file", "rqvae_hidden", "rqvae_latent"),
     )

@@ -1,9 +1,12 @@
 """The scaling law: its derivatives, its fit against scipy's, intervals that hold the truth, and verdicts on known truths."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime, least_squares
 
+from recbole_gr.scaling.__main__ import main
 from recbole_gr.scaling.analysis import analyse
 from recbole_gr.scaling.compare import splits
 from recbole_gr.scaling.fit import HUBER, Points, fit, fit_draws, fit_many
@@ -140,3 +143,21 @@ def test_splits_and_intervals():
     assert splits(25).shape == (25, 25) and (splits(25).sum(axis=1) == 5).all()
     assert wider(Interval(1.0, 2.0), Interval(None, 1.5)) == Interval(None, 2.0)
     assert Interval(None, 2.0).holds(-5) and not Interval(None, 2.0).holds(2.1) and not Interval(None, None).is_known
+
+
+def test_points_of_a_file(tmp_path, capsys):
+    """Four points of the paper, whose ceiling and exponent they do not bound."""
+    published = Path(__file__).parents[2] / "docs" / "qwen3_semantic_ids_beauty.csv"
+    assert main([str(published), "--users=22363", "--metric=Recall@5"]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "Whether it saturates is not decided" in printed
+        and "R0 (at least 0.03" in printed
+        and "a (any value fits)" in printed
+    )
+    (tmp_path / "bad.csv").write_text("name,size\na,1\n")
+    assert main([str(tmp_path / "bad.csv"), "--users=10"]) == 2
+    assert capsys.readouterr().err == f"error: [{tmp_path / 'bad.csv'}] has no column value; it has name, size\n"
+    (tmp_path / "bad.csv").write_text("name,size,value\na,1,50\n")
+    assert main([str(tmp_path / "bad.csv"), "--users=10"]) == 2
+    assert "must have sizes above 0 and values between 0 and 1" in capsys.readouterr().err
