@@ -143,7 +143,9 @@ def test_resumed_by_two_it_goes_on_bit_by_bit_and_by_one_with_the_same_batches(v
 def killed(settings, folder):
     """Settings that resume a run of two processes, which is killed when it has a state."""
     group = Group(2, lambda: trained("TIGER", {**settings, "record_name": "never"}), folder)
+    end = time.monotonic() + 100
     while not (found := [name for name in saved_in(folder) if name.endswith(".last.pth")]):
+        assert time.monotonic() < end, [read(folder, f"{rank}.err")[-3000:] for rank in (0, 1)]
         time.sleep(0.005)
     group.kill()
     assert not os.path.exists(folder / "records" / "never.json")
