@@ -41,12 +41,11 @@ def launch_leaderboard(arguments: Sequence[str], command: str = "leaderboard") -
     from recbole_gr.leaderboard.other_defaults import other_defaults
     from recbole_gr.leaderboard.plan import plan
     from recbole_gr.leaderboard.row_check import check_rows
-    from recbole_gr.leaderboard.runner import Runner
 
     sys.argv = sys.argv[:1]  # RecBole's Config would read the command line
     checked = check_rows(board)
     board = replace(checked.board, options=_options_given(options))
-    runner = Runner(os.path.join(options.results_dir, board.name, "cells"), options.jobs)
+    runner = _runner(options, os.path.join(options.results_dir, board.name, "cells"))
     for line in [*checked.notices, *other_defaults(board, runner, checked.configs)]:
         print(line, file=sys.stderr)
     if options.dry_run:
@@ -57,7 +56,10 @@ def launch_leaderboard(arguments: Sequence[str], command: str = "leaderboard") -
         if board.is_study:
             print(estimate(board, runner, costs), flush=True)
         return
-    failed = runner.run_board(board)
+    try:
+        failed = runner.run_board(board)
+    finally:
+        runner.close()
     for path in write_results(board, runner.folder, options.results_dir, options.format):
         print(path)
     for cell in failed:
@@ -66,9 +68,24 @@ def launch_leaderboard(arguments: Sequence[str], command: str = "leaderboard") -
         raise RecBoleGRError(f"{len(failed)} of {len(board.cells())} cells failed; the pages show their errors")
 
 
+def _runner(options: argparse.Namespace, folder: str) -> Runner:
+    """Of this machine, or of a cluster; a dry run asks no cluster."""
+    from recbole_gr.leaderboard.cluster import ClusterRunner, read_resources
+    from recbole_gr.leaderboard.runner import Runner
+
+    resources = read_resources(options.resources or "")
+    if options.executor == "dask" and not options.dry_run:
+        return ClusterRunner(folder, options.jobs, options.scheduler, resources)
+    return Runner(folder, options.jobs)
+
+
 def _options_given(options: argparse.Namespace) -> dict[str, Any]:
     """Options that shape the pages, where they are not the defaults."""
-    asked = {"jobs": options.jobs, "format": options.format, "results_dir": options.results_dir}
+    asked = {
+        "jobs": options.jobs,
+        "format": options.format,
+        "results_dir": options.results_dir,
+    }
     defaults = {"jobs": 1, "format": None, "results_dir": "results"}
     return {key: value for key, value in asked.items() if value != defaults[key]}
 
@@ -98,6 +115,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", "--dry_run", action="store_true", help="list what would run and how long like cells took"
     )
+    parser.add_argument(
+        "--executor", choices=("local", "dask"), default="local", help="where cells run: here, or on a Dask cluster (local)"
+    )
+    parser.add_argument("--scheduler", help="with --executor dask: the address of the scheduler, tcp://HOST:8786")
+    parser.add_argument("--resources", help="with --executor dask: what a cell takes of a worker, GPU=1 (nothing)")
     parser.add_argument("--format", choices=FORMATS, help="a table for other programs, besides the pages")
     parser.add_argument(
         "--results_dir", "--results-dir", default="results", help="folder of the pages (results); records are below it"
@@ -115,6 +137,11 @@ def read_options(arguments: Sequence[str], command: str = "leaderboard") -> tupl
     options, others = parser.parse_known_args(list(arguments))
     if options.jobs < 1:
         raise SettingError("jobs", options.jobs, "must be a whole number of at least 1")
+    if options.executor == "dask" and not options.scheduler:
+        raise SettingError("scheduler", None, "must be set with --executor dask: tcp://HOST:8786")
+    for key in ("scheduler", "resources"):
+        if options.executor == "local" and getattr(options, key) is not None:
+            raise SettingError(key, getattr(options, key), "has no use without --executor dask")
     settings: dict[str, Any] = {}
     for argument in others:
         key, equals, value = argument.removeprefix("--").partition("=")
