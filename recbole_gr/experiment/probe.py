@@ -14,6 +14,7 @@ import torch
 from recbole_gr.data.dataloader import TrainingBatch
 from recbole_gr.experiment.check_only import before_training
 from recbole_gr.experiment.flops import backward_step, flops_of_step
+from recbole_gr.models.registry import keys_of_model
 
 #: Seconds of a step above which a part of a batch stands for it: a large model computes at the same rate.
 LONG_STEP = 3.0
@@ -83,8 +84,6 @@ def probe(model: str | type, dataset: str, config_dict: Mapping[str, Any]) -> Co
 
 
 def _keys(model: str | type) -> set[str]:
-    from recbole_gr.models.registry import keys_of_model
-
     return set(keys_of_model(model)) if isinstance(model, str) else set()
 
 
