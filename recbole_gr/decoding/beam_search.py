@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any, Protocol
 
 import torch
@@ -94,18 +95,21 @@ class Budget:
     def __init__(self, share: float | None) -> None:
         self.share = share
         self.first = self.further = 0
+        self.seconds = {"first": 0.0, "further": 0.0}
         self._widest = 0.0
         self._per_user: dict[int, tuple[int, int]] = {}
 
-    def first_search(self, steps: int, users: int, limits: SearchLimits) -> None:
+    def first_search(self, steps: int, users: int, limits: SearchLimits, seconds: float = 0.0) -> None:
         """Count a first search of some users."""
         self.first += steps
+        self.seconds["first"] += seconds
         self._count(limits.beam_size, steps, users)
         self._widest = max(self._widest, limits.max_beams * steps / max(1, users) / limits.beam_size)
 
-    def further_search(self, steps: int, users: int, limit: int) -> None:
+    def further_search(self, steps: int, users: int, limit: int, seconds: float = 0.0) -> None:
         """Count a further search of some users with so many beams at most."""
         self.further += steps
+        self.seconds["further"] += seconds
         self._count(limit, steps, users)
 
     def _count(self, limit: int, steps: int, users: int) -> None:
@@ -278,6 +282,7 @@ def certified_beam_search(
         budget: what further searches may cost; None: whatever it takes.
     """
     budget = budget or Budget(None)
+    begin = perf_counter()
     beams = search(decoder, trie, limits.beam_size, excluded=excluded)
     kth = kth_score(beams, trie, limits.k, excluded)
     sure = kth >= beams.pruned
@@ -288,7 +293,7 @@ def certified_beam_search(
     valid = (beams.leaves >= 0).sum(dim=1)
     generated = torch.full_like(valid, beams.leaves.shape[1])
     limit, max_beams = limits.beam_size, min(limits.max_beams, trie.n_nodes(-1))
-    budget.first_search(beams.steps, len(sure), limits)
+    budget.first_search(beams.steps, len(sure), limits, perf_counter() - begin)
     while limits.certify and not (sure | stopped).all() and limit < max_beams:
         limit = min(limit * WIDENING, max_beams)
         waiting = torch.nonzero(~(sure | stopped)).squeeze(1)
@@ -302,8 +307,9 @@ def certified_beam_search(
             users, waiting = waiting.tensor_split([min(affordable, max(1, limits.max_beams // limit))])
             here = None if excluded is None else excluded.select(users)
             floor = kth[users] - limits.rounding
+            begin = perf_counter()
             beams = search(decoder.select(users), trie, limit, excluded=here, floor=floor)
-            budget.further_search(beams.steps, len(users), limit)
+            budget.further_search(beams.steps, len(users), limit, perf_counter() - begin)
             found = kth_score(beams, trie, limits.k, here)
             complete = found >= floor  # rounding may drop what was at the floor; then the ranking found before stays
             found_by.append((users[complete], items_found(beams, trie, complete)))

@@ -16,6 +16,7 @@ from typing import Any
 from recbole_gr.integration import filters
 from recbole_gr.integration.checkpoint_tokens import keep_tokens, refuse_to_go_on
 from recbole_gr.integration.compat import patch_on_import
+from recbole_gr.integration.eval_batches import with_users_that_fit
 from recbole_gr.integration.reading import read_as_people_write, with_checked_header
 from recbole_gr.integration.run_files import name_logs, name_trainers, write_whole
 from recbole_gr.models.registry import check_model_name, find_spec, load
@@ -50,6 +51,8 @@ def apply() -> None:
         "recbole.data.dataloader.general_dataloader",
         lambda module: _wrap(module.FullSortEvalDataLoader, "collate_fn", _with_equal_exclusion),
     )
+    for loader in ("FullSortEvalDataLoader", "NegSampleEvalDataLoader"):
+        _after("recbole.data.dataloader.general_dataloader", functools.partial(_of_users_that_fit, name=loader))
     _after("recbole.quick_start.quick_start", _start_as_we_do)
     _after("recbole.utils.case_study", _rank_as_measured)
 
@@ -395,6 +398,10 @@ def _with_seen_items(original: Callable) -> Callable:
             raise DataError(f"RecBole cannot sample negative items: {' '.join(str(error).split())}") from error
 
     return create_samplers
+
+
+def _of_users_that_fit(module: Any, name: str) -> None:
+    _wrap(getattr(module, name), "_init_batch_size_and_step", with_users_that_fit)
 
 
 def _with_equal_exclusion(original: Callable) -> Callable:

@@ -39,6 +39,8 @@ class GenerativeRecommender(HistoryRecommender, ABC):
     certified_rows: torch.Tensor | None = None
     #: bool ``[n_items]``, the items that anybody may be given; None: all.
     allowed_items: torch.Tensor | None = None
+    #: How many users are about to be ranked, where somebody knows it.
+    expected_users = 0
 
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -125,11 +127,19 @@ class GenerativeRecommender(HistoryRecommender, ABC):
     def what_was_proven(self) -> str:
         """One line for the log about the rankings since :meth:`reset_certificates`."""
         seen = self.certificates
-        return (
+        line = (
             f"{self.certified_lists} proven equal to scoring every item in {self.precision}: "
             f"{seen['certified']} of {seen['users']} users "
             f"({seen['certified_by_first_search']} with beam_size {self.beam_size})"
         )
+        if stopped := seen.get("stopped_by_budget"):
+            line += f"; {stopped} were left open by certify_budget"
+        return line
+
+    def expect(self, users: int) -> None:
+        """Begin with so many users, of whom none has been ranked yet."""
+        self.reset_certificates()
+        self.expected_users = users
 
     def rankings_report(self) -> dict[str, Any]:
         """What a record says about the rankings since :meth:`reset_certificates`; plain json values."""
@@ -226,6 +236,7 @@ class BeamSearchRecommender(GenerativeRecommender):
         super().reset_certificates()
         self.beam_counts = {"beams": 0, "valid_beams": 0}
         self.certificates["stopped_by_budget"] = 0
+        self._told = False
         self.budget = Budget(getattr(self, "certify_budget", None))
 
     @abstractmethod
@@ -271,9 +282,27 @@ class BeamSearchRecommender(GenerativeRecommender):
             lists = self.rerank(interaction, rows, lists, here, most)
         self.count_certified(rows, found.certified, found.certified_by_first_search)
         self.certificates["stopped_by_budget"] += int(found.stopped.sum())
+        self._tell_estimate()
         self.beam_counts["beams"] += int(found.beams.sum())
         self.beam_counts["valid_beams"] += int(found.valid_beams.sum())
         return lists
+
+    def _tell_estimate(self) -> None:
+        """After the first users of a test, what its certificates will take, in a line of the log."""
+        if self._told or not self.beam_certify or not self.budget.further:
+            return
+        self._told = True
+        seen, seconds = self.certificates, self.budget.seconds
+        open_users, users = seen["users"] - seen["certified"], seen["users"]
+        line = (
+            f"certificates of the first {users:,} users: {seen['certified_by_first_search']:,} by the first search, "
+            f"{seen['certified'] - seen['certified_by_first_search']:,} by further ones, {open_users:,} none; "
+            f"{seconds['first']:.1f} s for the first search and {seconds['further']:.1f} s for the further ones"
+        )
+        if self.expected_users:
+            share = self.expected_users / users
+            line += f", for all {self.expected_users:,} users about {share * sum(seconds.values()):,.0f} s"
+        self.logger.info(f"{line} (certify_budget={self.certify_budget})")
 
     def rerank(
         self,

@@ -71,7 +71,7 @@ class BeamSearchTrainer(HistoryTrainer):
         self, eval_data: Any, load_best_model: bool = True, model_file: str | None = None, show_progress: bool = False
     ) -> Any:
         """As that of :class:`HistoryTrainer`; a log line says how many rankings are certified."""
-        self.model.reset_certificates()
+        self.model.expect(len(eval_data._dataset) if eval_data else 0)
         result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
         self.model.count_of_all()
         if self.model.certificates["users"]:

@@ -209,8 +209,13 @@ class Recommender:
         at_once = max(1, min(MOST_USERS_AT_ONCE, SCORES_AT_ONCE[kind] // self.dataset.item_num))
         if isinstance(self.model, GenerativeRecommender):  # which makes no scores of all items for all users of a batch
             at_once = MOST_USERS_AT_ONCE
+            self.model.expect(len(asked.users))
         for users in asked.users.split(at_once):
             yield users, self.lists(users, asked)
+        if stopped := getattr(self.model, "certificates", {}).get("stopped_by_budget"):
+            getLogger().warning(
+                f"{stopped:,} of {len(asked.users):,} lists are not proven: certify_budget={self.model.certify_budget} ended the search."
+            )
 
     def lists(self, users: torch.Tensor, asked: Asked) -> TopLists:
         """The lists of a batch of users, on the CPU."""

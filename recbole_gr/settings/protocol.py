@@ -98,6 +98,13 @@ class ProtocolSettings(Settings):
         "The catalogue: interacted: items with an interaction; all: those of the .item file that have none too, behind the others.",
         "protocol",
     )
+    eval_memory: int | None = setting(
+        None,
+        "Megabytes that the scores of an evaluation batch may take where a model scores every item; a batch has fewer users than "
+        "eval_batch_size where it must. ~: a quarter of what is available.",
+        "runtime",
+        ge=1,
+    )
     record_dir: str | None = setting("results/runs", "Where the run records are written.", "runtime", path=True)
     record_name: str | None = setting(
         None, "The name of the record; by default made of model, dataset, time and content.", "runtime"

@@ -1,0 +1,58 @@
+"""How many users an evaluation ranks at a time where every item is scored: as many as memory holds the scores of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from logging import getLogger
+from typing import Any
+
+from recbole_gr.utils.memory import available_memory
+
+#: Bytes for each score of a batch: itself, what a model makes on the way, and RecBole's matrix of what is a target.
+BYTES_PER_SCORE = 16
+#: The same where a metric ranks every item, as GAUC does by a sort.
+BYTES_PER_RANK = 64
+#: The share of the memory that is available which a batch may take where ``eval_memory`` is not set.
+SHARE = 0.25
+
+
+def most_users(config: Any, n_items: int) -> int:
+    """How many users' scores of all items may be alive at a time, at least 1.
+
+    Args:
+        config: of the run; ``eval_memory`` is in megabytes.
+        n_items: number of items, padding included.
+    """
+    memory = config["eval_memory"]
+    allowed = memory * 1e6 if memory is not None else SHARE * available_memory(config["device"])
+    ranks_all = "gauc" in {metric.lower() for metric in config["metrics"]}
+    return max(1, int(allowed // ((BYTES_PER_RANK if ranks_all else BYTES_PER_SCORE) * n_items)))
+
+
+def with_users_that_fit(original: Callable) -> Callable:
+    """RecBole makes the scores of all items for as many users as ``eval_batch_size`` says, whatever the memory."""
+
+    def init_batch_size_and_step(self: Any) -> None:
+        original(self)
+        config, n_items = self.config, self._dataset.item_num
+        if "eval_memory" not in config or not _scores_every_item(self):
+            return
+        users = most_users(config, n_items)
+        if users < self.step:
+            getLogger().info(
+                f"eval_batch_size={config['eval_batch_size']}: {users:,} users at a time, whose scores of {n_items - 1:,} items fit "
+                "into memory (eval_memory)"
+            )
+            self.step = users
+
+    return init_batch_size_and_step
+
+
+def _scores_every_item(loader: Any) -> bool:
+    """Whether an evaluation of the loader makes a matrix of users and items; lists of what was found are smaller."""
+    from recbole_gr.models.base import GenerativeRecommender
+
+    samples = getattr(loader, "neg_sample_args", None)
+    if samples is not None:
+        return "none" not in (samples["distribution"], samples["sample_num"])
+    return not issubclass(loader.config.model_class, GenerativeRecommender)
