@@ -38,7 +38,7 @@ def with_users_that_fit(original: Callable) -> Callable:
         if "eval_memory" not in config or not _scores_every_item(self):
             return
         users = most_users(config, n_items)
-        if users < self.step:
+        if users < min(self.step, self.sample_size):
             getLogger().info(
                 f"eval_batch_size={config['eval_batch_size']}: {users:,} users at a time, whose scores of {n_items - 1:,} items fit "
                 "into memory (eval_memory)"

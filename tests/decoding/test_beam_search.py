@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_gr.decoding.beam_search import SearchLimits, beam_search, certified_beam_search, kth_score
+from recbole_gr.decoding.beam_search import Budget, SearchLimits, beam_search, certified_beam_search, kth_score
 from recbole_gr.decoding.trie import Trie
 from recbole_gr.models.tiger.encoder_decoder import EncoderDecoder
 from recbole_gr.models.tiger.history import History
@@ -205,3 +205,48 @@ class TwoCodes:
 
     def start(self):
         return torch.tensor([[[0.8, 0.2]]]).log()
+
+
+def budgeted(share, **limits):
+    """A search over many flat scores, for which nobody has a certificate from the first, within a budget."""
+    network, trie, encoded, every_item = setting(2, sharpness=1.0)
+    budget = Budget(share)
+    with torch.no_grad():
+        found = certified_beam_search(
+            network.start_decoding(encoded), trie, SearchLimits(5, 5, certify=True, **limits), budget=budget
+        )
+    return found, budget, every_item
+
+
+def test_no_budget_is_the_first_search_and_no_bound_proves_all():
+    first, budget, _ = budgeted(0.0)
+    network, trie, encoded, _ = setting(2, sharpness=1.0)
+    alone, _, _ = search(network, trie, encoded, 5, 5)
+    assert torch.equal(first.lists.dense(), alone) and budget.further == 0
+    assert torch.equal(first.stopped, ~first.certified) and first.stopped.any()
+    every, budget, _ = budgeted(None)
+    assert every.certified.all() and not every.stopped.any() and budget.further > 0
+    # 12 users; one beam goes on from the root, then 5 from each of three levels
+    assert budget.first == 12 * (1 + 5 + 5 + 5)
+
+
+def test_a_budget_is_kept_and_who_is_left_keeps_what_was_found():
+    whole, unbounded, every_item = budgeted(None, max_beams=150)
+    shares = []
+    for share in (1.0, 2.0, 8.0):
+        found, budget, _ = budgeted(share, max_beams=150)
+        again, _, _ = budgeted(share, max_beams=150)
+        assert torch.equal(found.certified, again.certified) and torch.equal(found.lists.dense(), again.lists.dense())
+        # one widest search is always allowed: 150 of the 5 beams that 16 steps were made with
+        assert budget.further <= share * budget.first + 150 * 16 / 5 + 16 * 16
+        first, _, _ = budgeted(0.0)
+        left = ~found.certified & found.stopped
+        assert torch.equal(found.certified | left, torch.ones(USERS, dtype=torch.bool))
+        unsearched = (found.lists.dense() == first.lists.dense()).all(dim=1)
+        assert unsearched[left].any() or not left.any()
+        best = found.lists.dense().topk(5).values
+        expected = every_item.topk(5).values
+        torch.testing.assert_close(best[found.certified], expected[found.certified], atol=2e-5, rtol=1e-5)
+        shares.append(int(found.certified.sum()))
+    assert shares == sorted(shares) and shares[0] < USERS and whole.certified.all()
+    assert unbounded.further > 2 * unbounded.first
