@@ -40,7 +40,9 @@ def write_data(folder, items, users):
         return name
     os.makedirs(place)
     rng = np.random.default_rng(0)
-    rows = [f"u{user}\ti{item}\t{time}" for user in range(users) for time, item in enumerate(rng.integers(items, size=HISTORY))]
+    rows = [
+        f"u{user}\ti{item}\t{time}" for user in range(users) for time, item in enumerate(rng.integers(items, size=HISTORY))
+    ]
     with open(os.path.join(place, f"{name}.inter"), "w") as file:
         file.write("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows]) + "\n")
     with open(os.path.join(place, f"{name}.item"), "w") as file:

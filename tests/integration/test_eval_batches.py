@@ -29,7 +29,17 @@ def given(tiny_settings):
     [
         ("SASRecCausal", {"hidden_size": 8, "n_layers": 1, "n_heads": 1}),
         ("BPR", {"embedding_size": 8}),
-        ("SASRec", {"hidden_size": 8, "inner_size": 8, "n_layers": 1, "n_heads": 1, "loss_type": "CE", "train_neg_sample_args": None}),
+        (
+            "SASRec",
+            {
+                "hidden_size": 8,
+                "inner_size": 8,
+                "n_layers": 1,
+                "n_heads": 1,
+                "loss_type": "CE",
+                "train_neg_sample_args": None,
+            },
+        ),
         ("TIGER", {}),
     ],
 )

@@ -1,5 +1,7 @@
 """An evaluation from lists of what was found against RecBole's own from the scores of all items, figure by figure."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from recbole.utils import get_trainer, init_seed
 
 from recbole_gr.decoding.exclusion import Exclusion
 from recbole_gr.decoding.item_lists import ItemLists, RankedLists, best_of_every_item, every_item, put_together
+from recbole_gr.experiment.run import run
 from recbole_gr.experiment.target_ranks import (
     collect_target_ranks,
     id_ranks,
@@ -17,7 +20,9 @@ from recbole_gr.experiment.target_ranks import (
     target_ranks,
 )
 from recbole_gr.integration.config import make_config
+from recbole_gr.leaderboard.columns import read_records
 from recbole_gr.models.rankings import item_scores, top_lists
+from recbole_gr.recommend.recommender import load
 
 METRICS = ["Recall", "MRR", "NDCG", "Hit", "Precision", "MAP"]
 OF_LISTS = ["ItemCoverage", "AveragePopularity", "ShannonEntropy", "GiniIndex", "TailPercentage"]
@@ -118,9 +123,7 @@ def random_lists(seed, n_items=40, users=30, equal=False):
     items = np.stack([rng.permutation(n_items - 1)[:12] + 1 for _ in range(users)])
     scores = -rng.integers(1, 6, items.shape) if equal else -rng.random(items.shape) * 9
     there = np.arange(12) < rng.integers(0, 13, (users, 1))
-    return ItemLists(
-        torch.from_numpy(items * there), torch.from_numpy(np.where(there, scores, -np.inf)).float(), n_items
-    )
+    return ItemLists(torch.from_numpy(items * there), torch.from_numpy(np.where(there, scores, -np.inf)).float(), n_items)
 
 
 @pytest.mark.parametrize("equal", [False, True])
@@ -178,3 +181,31 @@ def test_pairs_may_stand_there_twice_and_concern_items_of_no_account():
     first = torch.tensor([0, 2, 3])
     assert excluded.left_in(first, torch.tensor([[0, 1, -1], [0, 1, -1]])).tolist() == [[2, 0, 0], [1, 1, 0]]
     assert [index.tolist() for index in excluded.emptied(first)] == [[0], [1]]
+
+
+@pytest.mark.parametrize("budget", [0.0, 10.0])
+def test_what_the_budget_leaves_open_is_logged_recorded_and_on_the_board(tiny_settings, caplog, budget):
+    caplog.set_level("INFO")
+    with open(run("TIGER", "small", config_dict={**tiny_settings, "certify_budget": budget})["record"]) as file:
+        record = json.load(file)
+    report = record["test_rankings"]
+    left = report["users"] - report["certified"]
+    assert report["stopped_by_budget"] == left and report["users"] == 60
+    by_further = report["certified"] - report["certified_by_first_search"]
+    estimate = f"certificates of the first 60 users: {report['certified_by_first_search']} by the first search"
+    if budget:
+        assert left == 0 < by_further and report["further_search_steps"] > report["first_search_steps"] > 0
+        assert f"{estimate}, {by_further} by further ones, 0 none" in caplog.text
+        assert "for all 60 users about" in caplog.text and "left open" not in caplog.text
+    else:
+        assert left > 0 == by_further == report["further_search_steps"] and estimate not in caplog.text
+        assert f"{left} were left open by certify_budget" in caplog.text
+    assert read_records([record]).get("left_open") == (left or None)
+
+
+def test_recommended_lists_have_the_same_budget(tiny_settings, caplog):
+    result = run("TIGER", "small", config_dict={**tiny_settings, "certify_budget": 0.0, "epochs": 1})
+    lists = load(result["checkpoint"]).recommend(k=10)
+    proven = int(lists.groupby("user")["certified"].first().sum())
+    assert proven < 60
+    assert f"{60 - proven} of 60 lists are not proven: certify_budget=0.0 ended the search" in caplog.text
