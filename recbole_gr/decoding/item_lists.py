@@ -124,6 +124,11 @@ class RankedLists:
     def __len__(self) -> int:
         return len(self.lists)
 
+    @property
+    def n_items(self) -> int:
+        """Number of items, padding included."""
+        return self.lists.n_items
+
     def scores(self) -> torch.Tensor:
         """The scores of the lists with their ties broken, ``[users, w]``."""
         ranks = self.leaf_ranks[self.lists.items]
@@ -179,3 +184,23 @@ class RankedLists:
         if missed is not None:
             dense[missed] = -torch.inf
         return order_within_leaves(dense, self.leaf_ranks) if self.leaf_ranks.any() else dense
+
+
+@dataclass(frozen=True)
+class TopItems:
+    """The first items of rankings that are settled.
+
+    Args:
+        items: int64 ``[users, k]``, best first.
+        n_items: number of items, padding included.
+    """
+
+    items: torch.Tensor
+    n_items: int
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def top(self, k: int, targets: tuple[torch.Tensor, torch.Tensor] | None = None) -> torch.Tensor:
+        """The first k items of each user: int64 ``[users, k]``; k is at most what there is."""
+        return self.items[:, :k]

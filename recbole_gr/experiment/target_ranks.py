@@ -11,7 +11,7 @@ import pyarrow.parquet
 import torch
 
 from recbole_gr.data.seen import interactions_of
-from recbole_gr.decoding.item_lists import RankedLists
+from recbole_gr.decoding.item_lists import RankedLists, TopItems
 from recbole_gr.tokenizers.measures import quantised_levels
 from recbole_gr.tokenizers.semantic_ids import number_groups
 from recbole_gr.utils.atomic_files import atomic_write
@@ -43,7 +43,7 @@ def collect_target_ranks(trainer: Any, depth: int, semantic_ids: np.ndarray | No
     user_field = trainer.config["USER_ID_FIELD"]
 
     def collect_with_ranks(scores: Any, interaction: Any, positive_u: Any, positive_i: Any) -> Any:
-        if isinstance(scores, RankedLists):
+        if isinstance(scores, (RankedLists, TopItems)):
             users = interaction[user_field].to(positive_u.device)
             batches.append(_ranks_of_lists(scores, users, positive_u, positive_i, depth=depth, semantic_ids=semantic_ids))
         elif positive_u is not None and scores.dim() == 2:  # AUC and the like have scores of single interactions
@@ -78,7 +78,7 @@ def _ranks_of_batch(
 
 
 def _ranks_of_lists(
-    lists: RankedLists,
+    lists: RankedLists | TopItems,
     users: torch.Tensor,
     rows: torch.Tensor,
     items: torch.Tensor,
@@ -89,7 +89,7 @@ def _ranks_of_lists(
     """As :func:`_ranks_of_batch`, from what was found instead of the scores of all items."""
     top = lists.top(depth, (rows, items))
     ranks = {"row": rows, "user": users[rows], "item": items, "rank": _first_place(top[rows] == items.unsqueeze(1))}
-    if semantic_ids is not None:
+    if semantic_ids is not None and isinstance(lists, RankedLists):
         id_of_item = torch.as_tensor(semantic_ids, device=rows.device)
         ranks["id_rank"] = id_ranks_of_lists(lists, rows, items, id_of_item, depth=depth)
     return {name: values.cpu().numpy() for name, values in ranks.items()}

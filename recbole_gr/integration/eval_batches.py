@@ -6,14 +6,16 @@ from collections.abc import Callable
 from logging import getLogger
 from typing import Any
 
+from recbole_gr.utils.devices import PerDevice
 from recbole_gr.utils.memory import available_memory
 
 #: Bytes for each score of a batch: itself, what a model makes on the way, and RecBole's matrix of what is a target.
 BYTES_PER_SCORE = 16
 #: The same where a metric ranks every item, as GAUC does by a sort.
 BYTES_PER_RANK = 64
-#: The share of the memory that is available which a batch may take where ``eval_memory`` is not set.
+#: The share of the memory that is available which a batch may take where ``eval_memory`` is not set, and bytes at most.
 SHARE = 0.25
+MOST_MEMORY = PerDevice(cpu=2 * 10**9, cuda=16 * 10**9)
 
 
 def most_users(config: Any, n_items: int) -> int:
@@ -24,9 +26,9 @@ def most_users(config: Any, n_items: int) -> int:
         n_items: number of items, padding included.
     """
     memory = config["eval_memory"]
-    allowed = memory * 1e6 if memory is not None else SHARE * available_memory(config["device"])
-    ranks_all = "gauc" in {metric.lower() for metric in config["metrics"]}
-    return max(1, int(allowed // ((BYTES_PER_RANK if ranks_all else BYTES_PER_SCORE) * n_items)))
+    device = config["device"]
+    allowed = min(SHARE * available_memory(device), MOST_MEMORY[device.type]) if memory is None else memory * 1e6
+    return max(1, int(allowed // ((BYTES_PER_RANK if _ranks_all(config) else BYTES_PER_SCORE) * n_items)))
 
 
 def with_users_that_fit(original: Callable) -> Callable:
@@ -51,8 +53,16 @@ def with_users_that_fit(original: Callable) -> Callable:
 def _scores_every_item(loader: Any) -> bool:
     """Whether an evaluation of the loader makes a matrix of users and items; lists of what was found are smaller."""
     from recbole_gr.models.base import GenerativeRecommender
+    from recbole_gr.models.item_sequence import ItemSequenceRecommender
 
     samples = getattr(loader, "neg_sample_args", None)
     if samples is not None:
         return "none" not in (samples["distribution"], samples["sample_num"])
-    return not issubclass(loader.config.model_class, GenerativeRecommender)
+    model = loader.config.model_class
+    if issubclass(model, ItemSequenceRecommender):
+        return _ranks_all(loader.config)
+    return not issubclass(model, GenerativeRecommender)
+
+
+def _ranks_all(config: Any) -> bool:
+    return "gauc" in {metric.lower() for metric in config["metrics"]}

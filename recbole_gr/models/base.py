@@ -175,6 +175,9 @@ class GenerativeRecommender(HistoryRecommender, ABC):
             lists = lists.without(seen)
         return lists if self.allowed_items is None else lists.where(self.allowed_items[lists.items])
 
+    def gives_lists(self, whole_rows: bool) -> bool:
+        return True
+
     def ranked(self, interaction: Interaction, seen: tuple[torch.Tensor, torch.Tensor] | None, most: int) -> RankedLists:
         """As :meth:`rank`, as an evaluation looks at it."""
         return RankedLists(self.rank(interaction, seen, most), self.leaf_ranks)

@@ -101,7 +101,7 @@ class ProtocolSettings(Settings):
     eval_memory: int | None = setting(
         None,
         "Megabytes that the scores of an evaluation batch may take where a model scores every item; a batch has fewer users than "
-        "eval_batch_size where it must. ~: a quarter of what is available.",
+        "eval_batch_size where it must. ~: a quarter of what is available, 2,000 at most (16,000 on a GPU).",
         "runtime",
         ge=1,
     )

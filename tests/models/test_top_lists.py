@@ -7,6 +7,7 @@ import pytest
 import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.evaluator import Collector
+from recbole.trainer import Trainer
 from recbole.utils import get_trainer, init_seed
 
 from recbole_gr.decoding.exclusion import Exclusion
@@ -87,7 +88,7 @@ def test_a_metric_of_every_rank_gets_whole_rows(tiny_settings, case, monkeypatch
     config, _, loaders, trainer = prepared(tiny_settings, case)
     register = trainer.eval_collector.register
     monkeypatch.setattr(register, "rec.meanrank", True, raising=False)
-    monkeypatch.setattr("recbole_gr.models.trainer.SCORES_AT_ONCE", 1000)
+    monkeypatch.setattr("recbole_gr.models.list_collector.SCORES_AT_ONCE", 1000)
     batch = next(iter(loaders[1]))
     interaction, ranked, rows, items = trainer._full_sort_batch_eval(batch)
     trainer.eval_collector.eval_batch_collect(ranked, interaction, rows, items)
@@ -209,3 +210,28 @@ def test_recommended_lists_have_the_same_budget(tiny_settings, caplog):
     proven = int(lists.groupby("user")["certified"].first().sum())
     assert proven < 60
     assert f"{60 - proven} of 60 lists are not proven: certify_budget=0.0 ended the search" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"mask_seen": False}, {"metrics": ["NDCG", "GAUC"]}], ids=["masked", "not", "every rank"]
+)
+def test_a_model_that_scores_every_item_keeps_the_first_of_each(tiny_settings, monkeypatch, more):
+    """Against RecBole's own path: the scores of all items of a batch, and its collector."""
+    keys = ("data_path", "epochs", "seed", "use_gpu", "metrics")
+    settings = {key: tiny_settings[key] for key in keys if key in tiny_settings}
+    settings |= {"metrics": METRICS + OF_LISTS, "topk": [3, 40], "valid_metric": "NDCG@40", "hidden_size": 8, **more}
+    config = make_config("SASRecCausal", "small", config_dict=settings)
+    init_seed(config["seed"], True)
+    train, _, test = data_preparation(config, create_dataset(config))
+    model = config.model_class(config, train._dataset).eval()
+    trainer = get_trainer(config["MODEL_TYPE"], "SASRecCausal")(config, model)
+    trainer.eval_collector.data_collect(train)
+    monkeypatch.setattr("recbole_gr.models.item_sequence.SCORES_AT_ONCE", {"cpu": 7 * model.n_items})
+    with collect_target_ranks(trainer, 40) as batches:
+        found = trainer.evaluate(test, load_best_model=False)
+    reference = Trainer(config, model)
+    reference.eval_collector.data_collect(train)
+    with collect_target_ranks(reference, 40) as expected:
+        assert found == reference.evaluate(test, load_best_model=False)
+    for batch, other in zip(batches, expected, strict=True):
+        assert all(np.array_equal(batch[name], other[name]) for name in other)
