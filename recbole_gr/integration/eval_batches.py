@@ -52,16 +52,11 @@ def with_users_that_fit(original: Callable) -> Callable:
 
 def _scores_every_item(loader: Any) -> bool:
     """Whether an evaluation of the loader makes a matrix of users and items; lists of what was found are smaller."""
-    from recbole_gr.models.base import GenerativeRecommender
-    from recbole_gr.models.item_sequence import ItemSequenceRecommender
-
     samples = getattr(loader, "neg_sample_args", None)
     if samples is not None:
         return "none" not in (samples["distribution"], samples["sample_num"])
-    model = loader.config.model_class
-    if issubclass(model, ItemSequenceRecommender):
-        return _ranks_all(loader.config)
-    return not issubclass(model, GenerativeRecommender)
+    gives_lists = getattr(loader.config.model_class, "gives_lists", None)  # which RecBole's models do not know
+    return gives_lists is None or not gives_lists(_ranks_all(loader.config))
 
 
 def _ranks_all(config: Any) -> bool:

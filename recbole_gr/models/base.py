@@ -175,7 +175,8 @@ class GenerativeRecommender(HistoryRecommender, ABC):
             lists = lists.without(seen)
         return lists if self.allowed_items is None else lists.where(self.allowed_items[lists.items])
 
-    def gives_lists(self, whole_rows: bool) -> bool:
+    @classmethod
+    def gives_lists(cls, whole_rows: bool) -> bool:
         return True
 
     def ranked(self, interaction: Interaction, seen: tuple[torch.Tensor, torch.Tensor] | None, most: int) -> RankedLists:

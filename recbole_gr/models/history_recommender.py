@@ -48,7 +48,8 @@ class HistoryRecommender(SequentialRecommender):
             return len(interaction)
         return int((getattr(interaction, "on_cpu", interaction)[self.TARGET_LIST] > 0).sum())
 
-    def gives_lists(self, whole_rows: bool) -> bool:
+    @classmethod
+    def gives_lists(cls, whole_rows: bool) -> bool:
         """Whether the model ranks by ``ranked(interaction, seen, most)``, in lists, where whole rows of scores are wanted or not."""
         return False
 

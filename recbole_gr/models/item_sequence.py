@@ -95,7 +95,8 @@ class ItemSequenceRecommender(HistoryRecommender):
         scores[:, 0] = -torch.inf
         return scores
 
-    def gives_lists(self, whole_rows: bool) -> bool:
+    @classmethod
+    def gives_lists(cls, whole_rows: bool) -> bool:
         return not whole_rows
 
     @torch.no_grad()
