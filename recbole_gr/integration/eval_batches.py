@@ -6,7 +6,6 @@ from collections.abc import Callable
 from logging import getLogger
 from typing import Any
 
-from recbole_gr.utils.devices import PerDevice
 from recbole_gr.utils.memory import available_memory
 
 #: Bytes for each score of a batch: itself, what a model makes on the way, and RecBole's matrix of what is a target.
@@ -15,7 +14,7 @@ BYTES_PER_SCORE = 16
 BYTES_PER_RANK = 64
 #: The share of the memory that is available which a batch may take where ``eval_memory`` is not set, and bytes at most.
 SHARE = 0.25
-MOST_MEMORY = PerDevice(cpu=2 * 10**9, cuda=16 * 10**9)
+MOST_MEMORY, MOST_MEMORY_OF_A_GPU = 2 * 10**9, 16 * 10**9
 
 
 def most_users(config: Any, n_items: int) -> int:
@@ -27,7 +26,8 @@ def most_users(config: Any, n_items: int) -> int:
     """
     memory = config["eval_memory"]
     device = config["device"]
-    allowed = min(SHARE * available_memory(device), MOST_MEMORY[device.type]) if memory is None else memory * 1e6
+    most = MOST_MEMORY if device.type == "cpu" else MOST_MEMORY_OF_A_GPU
+    allowed = min(SHARE * available_memory(device), most) if memory is None else memory * 1e6
     return max(1, int(allowed // ((BYTES_PER_RANK if _ranks_all(config) else BYTES_PER_SCORE) * n_items)))
 
 
