@@ -239,7 +239,7 @@ class BeamSearchRecommender(GenerativeRecommender):
     def reset_certificates(self) -> None:
         super().reset_certificates()
         self.beam_counts = {"beams": 0, "valid_beams": 0}
-        self.certificates.update(dict.fromkeys(("stopped_by_budget", "first_search_steps", "further_search_steps"), 0))
+        self.certificates["stopped_by_budget"] = 0
         self._told = False
         self.budget = Budget(getattr(self, "certify_budget", None))
 
@@ -286,8 +286,6 @@ class BeamSearchRecommender(GenerativeRecommender):
             lists = self.rerank(interaction, rows, lists, here, most)
         self.count_certified(rows, found.certified, found.certified_by_first_search)
         self.certificates["stopped_by_budget"] += int(found.stopped.sum())
-        self.certificates["first_search_steps"] = self.budget.first
-        self.certificates["further_search_steps"] = self.budget.further
         self._tell_estimate()
         self.beam_counts["beams"] += int(found.beams.sum())
         self.beam_counts["valid_beams"] += int(found.valid_beams.sum())
