@@ -27,12 +27,20 @@ from recbole_gr.settings.recbole_keys import (
     recbole_keys,
     recbole_model_names,
 )
+from recbole_gr.settings.recbole_models import model_faults
+from recbole_gr.settings.recbole_values import name_faults, recbole_faults
 from recbole_gr.settings.values import Given, merged, read_given
 from recbole_gr.utils.atomic_files import probe
 from recbole_gr.utils.errors import DataError, SettingError
 
 #: Folders of RecBole's models that rank the catalogue; the common protocol is theirs. The others estimate clicks.
 RANKING = ("general_recommender", "sequential_recommender", "knowledge_aware_recommender")
+
+#: Settings that say which files are read, and how.
+_OF_FILES = {
+    *("data_path", "dataset", "benchmark_filename", "split_files", "field_separator", "encoding", "load_col", "unload_col"),
+    *("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "split_column"),
+}
 
 #: Options of commands that are no settings of a run.
 COMMAND_OPTIONS = {"config_files", "output_dir", "sid_format", "compare_vectors", "extend"}
@@ -81,8 +89,11 @@ def check_run(
     unknown = unknown_keys(given.values, known_keys(given.values))
     refused, allowed = (unknown, []) if run["allow_unknown"] is not True else ([], unknown)
     faults = [Fault(key, given.values[key], f"is not a setting of any model or dataset{near}") for key, near in refused]
-    faults += [*_file_faults(dataset, run), *faults_of(settings, run)]
-    if ProtocolSettings in settings and not any(fault.key == "eval_args" for fault in faults):
+    faults += value_faults(model, settings, run)
+    wrong = {fault.key for fault in faults}
+    if not wrong & _OF_FILES:
+        faults += _file_faults(dataset, run)
+    if ProtocolSettings in settings and not wrong & {"eval_args", *_OF_FILES}:
         faults += column_faults(run)
     raise_faults(faults, run)
     check_logs(run)
@@ -93,11 +104,26 @@ def check_run(
     return CheckedRun(settings, given, notices)
 
 
+def value_faults(model: str | type, settings: Sequence[type[Settings]], run: RunValues) -> list[Fault]:
+    """Values that cannot work, each key once; of RecBole's settings those that the user set are looked at.
+
+    Args:
+        model: as for :func:`check_run`.
+        settings: the classes of its settings.
+        run: the values.
+    """
+    given = {key: run.values[key] for key in run.given if key in run.values}
+    name = model if isinstance(model, str) else model.__name__
+    of_recbole = {fault.key: fault for fault in (*recbole_faults(given), *model_faults(name, given), *name_faults(run))}
+    own = {fault.key: fault for fault in faults_of(settings, run, set(of_recbole))}
+    return list({**of_recbole, **own}.values())
+
+
 def _idle_grouping(given: Given, run: RunValues) -> list[str]:
     """A line where ``group_by`` was set and does not count: only a split by ratio asks for it."""
     asked = given.values.get("eval_args")
     group_by = asked.get("group_by", "user") if isinstance(asked, dict) else "user"
-    split = next(iter(run["eval_args"]["split"]))
+    split = next(iter((run["eval_args"] or {}).get("split", ["RS"])))
     if group_by == "user" or split == "RS":
         return []
     return [f"eval_args: group_by={group_by!r} is not used: a split by {split} goes through each user's interactions"]

@@ -219,6 +219,7 @@ def _with_ready_splits(original: Callable) -> Callable:
         from recbole_gr.data.ready_splits import load_interactions
 
         load_interactions(self, lambda: original(self, token, dataset_path))
+        filters.check_id_types(self)
         filters.check_time_type(self)
 
     return load_inter_feat
@@ -258,6 +259,7 @@ def _with_enough_items(original: Callable) -> Callable:
         from recbole_gr.data.catalogue import check_topk, is_checked_early
 
         original(self)
+        filters.check_labels(self)
         if is_checked_early():
             check_topk(self)
 
@@ -307,6 +309,7 @@ def _with_items_of_the_file(original: Callable) -> Callable:
     def remap_all(self: Any) -> None:
         from recbole_gr.data.unseen_items import take_in_items
 
+        filters.check_aliases(self)
         original(self)
         take_in_items(self)
 
@@ -381,12 +384,13 @@ def _with_seen_items(original: Callable) -> Callable:
     """Here all parts of a split are at hand; a loader knows its own only."""
 
     def create_samplers(config: Any, dataset: Any, built_datasets: Any) -> Any:
-        from recbole_gr.data.parts import log_parts
+        from recbole_gr.data.parts import check_parts, log_parts
         from recbole_gr.data.seen import add_seen_items
         from recbole_gr.integration.config import RANKING_TYPES
 
         if config["MODEL_TYPE"] in RANKING_TYPES and config["mask_seen"] is not None:
             log_parts(built_datasets)
+            check_parts(built_datasets)
         if config["mask_seen"] is True and config["MODEL_TYPE"] in RANKING_TYPES:
             add_seen_items(built_datasets)
         try:

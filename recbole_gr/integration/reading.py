@@ -63,6 +63,8 @@ def _reader(pandas: Any) -> Callable[..., Any]:
             DataError: the file cannot be read as it is meant; names the line where it can.
         """
         scanned = scan(filepath, delimiter)
+        if scanned.nul_line and not _has_nul_bytes(encoding):
+            raise DataError(f"[{filepath}] is no text: there is a NUL byte in line {scanned.nul_line:,}")
         options = {"delimiter": delimiter, "usecols": usecols, "encoding": encoding, "engine": engine, "index_col": False}
         try:
             n_columns = len(read_header(filepath, delimiter, encoding))
@@ -75,7 +77,7 @@ def _reader(pandas: Any) -> Callable[..., Any]:
                     raise
                 source = _cleaned(filepath, encoding) if scanned.lone_returns else filepath
                 raise _no_number(pandas.read_csv(source, dtype=str, **options), dtype, filepath, pandas) from error
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             raise undecodable(filepath, encoding, error) from error
         except (pandas.errors.ParserError, csv.Error) as error:
             marks = "; a cell that begins with a double quotation mark is read as quoted" if scanned.quoted_cells else ""
@@ -95,6 +97,11 @@ def _reader(pandas: Any) -> Callable[..., Any]:
         return rows
 
     return read_csv
+
+
+def _has_nul_bytes(encoding: str) -> bool:
+    """Whether text in an encoding may hold NUL bytes, as UTF-16 does."""
+    return b"\0" in "a".encode(encoding)
 
 
 def _cleaned(path: str, encoding: str) -> io.StringIO:

@@ -9,7 +9,7 @@ from recbole_gr.settings.field import Fault, RunValues, Settings, field_faults
 from recbole_gr.utils.errors import SettingError, SettingErrors
 
 
-def faults_of(settings: Sequence[type[Settings]], run: RunValues) -> list[Fault]:
+def faults_of(settings: Sequence[type[Settings]], run: RunValues, wrong: Collection[str] = ()) -> list[Fault]:
     """Values that cannot work, each key once.
 
     Combinations are looked at where the values of their concern are right by themselves.
@@ -17,11 +17,12 @@ def faults_of(settings: Sequence[type[Settings]], run: RunValues) -> list[Fault]
     Args:
         settings: the classes of the run.
         run: its values.
+        wrong: keys whose values are known to be wrong already; combinations with them are not looked at.
     """
     found: dict[str, Fault] = {}
     for fault in (fault for one in settings for fault in field_faults(one, run.values)):
         found.setdefault(fault.key, fault)
-    wrong = set(found)
+    wrong = {*found, *wrong}
     for one in settings:
         for concern in one.concerns():
             if "conflicts" in vars(concern) and not wrong & concern.model_fields.keys():
