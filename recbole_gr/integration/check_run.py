@@ -15,7 +15,7 @@ from recbole_gr.integration.columns_read import column_faults
 from recbole_gr.integration.following import following
 from recbole_gr.models.registry import check_model_name, find_spec, keys_of_model, load, model_keys
 from recbole_gr.settings.check import faults_of, idle_settings, raise_faults, unknown_keys
-from recbole_gr.settings.field import Fault, RunValues, Settings
+from recbole_gr.settings.field import Fault, RunValues, Settings, field_faults
 from recbole_gr.settings.properties import named_file, properties_file, read_properties
 from recbole_gr.settings.protocol import UNRANKED_METRICS, ProtocolSettings
 from recbole_gr.settings.recbole_keys import (
@@ -40,6 +40,12 @@ RANKING = ("general_recommender", "sequential_recommender", "knowledge_aware_rec
 _OF_FILES = {
     *("data_path", "dataset", "benchmark_filename", "split_files", "field_separator", "encoding", "load_col", "unload_col"),
     *("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "split_column"),
+}
+
+#: Settings that others follow, see :func:`adapted`.
+_ADAPTED_FROM = _OF_FILES | {
+    *("metrics", "topk", "valid_metric", "beam_size", "repeatable", "mask_seen", "alias_of_item_id", "loss_positions"),
+    "LIST_SUFFIX",
 }
 
 #: Options of commands that are no settings of a run.
@@ -85,17 +91,18 @@ def check_run(
     settings = settings_of_model(model)
     files = [named_file("recipes", file) for file in config_files or []]
     given = read_given(files, config_dict, process_arguments() if arguments is None else arguments)
-    run, notices = adapted(RunValues(_values(model, dataset, settings, given), given.where))
+    run = RunValues(_values(model, dataset, settings, given), given.where)
+    run, notices = (run, []) if _single_faults(model, settings, run).keys() & _ADAPTED_FROM else adapted(run)
     unknown = unknown_keys(given.values, known_keys(given.values))
     refused, allowed = (unknown, []) if run["allow_unknown"] is not True else ([], unknown)
     faults = [Fault(key, given.values[key], f"is not a setting of any model or dataset{near}") for key, near in refused]
     faults += value_faults(model, settings, run)
     wrong = {fault.key for fault in faults}
     if not wrong & _OF_FILES:
-        faults += _file_faults(dataset, run)
+        faults += _file_faults(dataset, run, wrong)
     if ProtocolSettings in settings and not wrong & {"eval_args", *_OF_FILES}:
         faults += column_faults(run)
-    raise_faults(faults, run)
+    raise_faults(list({fault.key: fault for fault in reversed(faults)}.values())[::-1], run)
     check_logs(run)
     notices += [f"{key}={given.values[key]!r} is not a setting of any model or dataset{near}" for key, near in allowed]
     idle = {**_of_other_models(model, given.values.keys() - {key for key, _ in unknown}), **idle_settings(settings, run)}
@@ -112,11 +119,19 @@ def value_faults(model: str | type, settings: Sequence[type[Settings]], run: Run
         settings: the classes of its settings.
         run: the values.
     """
+    single = _single_faults(model, settings, run)
+    names = {fault.key: fault for fault in name_faults(run)}
+    together = {fault.key: fault for fault in faults_of(settings, run, single.keys() | names.keys())}
+    return list({**together, **names, **single}.values())
+
+
+def _single_faults(model: str | type, settings: Sequence[type[Settings]], run: RunValues) -> dict[str, Fault]:
+    """Values that are wrong by themselves, by key."""
     given = {key: run.values[key] for key in run.given if key in run.values}
     name = model if isinstance(model, str) else model.__name__
-    of_recbole = {fault.key: fault for fault in (*recbole_faults(given), *model_faults(name, given), *name_faults(run))}
-    own = {fault.key: fault for fault in faults_of(settings, run, set(of_recbole))}
-    return list({**of_recbole, **own}.values())
+    faults = [fault for one in settings for fault in field_faults(one, run.values)]
+    of_recbole = {fault.key: fault for fault in (*recbole_faults(given), *model_faults(name, given))}
+    return {**of_recbole, **{fault.key: fault for fault in reversed(faults)}}
 
 
 def _idle_grouping(given: Given, run: RunValues) -> list[str]:
@@ -194,6 +209,8 @@ def follow_metrics(values: Mapping[str, Any], topk: Sequence[int], given: Mappin
     """
     changed: dict[str, Any] = {}
     metrics = [values["metrics"]] if isinstance(values["metrics"], str) else values["metrics"]
+    if not isinstance(metrics, (list, tuple)):
+        return changed
     metric, at, k = str(values.get("valid_metric")).partition("@")
     if "valid_metric" not in given and at and k.isdigit() and metrics:
         if "metrics" in given and metric.lower() not in {str(name).lower() for name in metrics}:
@@ -226,8 +243,8 @@ def _values(model: str | type, dataset: str, settings: Sequence[type[Settings]],
     return values
 
 
-def _file_faults(dataset: str, run: RunValues) -> list[Fault]:
-    """What the run reads and writes must be there, or be to be had."""
+def _file_faults(dataset: str, run: RunValues, wrong: Collection[str]) -> list[Fault]:
+    """What the run reads and writes must be there, or be to be had; paths that are wrong by themselves are left out."""
     faults = []
     folder = run["data_path"]
     parts = next((key for key in ("benchmark_filename", "split_files") if run[key] is not None), None)
@@ -243,12 +260,12 @@ def _file_faults(dataset: str, run: RunValues) -> list[Fault]:
             line = f"no folder [{folder}] with {dataset}.inter; set data_path to its parent"
             faults.append(Fault("dataset", dataset, line))
     for key, writes in (("dataset_save_path", "save_dataset"), ("dataloaders_save_path", "save_dataloaders")):
-        if run[key] is not None and not os.path.isfile(run[key]):
+        if key not in wrong and run[key] is not None and not os.path.isfile(run[key]):
             faults.append(
                 Fault(key, run[key], f"no such file; it is read from here, {writes} writes it into checkpoint_dir")
             )
     for key in ("record_dir", "checkpoint_dir"):
-        if run[key] or key == "checkpoint_dir":
+        if key not in wrong and (run[key] or key == "checkpoint_dir"):
             try:
                 check_writable(key, run[key])
             except SettingError as error:

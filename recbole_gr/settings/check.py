@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from recbole_gr.settings.field import Fault, RunValues, Settings, field_faults
 from recbole_gr.utils.errors import SettingError, SettingErrors
@@ -22,13 +25,34 @@ def faults_of(settings: Sequence[type[Settings]], run: RunValues, wrong: Collect
     found: dict[str, Fault] = {}
     for fault in (fault for one in settings for fault in field_faults(one, run.values)):
         found.setdefault(fault.key, fault)
-    wrong = {*found, *wrong}
+    right = _RightValues(run.values, run.given, frozenset({*found, *wrong}))
     for one in settings:
         for concern in one.concerns():
-            if "conflicts" in vars(concern) and not wrong & concern.model_fields.keys():
-                for fault in vars(concern)["conflicts"].__func__(one, run):
-                    found.setdefault(fault.key, fault)
+            if "conflicts" in vars(concern) and not right.wrong & concern.model_fields.keys():
+                with contextlib.suppress(_WrongValueError):
+                    for fault in vars(concern)["conflicts"].__func__(one, right):
+                        found.setdefault(fault.key, fault)
     return list(found.values())
+
+
+class _WrongValueError(Exception):
+    """A combination was looked at of which one value is wrong by itself."""
+
+
+@dataclass(frozen=True)
+class _RightValues(RunValues):
+    """Values of which those that are wrong by themselves cannot be read.
+
+    Args:
+        wrong: their keys.
+    """
+
+    wrong: frozenset[str] = frozenset()
+
+    def __getitem__(self, key: str) -> Any:
+        if key in self.wrong:
+            raise _WrongValueError(key)
+        return super().__getitem__(key)
 
 
 def idle_settings(settings: Sequence[type[Settings]], run: RunValues) -> dict[str, str]:

@@ -88,8 +88,8 @@ def texts_by_name(value: Any) -> Any:
 
 def gpu_ids(value: Any) -> Any:
     """What CUDA_VISIBLE_DEVICES may hold: numbers or names of GPUs, separated by commas; empty for none."""
-    ids = value if isinstance(value, (list, tuple)) else str(value).split(",")
-    known = type(value) in (str, int, tuple, list) and all(
+    ids = value if isinstance(value, tuple) else str(value).split(",")
+    known = type(value) in (str, int, tuple) and all(
         re.fullmatch(r"(-1|[0-9]{1,5}|(GPU|MIG)-[\w/-]+)?", str(one).strip()) for one in ids
     )
     if not known:
