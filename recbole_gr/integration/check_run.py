@@ -15,7 +15,7 @@ from recbole_gr.integration.columns_read import column_faults
 from recbole_gr.integration.following import following
 from recbole_gr.models.registry import check_model_name, find_spec, keys_of_model, load, model_keys
 from recbole_gr.settings.check import faults_of, idle_settings, raise_faults, unknown_keys
-from recbole_gr.settings.field import Fault, RunValues, Settings, field_faults
+from recbole_gr.settings.field import Fault, RunValues, Settings, field_faults, nul_faults
 from recbole_gr.settings.properties import named_file, properties_file, read_properties
 from recbole_gr.settings.protocol import UNRANKED_METRICS, ProtocolSettings
 from recbole_gr.settings.recbole_keys import (
@@ -125,12 +125,23 @@ def value_faults(model: str | type, settings: Sequence[type[Settings]], run: Run
     return list({**together, **names, **single}.values())
 
 
+def single_faults(model: str | type, settings: Sequence[type[Settings]], values: Mapping[str, Any]) -> list[Fault]:
+    """Which of some values that a user may set are wrong by themselves.
+
+    Args:
+        model: as for :func:`check_run`.
+        settings: the classes of its settings.
+        values: by key.
+    """
+    return list(_single_faults(model, settings, RunValues(values, dict.fromkeys(values, ""))).values())
+
+
 def _single_faults(model: str | type, settings: Sequence[type[Settings]], run: RunValues) -> dict[str, Fault]:
     """Values that are wrong by themselves, by key."""
     given = {key: run.values[key] for key in run.given if key in run.values}
     name = model if isinstance(model, str) else model.__name__
     faults = [fault for one in settings for fault in field_faults(one, run.values)]
-    of_recbole = {fault.key: fault for fault in (*recbole_faults(given), *model_faults(name, given))}
+    of_recbole = {fault.key: fault for fault in (*nul_faults(given), *recbole_faults(given), *model_faults(name, given))}
     return {**of_recbole, **{fault.key: fault for fault in reversed(faults)}}
 
 
@@ -287,7 +298,7 @@ def check_writable(key: str, folder: str) -> None:
     """
     try:
         os.makedirs(folder, exist_ok=True)
-    except (OSError, TypeError) as error:
+    except (OSError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no path"
         raise SettingError(key, folder, f"the folder cannot be made ({reason})") from error
     try:

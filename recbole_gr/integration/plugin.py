@@ -396,7 +396,9 @@ def _with_seen_items(original: Callable) -> Callable:
         try:
             return original(config, dataset, built_datasets)
         except ValueError as error:  # a user who had all items leaves none to be sampled
-            raise DataError(f"RecBole cannot sample negative items: {' '.join(str(error).split())}") from error
+            raise DataError(
+                f"RecBole cannot sample negative items of {config['dataset']}: {' '.join(str(error).split())}"
+            ) from error
 
     return create_samplers
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from recbole_gr.utils.errors import DataError, RecBoleGRError
 from recbole_gr.utils.table_files import (
+    check_no_nul,
     encoding_of,
     lines_with_text,
     read_header,
@@ -63,8 +64,7 @@ def _reader(pandas: Any) -> Callable[..., Any]:
             DataError: the file cannot be read as it is meant; names the line where it can.
         """
         scanned = scan(filepath, delimiter)
-        if scanned.nul_line and not _has_nul_bytes(encoding):
-            raise DataError(f"[{filepath}] is no text: there is a NUL byte in line {scanned.nul_line:,}")
+        check_no_nul(filepath, scanned, encoding)
         options = {"delimiter": delimiter, "usecols": usecols, "encoding": encoding, "engine": engine, "index_col": False}
         try:
             n_columns = len(read_header(filepath, delimiter, encoding))
@@ -97,11 +97,6 @@ def _reader(pandas: Any) -> Callable[..., Any]:
         return rows
 
     return read_csv
-
-
-def _has_nul_bytes(encoding: str) -> bool:
-    """Whether text in an encoding may hold NUL bytes, as UTF-16 does."""
-    return b"\0" in "a".encode(encoding)
 
 
 def _cleaned(path: str, encoding: str) -> io.StringIO:

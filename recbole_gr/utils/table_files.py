@@ -130,6 +130,16 @@ def scan(path: str, separator: str) -> FileScan:
     return FileScan(nul_line, returns if line_ends else 0, quoted, line_ends > 0)
 
 
+def check_no_nul(path: str, scanned: FileScan, encoding: str) -> None:
+    """Text has no NUL bytes, but for that in an encoding of several bytes a letter, as UTF-16.
+
+    Raises:
+        DataError: names the line.
+    """
+    if scanned.nul_line and b"\0" not in "a".encode(encoding):
+        raise DataError(f"[{path}] is no text: there is a NUL byte in line {scanned.nul_line:,}")
+
+
 def without_lone_returns(lines: Iterable[str]) -> Iterable[str]:
     """Lines of a file that was opened with ``newline="\\n"``, with a blank for each carriage return that ends no line."""
     for line in lines:
