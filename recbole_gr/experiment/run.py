@@ -25,6 +25,7 @@ from recbole_gr.experiment.target_ranks import (
     target_ranks_table,
 )
 from recbole_gr.integration.config import errors_name_places, make_config
+from recbole_gr.integration.config_checks import check_training_settings
 from recbole_gr.integration.making import make_model
 from recbole_gr.integration.plugin import is_history_model
 from recbole_gr.integration.resume import read_training_state, restore_training_state, save_training_state
@@ -81,6 +82,7 @@ def _run_here(model: Any, dataset: str, config_file_list: Any, config_dict: Any,
 
 
 def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str, Any]:
+    check_training_settings(config)
     keep_freed_memory()
     remove_leftovers(config[key] for key in ("checkpoint_dir", "record_dir", "cache_dir"))
     init_seed(config["seed"], config["reproducibility"])

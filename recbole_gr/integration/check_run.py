@@ -111,15 +111,18 @@ def check_run(
     return CheckedRun(settings, given, notices)
 
 
-def value_faults(model: str | type, settings: Sequence[type[Settings]], run: RunValues) -> list[Fault]:
+def value_faults(
+    model: str | type, settings: Sequence[type[Settings]], run: RunValues, given: Mapping[str, Any] | None = None
+) -> list[Fault]:
     """Values that cannot work, each key once; of RecBole's settings those that the user set are looked at.
 
     Args:
         model: as for :func:`check_run`.
         settings: the classes of its settings.
         run: the values.
+        given: what the user set, where RecBole has made other values of it; None: as in ``run``.
     """
-    single = _single_faults(model, settings, run)
+    single = _single_faults(model, settings, run, given)
     names = {fault.key: fault for fault in name_faults(run)}
     together = {fault.key: fault for fault in faults_of(settings, run, single.keys() | names.keys())}
     return list({**together, **names, **single}.values())
@@ -136,9 +139,11 @@ def single_faults(model: str | type, settings: Sequence[type[Settings]], values:
     return list(_single_faults(model, settings, RunValues(values, dict.fromkeys(values, ""))).values())
 
 
-def _single_faults(model: str | type, settings: Sequence[type[Settings]], run: RunValues) -> dict[str, Fault]:
+def _single_faults(
+    model: str | type, settings: Sequence[type[Settings]], run: RunValues, given: Mapping[str, Any] | None = None
+) -> dict[str, Fault]:
     """Values that are wrong by themselves, by key."""
-    given = {key: run.values[key] for key in run.given if key in run.values}
+    given = {key: run.values[key] for key in run.given if key in run.values} if given is None else given
     name = model if isinstance(model, str) else model.__name__
     faults = [fault for one in settings for fault in field_faults(one, run.values)]
     of_recbole = {fault.key: fault for fault in (*nul_faults(given), *recbole_faults(given), *model_faults(name, given))}

@@ -21,7 +21,6 @@ from recbole_gr.integration.check_run import (
     settings_of_model,
     value_faults,
 )
-from recbole_gr.integration.config_checks import check_training_settings
 from recbole_gr.integration.following import following
 from recbole_gr.integration.plugin import is_history_model
 from recbole_gr.models.registry import find_spec, load, recbole_defaults_of
@@ -75,8 +74,6 @@ def make_config(
         _made_for.reset(token)
     _checked[config] = checked
     check_order(config)
-    with errors_name_places(config):
-        check_training_settings(config)
     return config
 
 
@@ -155,7 +152,7 @@ def check_plain_config(config: Config) -> None:
     check_order(config)
     settings = settings_of_model(config.model_class)[1:]  # of RecBole's own, RecBole has made what it needs
     run = RunValues(config.final_config_dict, places_of(config))
-    raise_faults(value_faults(config.model_class, settings, run), run)
+    raise_faults(value_faults(config.model_class, settings, run, config.external_config_dict), run)
     for key, reason in idle_settings(settings, run).items():
         getLogger().warning(f"{key}={run[key]!r} is not used: {reason}")
 

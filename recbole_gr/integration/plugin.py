@@ -259,8 +259,8 @@ def _with_enough_items(original: Callable) -> Callable:
         from recbole_gr.data.catalogue import check_topk, is_checked_early
 
         original(self)
-        filters.check_labels(self)
         if is_checked_early():
+            filters.check_labels(self)
             check_topk(self)
 
     return data_processing
@@ -273,6 +273,7 @@ def _of_enough_items(original: Callable) -> Callable:
         from recbole_gr.data.catalogue import check_topk
 
         check_topk(train_data._dataset)
+        filters.check_labels(train_data._dataset)
         return original(self, train_data, *args, **kwargs)
 
     return fit
