@@ -82,8 +82,8 @@ def _settings_of(config: Any) -> list[tuple[str, Any, str]]:
 def _bounded_parameters(config: Any, settings: list[tuple[str, Any, str]]) -> Iterator[None]:
     """Within, parameters that do not fit into memory are an error; they are counted before they are filled with numbers."""
     free = free_memory()
-    # a language model may be frozen after it is read, and then needs none of these
-    copies = 1 if config["tuning"] else 2 + STATES.get(str(config["learner"]).lower(), 2)
+    # a language model may be frozen after it is read, and then needs no gradients; nor does what is not trained
+    copies = 1 if config["tuning"] or not config["epochs"] else 2 + STATES.get(str(config["learner"]).lower(), 2)
     sizes: weakref.WeakKeyDictionary[Any, dict[str, int]] = weakref.WeakKeyDictionary()
 
     def count(module: Any, name: str, parameter: Any) -> None:

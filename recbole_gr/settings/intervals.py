@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 #: What is said of a value that holds none.
-ALLOWED = "must be intervals of numbers, for example '[5,inf)' or '(0,1];[3,4)'"
+ALLOWED = "must be intervals of numbers, for example '[5,inf)'"
 
 _INTERVAL = re.compile(r"[\[(]([^,\[\]()]+),([^,\[\]()]+)[\])]")
 

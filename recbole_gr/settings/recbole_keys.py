@@ -17,7 +17,7 @@ from pydantic import AfterValidator
 
 from recbole_gr.settings import forms
 from recbole_gr.settings.field import Settings, setting
-from recbole_gr.settings.intervals import intervals
+from recbole_gr.settings.intervals import ALLOWED, intervals
 from recbole_gr.settings.values import SettingsLoader
 
 #: What RecBole's logger knows; another word is INFO to it.
@@ -43,7 +43,9 @@ class RecBoleSettings(Settings):
         "Whether or not to show the progress bar of every epoch; by default only where stderr is a terminal.",
         "runtime",
     )
-    state: Annotated[Any, AfterValidator(forms.one_of(LEVELS, optional=True))] = setting("INFO", "Logging level.", "runtime")
+    state: Annotated[Any, AfterValidator(forms.one_of(LEVELS, optional=True))] = setting(
+        "INFO", "Logging level.", "runtime", allowed=f"must be one of {', '.join(LEVELS)}, None"
+    )
     gpu_id: Annotated[Any, AfterValidator(forms.gpu_ids)] = setting("0", "The id of GPU device(s).", "runtime")
     use_gpu: bool = setting(True, "Whether or not to use GPU.", "runtime")
     device: Any = setting(None, "Where the model is; RecBole chooses it.", "runtime")
@@ -66,14 +68,18 @@ class RecBoleSettings(Settings):
     benchmark_filename: Annotated[Any, AfterValidator(forms.texts)] = setting(
         None, "Parts of a split that come in files.", "protocol"
     )
-    user_inter_num_interval: _Intervals = setting(None, "Users with so many interactions are kept.", "protocol")
-    item_inter_num_interval: _Intervals = setting(None, "Items with so many interactions are kept.", "protocol")
+    user_inter_num_interval: _Intervals = setting(
+        None, "Users with so many interactions are kept.", "protocol", allowed=ALLOWED
+    )
+    item_inter_num_interval: _Intervals = setting(
+        None, "Items with so many interactions are kept.", "protocol", allowed=ALLOWED
+    )
     filter_inter_by_user_or_item: bool = setting(True, "Filter interactions by user or item.", "protocol")
     val_interval: Annotated[Any, AfterValidator(forms.val_interval)] = setting(
         None, "Interactions with such values are kept.", "protocol"
     )
     rm_dup_inter: Annotated[Any, AfterValidator(forms.one_of(("first", "last"), optional=True))] = setting(
-        None, "Which of repeated interactions is kept.", "protocol"
+        None, "Which of repeated interactions is kept.", "protocol", allowed="must be one of first, last, None"
     )
     USER_ID_FIELD: _Text = setting("user_id", "Field name of user ID feature.", "dataset")
     ITEM_ID_FIELD: _Text = setting("item_id", "Field name of item ID feature.", "dataset")

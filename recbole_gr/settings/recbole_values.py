@@ -15,7 +15,7 @@ from pydantic import AfterValidator
 from recbole_gr.settings import forms
 from recbole_gr.settings.eval_args import eval_args_faults
 from recbole_gr.settings.field import Fault, RunValues, Settings, field_faults, setting
-from recbole_gr.settings.intervals import intervals
+from recbole_gr.settings.intervals import ALLOWED, intervals
 
 #: The optimizers of RecBole's trainers; another name is Adam to them.
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
@@ -71,7 +71,7 @@ class RecBoleTraining(Settings):
     epochs: int = setting(300, "The number of training epochs.", "training", ge=0)
     train_batch_size: int = setting(2048, "The training batch size.", "training", ge=1)
     learner: Annotated[Any, AfterValidator(forms.one_of(LEARNERS))] = setting(
-        "adam", "The name of used optimizer.", "training"
+        "adam", "The name of used optimizer.", "training", allowed=f"must be one of {', '.join(LEARNERS)}"
     )
     learning_rate: float = setting(0.001, "Learning rate.", "training", ge=0)
     train_neg_sample_args: Annotated[Any, AfterValidator(forms.train_neg_sample_args)] = setting(
@@ -89,7 +89,10 @@ class RecBoleTraining(Settings):
     require_pow: bool = setting(False, "Whether or not to perform power operation in EmbLoss.", "training")
     enable_amp: bool = setting(False, "Whether or not to use mixed precision training.", "training")
     transform: Annotated[Any, AfterValidator(forms.one_of(TRANSFORMS, optional=True))] = setting(
-        None, "The transform operation for batch data process.", "training"
+        None,
+        "The transform operation for batch data process.",
+        "training",
+        allowed=f"must be one of {', '.join(TRANSFORMS)}, None",
     )
 
 
@@ -175,8 +178,10 @@ class RecBoleData(Settings):
     RELATION_ID_FIELD: Text = setting("relation_id", "Field name of the relation ID feature.", "dataset")
     ENTITY_ID_FIELD: Text = setting("entity_id", "Field name of the entity ID.", "dataset")
     kg_reverse_r: bool = setting(False, "Whether to reverse relations of triples for bidirectional edges.", "dataset")
-    entity_kg_num_interval: Intervals = setting("[0,inf)", "Entity interval for filtering kg.", "dataset")
-    relation_kg_num_interval: Intervals = setting("[0,inf)", "Relation interval for filtering kg.", "dataset")
+    entity_kg_num_interval: Intervals = setting("[0,inf)", "Entity interval for filtering kg.", "dataset", allowed=ALLOWED)
+    relation_kg_num_interval: Intervals = setting(
+        "[0,inf)", "Relation interval for filtering kg.", "dataset", allowed=ALLOWED
+    )
 
 
 VALUES = (RecBoleTraining, RecBoleEvaluation, RecBoleData)
