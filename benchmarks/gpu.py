@@ -13,7 +13,9 @@ Each check prints one line of json when it is done, and a table at the end shows
   certificate, so that both rank as scoring every item would.
 - ``resume``: two epochs and one more lose what three epochs lose.
 - ``no waiting``: a training step runs while CUDA forbids the CPU to wait for it (``torch.cuda.set_sync_debug_mode``).
-- ``case study``: RecBole's ``full_sort_topk`` ranks as the model's scores do.
+- ``case study``: RecBole's ``full_sort_topk`` ranks as the model's scores do, without what a user had before.
+- ``level``: with ``--data_path`` and ``--dataset`` of Amazon Beauty in RecBole's format, the recipe ``tiger_laptop`` in seconds and
+  its recall; its vectors come from ``--item_vectors FILE`` (as ``recbole-gr tokenize`` leaves them in its cache), or from the encoder.
 - ``T5``: training steps and decoding against transformers' T5 of the same size, one position per code for both, in one
   process, in turns; the ratio is the median over rounds.
 """
@@ -46,6 +48,16 @@ CASES = {
     "TIGER, RQ-VAE": ("TIGER", {"tokenizer": "rqvae", "tokenizer_steps": 200}),
     "TIGER, uni20": ("TIGER", {"eval_args": {**LEAVE_ONE_OUT, "mode": "uni20"}}),
     "TIGER, bfloat16": ("TIGER", {"precision": "bfloat16"}),
+    "TIGER, temporal depth": ("TIGER", {"architecture": "temporal_depth", "loss_positions": "all"}),
+    "TIGER, decoder only": ("TIGER", {"architecture": "decoder_only", "loss_positions": "all", "separator": False}),
+    "TIGER, prefix LM": ("TIGER", {"architecture": "prefix_lm", "loss_positions": "last", "separator": False}),
+    "TIGER, text in the input": ("TIGER", {"inject": "text"}),
+    "TIGER, dense loss, re-ranked": ("TIGER", {"dense_weight": 1.0, "rerank_weight": 1.0}),
+    "RPG": ("RPG", {"codebook_num": 8, "temperature": 0.1}),
+    "LIGER": ("LIGER", {"liger_candidates": 20}),
+    "IDGenRec": ("IDGenRec", {}),
+    "HSTU": ("HSTU", {}),
+    "SASRecCausal": ("SASRecCausal", {}),
     "SASRecBCE": ("SASRecBCE", {}),
     "LLMasRS, scratch": ("LLMasRS", {"llm": "scratch"}),
     "LLMasRS, LoRA": ("LLMasRS", {"llm": "llm", "duplicate_titles": "tied"}),
@@ -134,27 +146,27 @@ class Bench:
         return folder
 
     def settings(self, case, **more):
+        from recbole_gr.models.registry import model_settings
+
         model, own = CASES[case]
         common = {
             **{"data_path": self.folder, "cache_dir": os.path.join(self.folder, "cache"), "record_dir": "records"},
-            **{"show_progress": False, "use_gpu": self.on_gpu, "epochs": 1, "precision": "float32", "mask_seen": True},
+            **{"show_progress": False, "use_gpu": self.on_gpu, "epochs": 1},
         }
         common |= {"log_wandb": False, "state": "WARNING"}
-        if model != "SASRecBCE":
-            # one search of many beams, for hardly trained models need them to be sure of their ranking
-            common |= {"beam_size": 50 if self.on_gpu else 20, "epoch_samples": 20000 if self.on_gpu else 512}
-            common |= {"codebook_size": 64 if self.on_gpu else 16, "beam_certify": True}
-        if model == "TIGER":
-            common["item_vector_file"] = self.files["vectors"]
+        # one search of many beams, for hardly trained models need them to be sure of their ranking
+        ours = {"beam_size": 50 if self.on_gpu else 20, "beam_certify": True, "epoch_samples": 20000 if self.on_gpu else 512}
+        ours |= {"codebook_size": 64 if self.on_gpu else 16, "item_vector_file": self.files["vectors"]}
+        ours |= {"precision": "float32", "mask_seen": True}
+        known = model_settings(model).defaults()
+        common |= {key: value for key, value in ours.items() if key in known}
         if model == "LLMasRS":
+            common.pop("item_vector_file")  # of semantic IDs, which one case has
             # a certificate for every user of a language model of nearly random weights takes a search of the whole trie
             common |= {"beam_certify": not self.on_gpu, "scratch_size": "small" if self.on_gpu else "tiny"}
             common |= {"scratch_vocabulary": 2048 if self.on_gpu else 400, "train_batch_size": 128}
         own = {key: self.files.get(value, value) if isinstance(value, str) else value for key, value in own.items()}
-        merged = {**common, **own, **more}
-        if model == "SASRecBCE":
-            merged.pop("precision")
-        return model, merged
+        return model, {**common, **own, **more}
 
     # The checks
 
@@ -257,9 +269,23 @@ class Bench:
         users = test.dataset.inter_feat[test.dataset.uid_field][:5]
         scores, items = full_sort_topk(users.tolist(), model, test, 10, device=self.device)
         interaction = test.dataset[torch.arange(5)].to(self.device)
-        expected = model.full_sort_predict(interaction).topk(10).values
+        seen = tuple(part.to(self.device) for part in test.dataset.seen_items.of(users.numpy()))
+        expected = model.rank(interaction, seen).topk(10).values
         difference = (scores - expected).abs().max().item()
         return {"ok": difference < 1e-3 and items.device.type == self.device.type, "largest_difference": difference}
+
+    def level(self, data_path, dataset, vectors):
+        """The laptop's recipe on data of choice: what it reaches, and in how many seconds of training."""
+        from recbole_gr.experiment.run import run
+
+        settings = {"data_path": data_path, "cache_dir": "cache", "record_dir": "records", "use_gpu": self.on_gpu}
+        settings |= {"show_progress": False, "item_vector_file": vectors, "log_wandb": False, "state": "WARNING"}
+        result = run("TIGER", dataset, config_file_list=["tiger_laptop"], config_dict=settings)
+        with open(result["record"]) as file:
+            record = json.load(file)
+        seconds = {name: stage["seconds"] for name, stage in record["stages"].items()}
+        values = {key: float(value) for key, value in result["test_result"].items()}
+        return {**values, "seconds": seconds, "peak_gpu_mb": record.get("peak_gpu_memory_mb")}
 
 
 # Against transformers' T5
@@ -395,7 +421,11 @@ def main():
     parser.add_argument(
         "--vectors", help="item vectors of ml-100k as item_vector_file takes them; made from titles by default"
     )
+    parser.add_argument("--data_path", help="folder of a data set for the check of the level, as RecBole has it")
+    parser.add_argument("--dataset", default="amazon-beauty-2014", help="its name")
+    parser.add_argument("--item_vectors", help="its item vectors, as item_vector_file takes them")
     arguments = parser.parse_args()
+    data = [os.path.abspath(path) if path else None for path in (arguments.data_path, arguments.item_vectors)]
     sys.argv = sys.argv[:1]  # RecBole reads settings from there
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("device=cuda: there is no GPU that torch can use; --device=cpu runs the script in tiny sizes")
@@ -416,6 +446,8 @@ def main():
                 checks.run("no waiting", case, lambda case=case: bench.no_waiting(case))
             for case in ("TIGER", "LLMasRS, scratch"):
                 checks.run("case study", case, lambda case=case: bench.case_study(case))
+            if arguments.data_path:
+                checks.run("level", arguments.dataset, lambda: bench.level(data[0], arguments.dataset, data[1]))
             for name, check in against_t5(bench.device, small=not bench.on_gpu).items():
                 checks.run("T5", name, check)
         finally:

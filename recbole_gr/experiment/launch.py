@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -67,32 +68,67 @@ def spawn_runs(
         raise SettingError("port", port, "must be set where there are several hosts, the same on all")
     store = open_store(ip, port, holds=group_offset == 0)
     port = store.port
-    spawn = multiprocessing.get_context("spawn")
-    answers = spawn.SimpleQueue()
-    processes = []
+    children = []
     for local_rank in range(nproc):
         place = Place(group_offset + local_rank, local_rank, total, nproc, ip, port)
-        arguments = place, max(1, processors // nproc), model, dataset, config_file_list, config_dict, answers
-        processes.append(spawn.Process(target=_run_at, args=arguments, name=f"rank {place.rank}"))
+        arguments = max(1, processors // nproc), model, dataset, config_file_list, config_dict
+        children.append(_Child(place, arguments))
     try:
-        for process in processes:
-            process.start()
-        _wait_for(processes, store)
+        for child in children:
+            child.start()
+        _wait_for(children, store)
     except KeyboardInterrupt as interrupt:
-        _join_until(processes, 1.5)  # Ctrl-C reaches all processes of a terminal, and other signals this one only
-        for process in processes:
-            if process.pid is not None and process.is_alive():
-                os.kill(process.pid, getattr(interrupt, "number", SIGINT))
-        _join_until(processes, TO_END)
-        vars(interrupt)["checkpoint"] = next((answer for kind, answer in _read(answers) if kind == "interrupt"), None)
+        _hear_until(children, 1.5)  # Ctrl-C reaches all processes of a terminal, and other signals this one only
+        for child in children:
+            child.tell(getattr(interrupt, "number", SIGINT))
+        _hear_until(children, TO_END)
+        told = [child.answer[1] for child in children if child.answer and child.answer[0] == "interrupt"]
+        vars(interrupt)["checkpoint"] = next(iter(told), None)
         raise
     finally:
-        _end(processes)
-    return _outcome(processes, _read(answers))
+        _end(children)
+    return _outcome(children)
+
+
+class _Child:
+    """One process, and what it has said: a word for it and what it is about, or nothing.
+
+    Args:
+        place: of the process.
+        arguments: of :func:`_run_at`, without the first and the last one.
+    """
+
+    def __init__(self, place: Place, arguments: tuple[Any, ...]) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.name = f"rank {place.rank}"
+        self.reader, self.writer = spawn.Pipe(duplex=False)
+        self.process = spawn.Process(target=_run_at, args=(place, *arguments, self.writer), name=self.name)
+        self.answer: tuple[str, Any] | None = None
+
+    def start(self) -> None:
+        self.process.start()
+        self.writer.close()  # here: a process that is killed in the middle of a word leaves an end, for which nobody waits
+
+    def is_alive(self) -> bool:
+        return self.process.pid is not None and self.process.is_alive()
+
+    def tell(self, signal: int) -> None:
+        if self.process.pid is not None and self.process.is_alive():
+            os.kill(self.process.pid, signal)
+
+    def hear(self, until: float | None) -> None:
+        """Wait for its end or its word, until a time of the monotonic clock; a word longer than a pipe holds waits for us."""
+        if not self.reader.closed:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            wait([self.reader, self.process.sentinel], left)
+            if self.reader.poll():
+                with contextlib.suppress(EOFError):
+                    self.answer = self.reader.recv()
+                self.reader.close()
 
 
 def _run_at(
-    place: Place, threads: int, model: Any, dataset: str, config_file_list: Any, config_dict: Any, answers: Any
+    place: Place, threads: int, model: Any, dataset: str, config_file_list: Any, config_dict: Any, answer: Any
 ) -> None:
     """One process: as torchrun would have started it, with its share of the processors."""
     os.environ.update(place.environment())
@@ -102,69 +138,70 @@ def _run_at(
         with signals_stop():
             result = run(model, dataset, config_file_list, config_dict)
         if place.rank == 0:
-            answers.put(("result", result))
+            answer.send(("result", result))
     except KeyboardInterrupt as interrupt:
         if place.rank == 0:
-            answers.put(("interrupt", getattr(interrupt, "checkpoint", None)))
+            answer.send(("interrupt", getattr(interrupt, "checkpoint", None)))
         raise SystemExit(130) from None
     except RecBoleGRError as error:
-        answers.put(("error", error))
+        answer.send(("error", error))
         raise SystemExit(_TOLD) from None
     except Exception:
         traceback.print_exc()
-        answers.put(("bug", f"rank {place.rank} failed with what is printed above; the others were ended"))
+        answer.send(("bug", f"rank {place.rank} failed with what is printed above; the others were ended"))
         raise SystemExit(1) from None
 
 
-def _wait_for(processes: list[Any], store: Any) -> None:
+def _wait_for(children: list[_Child], store: Any) -> None:
     """Until all have ended, or one has failed and the others have had time to notice; of one that was killed they are told."""
-    running = {process.sentinel: process for process in processes}
+    running = list(children)
     end: float | None = None
     while running and (end is None or time.monotonic() < end):
-        for sentinel in wait(list(running), None if end is None else max(0.0, end - time.monotonic())):
-            process = running.pop(sentinel)
-            process.join()
-            if process.exitcode and end is None:
-                tell_failure(store, process.name)
-                end = time.monotonic() + TO_END
+        ends = [child.process.sentinel for child in running]
+        words = [child.reader for child in running if not child.reader.closed]
+        wait([*ends, *words], None if end is None else max(0.0, end - time.monotonic()))
+        for child in running:
+            child.hear(time.monotonic())
+        failed = [child for child in running if child.process.exitcode]
+        running = [child for child in running if child.process.exitcode is None]
+        if failed and end is None:
+            tell_failure(store, failed[0].name)
+            end = time.monotonic() + TO_END
 
 
-def _end(processes: list[Any]) -> None:
+def _end(children: list[_Child]) -> None:
     """End those that still run."""
     for ask in ("terminate", "kill"):
-        for process in processes:
-            if process.is_alive():
-                getattr(process, ask)()
-        _join_until(processes, 2.0)
+        for child in children:
+            if child.is_alive():
+                getattr(child.process, ask)()
+        _hear_until(children, 2.0)
 
 
-def _join_until(processes: list[Any], seconds: float) -> None:
+def _hear_until(children: list[_Child], seconds: float) -> None:
+    """Until all have ended, or for so long."""
     end = time.monotonic() + seconds
-    for process in processes:
-        if process.pid is not None:  # it was started
-            process.join(max(0.0, end - time.monotonic()))
+    for child in children:
+        if child.process.pid is not None:  # it was started
+            child.hear(end)
+            child.process.join(max(0.0, end - time.monotonic()))
 
 
-def _read(answers: Any) -> list[tuple[str, Any]]:
-    read = []
-    while not answers.empty():
-        read.append(answers.get())
-    return read
-
-
-def _outcome(processes: list[Any], answers: list[tuple[str, Any]]) -> dict[str, Any] | None:
+def _outcome(children: list[_Child]) -> dict[str, Any] | None:
     told: dict[str, Any] = {}
-    for kind, answer in answers:
-        told.setdefault(kind, answer)
-    killed = [process for process in processes if (process.exitcode or 0) < 0 and process.exitcode != -SIGTERM]
-    for process in killed:  # which said nothing: first of all, whatever the others saw of it
-        raise GroupEndedError(f"{process.name} was killed by signal {-process.exitcode} (9: perhaps for its memory)")
+    for child in children:
+        if child.answer:
+            told.setdefault(*child.answer)
+    statuses = {child.name: child.process.exitcode or 0 for child in children}
+    for name, status in statuses.items():  # who was killed said nothing: first of all, whatever the others saw of it
+        if status < 0 and status != -SIGTERM:
+            raise GroupEndedError(f"{name} was killed by signal {-status} (9: perhaps for its memory)")
     if "error" in told:
         raise told["error"]
     if "bug" in told:
         sys.stderr.flush()
         raise ChildProcessError(told["bug"])
-    failed = [f"{process.name} with status {process.exitcode}" for process in processes if process.exitcode]
+    failed = [f"{name} with status {status}" for name, status in statuses.items() if status]
     if failed:
         raise GroupEndedError(f"ended for an error that another process, or another host, tells: {', '.join(failed)}")
     return told.get("result")

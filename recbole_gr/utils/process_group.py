@@ -197,6 +197,13 @@ def _leave() -> None:
         dist.destroy_process_group()
 
 
+def _flush() -> None:
+    """Let out what was printed, in a thread: the main one may hold a stream, and write into a pipe that nobody reads."""
+    thread = threading.Thread(target=lambda: (sys.stdout.flush(), sys.stderr.flush()), daemon=True)
+    thread.start()
+    thread.join(1.0)
+
+
 class _Watch:
     """A thread that ends the process when the store says that another one has failed, or is gone."""
 
@@ -213,8 +220,7 @@ class _Watch:
             except Exception:  # the store went with its holder
                 failed = not self.stopped.wait(GRACE)
             if failed and not self.stopped.is_set():
-                sys.stdout.flush()
-                sys.stderr.flush()
+                _flush()
                 os._exit(1)
 
     def stop(self) -> None:

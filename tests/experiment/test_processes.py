@@ -26,7 +26,7 @@ from recbole_gr.integration.processes import SharedBatches, share_of
 from recbole_gr.integration.resume import _draw_batches_as, _random_states
 from recbole_gr.settings.field import RunValues
 from recbole_gr.settings.recbole_keys import on_several_processes
-from recbole_gr.utils.errors import DataError
+from recbole_gr.utils.errors import DataError, RecBoleGRError
 from recbole_gr.utils.process_group import ENVIRONMENT, GroupEndedError, own_place, without_place
 
 #: Without chance in training, in float32: what is left are sums in another order.
@@ -143,7 +143,9 @@ def test_resumed_by_two_it_goes_on_bit_by_bit_and_by_one_with_the_same_batches(v
 def killed(settings, folder):
     """Settings that resume a run of two processes, which is killed when it has a state."""
     group = Group(2, lambda: trained("TIGER", {**settings, "record_name": "never"}), folder)
+    end = time.monotonic() + 100
     while not (found := [name for name in saved_in(folder) if name.endswith(".last.pth")]):
+        assert time.monotonic() < end, [read(folder, f"{rank}.err")[-3000:] for rank in (0, 1)]
         time.sleep(0.005)
     group.kill()
     assert not os.path.exists(folder / "records" / "never.json")
@@ -223,6 +225,11 @@ def test_a_killed_process_ends_all_within_seconds(tmp_path):
     with pytest.raises(GroupEndedError, match=r"^rank 1 was killed by signal 9 \(9: perhaps for its memory\)$"):
         spawn_runs(Faulty, "plain", config_dict=fault(), nproc=2)
     assert time.time() - os.path.getmtime(tmp_path / "failed") < 8
+
+
+def test_an_error_longer_than_a_pipe_holds_is_told():
+    with pytest.raises(RecBoleGRError, match=r"^model='Tx{200000}"):
+        spawn_runs("T" + "x" * 200_000, "plain", config_dict=fault(), nproc=2)
 
 
 def test_two_hosts_under_torchrun(vectors, tmp_path):

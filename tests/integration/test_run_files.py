@@ -15,6 +15,7 @@ import recbole.utils.logger
 import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer, init_logger, init_seed
+from support.groups import wait_for_copies
 
 from recbole_gr import cli
 from recbole_gr.experiment import run as run_module
@@ -81,7 +82,7 @@ def in_copies(*calls):
             finally:
                 os._exit(status)
         pids.append(pid)
-    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0] * len(pids)
+    assert wait_for_copies(pids) == [0] * len(pids)
 
 
 def test_two_runs_in_one_second_have_their_own_results(settings, frozen):

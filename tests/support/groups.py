@@ -3,7 +3,9 @@
 import contextlib
 import os
 import pickle
+import signal
 import sys
+import time
 import traceback
 
 import torch
@@ -54,13 +56,35 @@ class Group:
 
     def wait(self):
         """Until all have ended; returns their exit statuses, in the order of ranks."""
-        return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in self.pids]
+        return wait_for_copies(self.pids)
 
     def kill(self):
         """SIGKILL all of them, and wait."""
         for pid in self.pids:
-            os.kill(pid, 9)
+            os.kill(pid, signal.SIGKILL)
         self.wait()
+
+
+def wait_for_copies(pids, timeout=200):
+    """Exit statuses of copies of this process, when all have ended; those that hang write their stacks to stderr."""
+    end, statuses = time.monotonic() + timeout, dict.fromkeys(pids)
+    try:
+        while None in statuses.values():
+            assert time.monotonic() < end, f"{statuses}: processes that have not ended after {timeout} s have no status"
+            for pid in [pid for pid, status in statuses.items() if status is None]:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    statuses[pid] = os.waitstatus_to_exitcode(status)
+            time.sleep(0.01)
+    finally:
+        hanging = [pid for pid, status in statuses.items() if status is None]
+        for number in (signal.SIGABRT, signal.SIGKILL) if hanging else ():  # faulthandler answers the first one
+            for pid in hanging:
+                os.kill(pid, number)
+            time.sleep(1)
+        for pid in hanging:
+            os.waitpid(pid, 0)
+    return list(statuses.values())
 
 
 def run_together(count, work, folder):
