@@ -12,6 +12,8 @@ from recbole.utils import init_seed
 from recbole_gr.data.catalogue import topk_checked_early
 from recbole_gr.data.checks_only import checks_only
 from recbole_gr.integration.config import errors_name_places, make_config
+from recbole_gr.integration.config_checks import check_training_settings
+from recbole_gr.integration.making import make_model
 from recbole_gr.utils.temporary_folders import temporary_folder
 
 
@@ -34,8 +36,9 @@ def check_only(model: str | type, dataset: str, config_dict: Mapping[str, Any]) 
         disable(50)  # what a run logs of data and model is not asked for
         try:
             with errors_name_places(config):
+                check_training_settings(config)
                 read = create_dataset(config)
                 training, *_ = data_preparation(config, read)
-                config.model_class(config, training._dataset)
+                make_model(config, training._dataset)
         finally:
             disable(0)
