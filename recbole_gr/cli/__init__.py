@@ -11,6 +11,7 @@ import difflib
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,12 @@ from recbole_gr.utils.signals import ending, signals_stop
 
 __all__ = ["main", "run_command"]
 
+#: What is said after the traceback of an error that nobody expected.
+BUG = (
+    "bug: this is no fault of your settings or files, or it should have been told in one line. Please report it with the lines "
+    "above, the command and the versions (recbole-gr --version)."
+)
+
 #: Options of a command that the others do not have.
 OF_RUN = ("model", "nproc", "world_size", "group_offset", "ip", "port")
 OF_TOKENIZE = ("output_dir", "sid_format", "compare_vectors", "extend")
@@ -32,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the command ``recbole-gr``.
 
     Returns:
-        The exit status: 0, 2 for an error of the user's or of a disk, 130 for Ctrl-C, 143 for SIGTERM.
+        The exit status: 0, 1 for a bug, after its traceback, 2 for an error of the user's or of a disk, 130 for Ctrl-C, 143 for SIGTERM.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "_ARGCOMPLETE" in os.environ:
@@ -76,12 +83,8 @@ def _launch(command: str, arguments: Sequence[str], words: list[str]) -> int:
             # the record of a run tells its command from here, and spawned processes read the settings from here
             sys.argv = [sys.argv[0], *words, *read.normalised()]
             launch(read)
-    except (RecBoleGRError, OSError) as error:
-        if not isinstance(error, RecBoleGRError) and disk_fault(error) is None:
-            raise
-        for line in _lines_of(error, command):
-            print(f"error: {line}", file=sys.stderr)
-        return 2
+    except Exception as error:
+        return _failed(error, command)
     except KeyboardInterrupt as interrupt:
         word, status = ending(interrupt)
         print(f"\n{word}", file=sys.stderr)
@@ -90,6 +93,22 @@ def _launch(command: str, arguments: Sequence[str], words: list[str]) -> int:
             print(f"to go on after the last validated epoch:\n  {resuming_command(checkpoint)}", file=sys.stderr)
         return status
     return 0
+
+
+def _failed(error: Exception, command: str) -> int:
+    """Print an error, in one line where it is of the user's or of a disk; returns the exit status."""
+    told = error if isinstance(error, RecBoleGRError) or (isinstance(error, OSError) and disk_fault(error)) else None
+    if told is None:
+        from recbole_gr.integration.refusals import as_refusal
+
+        told = as_refusal(error)
+    if told is None:
+        traceback.print_exception(error)
+        print(BUG, file=sys.stderr)
+        return 1
+    for line in _lines_of(told, command):
+        print(f"error: {line}", file=sys.stderr)
+    return 2
 
 
 def _lines_of(error: RecBoleGRError | OSError, command: str) -> list[str]:

@@ -19,7 +19,9 @@ from recbole_gr.integration.settings_pages import groups_of, tokenizer_groups
 from recbole_gr.models.registry import find_spec, model_names, model_settings
 from recbole_gr.settings.field import Settings, allowed_values
 from recbole_gr.settings.properties import PROPERTIES
-from recbole_gr.settings.recbole_keys import recbole_folder, recbole_model_names
+from recbole_gr.settings.recbole_keys import RecBoleSettings, recbole_folder, recbole_model_names
+from recbole_gr.settings.recbole_models import model_fields
+from recbole_gr.settings.recbole_values import VALUES
 from recbole_gr.tokenizers.registry import find_tokenizer, tokenizer_names
 from recbole_gr.utils.errors import SettingError
 
@@ -119,10 +121,12 @@ def settings_by_concern(model: str) -> list[tuple[str, list[Row]]]:
     for settings in reversed(settings_of_model(model)):
         groups += _concerns(settings, model)
     if model_settings(model) is None:
-        groups.insert(0, (f"RecBole's {model}", _property_rows(f"model/{model}")))
-    known = {row.key for _, rows in groups for row in rows}
-    general = [row for row in _property_rows("overall") if row.key not in known]
-    return [(title, rows) for title, rows in [*groups, ("RecBole, for all models", general)] if rows]
+        groups.insert(0, (f"RecBole's {model}", _property_rows(f"model/{model}", model_fields(model))))
+    of_recbole = {key: info for one in (RecBoleSettings, *VALUES) for key, info in one.model_fields.items()}
+    for title, name in (("RecBole, for all models", "overall"), ("RecBole's data, for all models", "dataset/sample")):
+        known = {row.key for _, rows in groups for row in rows}
+        groups.append((title, [row for row in _property_rows(name, of_recbole) if row.key not in known]))
+    return [(title, rows) for title, rows in groups if rows]
 
 
 def _concerns(settings: type[Settings], model: str) -> Iterable[tuple[str, list[Row]]]:
@@ -149,14 +153,16 @@ def row_of(key: str, info: FieldInfo) -> Row:
     return Row(key, info.get_default(call_default_factory=True), allowed, info.description or "", choices)
 
 
-def _property_rows(name: str) -> list[Row]:
-    """RecBole's own settings, from its property files: ``key: value  # (type) A sentence.``"""
+def _property_rows(name: str, fields: Mapping[str, FieldInfo]) -> list[Row]:
+    """RecBole's own settings, from its property files: ``key: value  # (type) A sentence.``; fields say more than the type."""
     path = recbole_folder() / "properties" / f"{name}.yaml"
     rows = []
     if path.is_file():
         pattern = r"^([\w-]+)\s*:[ \t]*([^#\n]*?)[ \t]*(?:#[ \t]*(?:\(([^)]*)\))?[ \t]*(.*))?$"
         for key, default, kind, sentence in re.findall(pattern, path.read_text(encoding="utf-8"), re.M):
-            rows.append(Row(key, default, kind, sentence))
+            known = row_of(key, fields[key]) if key in fields else Row(key, default, kind, sentence)
+            allowed = known.allowed if known.allowed not in ("list", "Any") else kind
+            rows.append(Row(key, default, allowed, sentence, known.choices))
     return rows
 
 

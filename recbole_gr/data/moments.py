@@ -39,10 +39,20 @@ def moments_of(column: pd.Series, unit: str = "auto") -> Moments:
 
     Raises:
         SettingError: there is no such unit.
-        DataError: cells that are neither, or that might be either.
+        DataError: cells that are neither, or that might be either, or that no calendar has.
     """
     if unit != "auto" and unit not in UNITS:
         raise SettingError("time_unit", unit, f"must be one of auto, {', '.join(UNITS)}")
+    try:
+        return _moments_of(column, unit)
+    except (OverflowError, pd.errors.OutOfBoundsDatetime) as error:
+        raise DataError(
+            f"the column {column.name} of times holds some that are no dates, beyond the years 1677 to 2262; numbers may be of another "
+            "time_unit"
+        ) from error
+
+
+def _moments_of(column: pd.Series, unit: str) -> Moments:
     missing = column.isna()
     if isinstance(column.dtype, pd.DatetimeTZDtype) or pd.api.types.is_datetime64_dtype(column):
         return _of_dates(pd.to_datetime(column, utc=True))

@@ -13,6 +13,8 @@ from recbole.utils import init_seed
 from recbole_gr.data.catalogue import topk_checked_early
 from recbole_gr.data.checks_only import checks_only
 from recbole_gr.integration.config import errors_name_places, make_config
+from recbole_gr.integration.config_checks import check_training_settings
+from recbole_gr.integration.making import make_model
 from recbole_gr.utils.temporary_folders import temporary_folder
 
 
@@ -44,8 +46,9 @@ def before_training(
         disable(50)  # what a run logs of data and model is not asked for
         try:
             with errors_name_places(config):
+                check_training_settings(config)
                 read = create_dataset(config)
                 loaders = data_preparation(config, read)
-                yield config, loaders, config.model_class(config, loaders[0]._dataset).to(config["device"])
+                yield config, loaders, make_model(config, loaders[0]._dataset)
         finally:
             disable(0)

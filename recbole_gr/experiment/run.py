@@ -26,6 +26,8 @@ from recbole_gr.experiment.target_ranks import (
     target_ranks_table,
 )
 from recbole_gr.integration.config import errors_name_places, make_config
+from recbole_gr.integration.config_checks import check_training_settings
+from recbole_gr.integration.making import make_model
 from recbole_gr.integration.plugin import is_history_model
 from recbole_gr.integration.resume import read_training_state, restore_training_state, save_training_state
 from recbole_gr.integration.run_files import check_space
@@ -81,6 +83,7 @@ def _run_here(model: Any, dataset: str, config_file_list: Any, config_dict: Any,
 
 
 def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str, Any]:
+    check_training_settings(config)
     keep_freed_memory()
     remove_leftovers(config[key] for key in ("checkpoint_dir", "record_dir", "cache_dir"))
     init_seed(config["seed"], config["reproducibility"])
@@ -97,7 +100,7 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
     stages.update(getattr(dataset, "stages", {}))
 
     init_seed(config["seed"], config["reproducibility"])
-    model = config.model_class(config, train_data._dataset).to(config["device"])
+    model = make_model(config, train_data._dataset)
     if rank() != 0:  # the same model everywhere, and from here on random numbers of its own for each process
         init_seed(config["seed"] + rank(), config["reproducibility"])
     logger.info(model)

@@ -15,7 +15,7 @@ from recbole_gr.integration.columns_read import column_faults
 from recbole_gr.integration.following import following
 from recbole_gr.models.registry import check_model_name, find_spec, keys_of_model, load, model_keys
 from recbole_gr.settings.check import faults_of, idle_settings, raise_faults, unknown_keys
-from recbole_gr.settings.field import Fault, RunValues, Settings
+from recbole_gr.settings.field import Fault, RunValues, Settings, field_faults, nul_faults
 from recbole_gr.settings.properties import named_file, properties_file, read_properties
 from recbole_gr.settings.protocol import UNRANKED_METRICS, ProtocolSettings
 from recbole_gr.settings.recbole_keys import (
@@ -27,12 +27,26 @@ from recbole_gr.settings.recbole_keys import (
     recbole_keys,
     recbole_model_names,
 )
+from recbole_gr.settings.recbole_models import model_faults
+from recbole_gr.settings.recbole_values import name_faults, recbole_faults
 from recbole_gr.settings.values import Given, merged, read_given
 from recbole_gr.utils.atomic_files import probe
 from recbole_gr.utils.errors import DataError, SettingError
 
 #: Folders of RecBole's models that rank the catalogue; the common protocol is theirs. The others estimate clicks.
 RANKING = ("general_recommender", "sequential_recommender", "knowledge_aware_recommender")
+
+#: Settings that say which files are read, and how.
+_OF_FILES = {
+    *("data_path", "dataset", "benchmark_filename", "split_files", "field_separator", "encoding", "load_col", "unload_col"),
+    *("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "split_column"),
+}
+
+#: Settings that others follow, see :func:`adapted`.
+_ADAPTED_FROM = _OF_FILES | {
+    *("metrics", "topk", "valid_metric", "beam_size", "repeatable", "mask_seen", "alias_of_item_id", "loss_positions"),
+    "LIST_SUFFIX",
+}
 
 #: Options of commands that are no settings of a run.
 COMMAND_OPTIONS = {"config_files", "output_dir", "sid_format", "compare_vectors", "extend"}
@@ -77,14 +91,18 @@ def check_run(
     settings = settings_of_model(model)
     files = [named_file("recipes", file) for file in config_files or []]
     given = read_given(files, config_dict, process_arguments() if arguments is None else arguments)
-    run, notices = adapted(RunValues(_values(model, dataset, settings, given), given.where))
+    run = RunValues(_values(model, dataset, settings, given), given.where)
+    run, notices = (run, []) if _single_faults(model, settings, run).keys() & _ADAPTED_FROM else adapted(run)
     unknown = unknown_keys(given.values, known_keys(given.values))
     refused, allowed = (unknown, []) if run["allow_unknown"] is not True else ([], unknown)
     faults = [Fault(key, given.values[key], f"is not a setting of any model or dataset{near}") for key, near in refused]
-    faults += [*_file_faults(dataset, run), *faults_of(settings, run)]
-    if ProtocolSettings in settings and not any(fault.key == "eval_args" for fault in faults):
+    faults += value_faults(model, settings, run)
+    wrong = {fault.key for fault in faults}
+    if not wrong & _OF_FILES:
+        faults += _file_faults(dataset, run, wrong)
+    if ProtocolSettings in settings and not wrong & {"eval_args", *_OF_FILES}:
         faults += column_faults(run)
-    raise_faults(faults, run)
+    raise_faults(list({fault.key: fault for fault in reversed(faults)}.values())[::-1], run)
     check_logs(run)
     notices += [f"{key}={given.values[key]!r} is not a setting of any model or dataset{near}" for key, near in allowed]
     idle = {**_of_other_models(model, given.values.keys() - {key for key, _ in unknown}), **idle_settings(settings, run)}
@@ -93,11 +111,50 @@ def check_run(
     return CheckedRun(settings, given, notices)
 
 
+def value_faults(
+    model: str | type, settings: Sequence[type[Settings]], run: RunValues, given: Mapping[str, Any] | None = None
+) -> list[Fault]:
+    """Values that cannot work, each key once; of RecBole's settings those that the user set are looked at.
+
+    Args:
+        model: as for :func:`check_run`.
+        settings: the classes of its settings.
+        run: the values.
+        given: what the user set, where RecBole has made other values of it; None: as in ``run``.
+    """
+    single = _single_faults(model, settings, run, given)
+    names = {fault.key: fault for fault in name_faults(run)}
+    together = {fault.key: fault for fault in faults_of(settings, run, single.keys() | names.keys())}
+    return list({**together, **names, **single}.values())
+
+
+def single_faults(model: str | type, settings: Sequence[type[Settings]], values: Mapping[str, Any]) -> list[Fault]:
+    """Which of some values that a user may set are wrong by themselves.
+
+    Args:
+        model: as for :func:`check_run`.
+        settings: the classes of its settings.
+        values: by key.
+    """
+    return list(_single_faults(model, settings, RunValues(values, dict.fromkeys(values, ""))).values())
+
+
+def _single_faults(
+    model: str | type, settings: Sequence[type[Settings]], run: RunValues, given: Mapping[str, Any] | None = None
+) -> dict[str, Fault]:
+    """Values that are wrong by themselves, by key."""
+    given = {key: run.values[key] for key in run.given if key in run.values} if given is None else given
+    name = model if isinstance(model, str) else model.__name__
+    faults = [fault for one in settings for fault in field_faults(one, run.values)]
+    of_recbole = {fault.key: fault for fault in (*nul_faults(given), *recbole_faults(given), *model_faults(name, given))}
+    return {**of_recbole, **{fault.key: fault for fault in reversed(faults)}}
+
+
 def _idle_grouping(given: Given, run: RunValues) -> list[str]:
     """A line where ``group_by`` was set and does not count: only a split by ratio asks for it."""
     asked = given.values.get("eval_args")
     group_by = asked.get("group_by", "user") if isinstance(asked, dict) else "user"
-    split = next(iter(run["eval_args"]["split"]))
+    split = next(iter((run["eval_args"] or {}).get("split", ["RS"])))
     if group_by == "user" or split == "RS":
         return []
     return [f"eval_args: group_by={group_by!r} is not used: a split by {split} goes through each user's interactions"]
@@ -168,6 +225,8 @@ def follow_metrics(values: Mapping[str, Any], topk: Sequence[int], given: Mappin
     """
     changed: dict[str, Any] = {}
     metrics = [values["metrics"]] if isinstance(values["metrics"], str) else values["metrics"]
+    if not isinstance(metrics, (list, tuple)):
+        return changed
     metric, at, k = str(values.get("valid_metric")).partition("@")
     if "valid_metric" not in given and at and k.isdigit() and metrics:
         if "metrics" in given and metric.lower() not in {str(name).lower() for name in metrics}:
@@ -200,8 +259,8 @@ def _values(model: str | type, dataset: str, settings: Sequence[type[Settings]],
     return values
 
 
-def _file_faults(dataset: str, run: RunValues) -> list[Fault]:
-    """What the run reads and writes must be there, or be to be had."""
+def _file_faults(dataset: str, run: RunValues, wrong: Collection[str]) -> list[Fault]:
+    """What the run reads and writes must be there, or be to be had; paths that are wrong by themselves are left out."""
     faults = []
     folder = run["data_path"]
     parts = next((key for key in ("benchmark_filename", "split_files") if run[key] is not None), None)
@@ -217,12 +276,12 @@ def _file_faults(dataset: str, run: RunValues) -> list[Fault]:
             line = f"no folder [{folder}] with {dataset}.inter; set data_path to its parent"
             faults.append(Fault("dataset", dataset, line))
     for key, writes in (("dataset_save_path", "save_dataset"), ("dataloaders_save_path", "save_dataloaders")):
-        if run[key] is not None and not os.path.isfile(run[key]):
+        if key not in wrong and run[key] is not None and not os.path.isfile(run[key]):
             faults.append(
                 Fault(key, run[key], f"no such file; it is read from here, {writes} writes it into checkpoint_dir")
             )
     for key in ("record_dir", "checkpoint_dir"):
-        if run[key] or key == "checkpoint_dir":
+        if key not in wrong and (run[key] or key == "checkpoint_dir"):
             try:
                 check_writable(key, run[key])
             except SettingError as error:
@@ -244,7 +303,7 @@ def check_writable(key: str, folder: str) -> None:
     """
     try:
         os.makedirs(folder, exist_ok=True)
-    except (OSError, TypeError) as error:
+    except (OSError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no path"
         raise SettingError(key, folder, f"the folder cannot be made ({reason})") from error
     try:

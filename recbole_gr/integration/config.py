@@ -19,11 +19,12 @@ from recbole_gr.integration.check_run import (
     check_run,
     follow_metrics,
     settings_of_model,
+    value_faults,
 )
 from recbole_gr.integration.following import following
 from recbole_gr.integration.plugin import is_history_model
 from recbole_gr.models.registry import find_spec, load, recbole_defaults_of
-from recbole_gr.settings.check import faults_of, idle_settings, raise_faults
+from recbole_gr.settings.check import idle_settings, raise_faults
 from recbole_gr.settings.field import RunValues, keys_of
 from recbole_gr.settings.properties import properties_file, read_properties
 from recbole_gr.settings.protocol import ProtocolSettings
@@ -152,7 +153,7 @@ def check_plain_config(config: Config) -> None:
     check_order(config)
     settings = settings_of_model(config.model_class)[1:]  # of RecBole's own, RecBole has made what it needs
     run = RunValues(config.final_config_dict, places_of(config))
-    raise_faults(faults_of(settings, run), run)
+    raise_faults(value_faults(config.model_class, settings, run, config.external_config_dict), run)
     for key, reason in idle_settings(settings, run).items():
         getLogger().warning(f"{key}={run[key]!r} is not used: {reason}")
 

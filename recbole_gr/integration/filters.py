@@ -9,6 +9,8 @@ from collections.abc import Callable
 from logging import getLogger
 from typing import Any
 
+import numpy as np
+
 from recbole_gr.utils.errors import DataError, SettingError
 from recbole_gr.utils.table_files import read_header
 
@@ -45,6 +47,8 @@ def with_columns_in_use(original: Callable) -> Callable:
 def columns_in_use(config: Any) -> set[str]:
     """Columns that settings of a run are about, beside users, items and times."""
     asked = {*(config["val_interval"] or {}), *(config["threshold"] or {})}
+    if "labeled" in config["eval_args"]["mode"].values():
+        asked.add(config["LABEL_FIELD"])
     if config["split_column"]:
         asked.add(config["split_column"])
     if config["benchmark_filename"]:
@@ -102,6 +106,9 @@ def with_intervals_that_work(original: Callable) -> Callable:
                 raise SettingError(
                     "val_interval", intervals, f"{field}: must be intervals, for example '[4,inf)' or '(0,1];[3,4)'"
                 )
+            if not kind.value.startswith("float") and not isinstance(interval, (list, tuple)):
+                line = f"{field} is a column of type {kind.value}: must be a list of the tokens that are kept"
+                raise SettingError("val_interval", intervals, line)
         original(self)
 
     return filter_by_field_value
@@ -161,16 +168,66 @@ def with_times_that_are_there(original: Callable) -> Callable:
     def fill_nan(self: Any) -> None:
         by_time = self.config["eval_args"]["order"] == "TO" and self.benchmark_filename_list is None
         if by_time and self.time_field in self.inter_feat:
-            missing = self.inter_feat[self.time_field].isnull()
-            if missing.any():
+            times = self.inter_feat[self.time_field]
+            missing = times.isnull()
+            endless = times.abs() > np.finfo(np.float32).max if times.dtype.kind == "f" else missing & False
+            if missing.any() or endless.any():
+                which, what = (missing, "have no") if missing.any() else (endless, "have an infinite")
                 keep = f"--val_interval=\"{{'{self.time_field}':'(-inf,inf)'}}\""
                 raise DataError(
-                    f"{int(missing.sum()):,} of {len(missing):,} interactions of {self.dataset_name} have no {self.time_field}, and "
+                    f"{int(which.sum()):,} of {len(which):,} interactions of {self.dataset_name} {what} {self.time_field}, and "
                     f"their place in the order of time is unknown; {keep} leaves them out"
                 )
         original(self)
 
     return fill_nan
+
+
+def check_labels(dataset: Any) -> None:
+    """A measurement of labels needs them; RecBole raises a KeyError in its first batch, or while it splits.
+
+    Args:
+        dataset: a RecBole ``Dataset`` whose data are processed.
+
+    Raises:
+        DataError: there is no column of labels.
+    """
+    modes, label = dataset.config["eval_args"]["mode"], dataset.label_field
+    if "labeled" in modes.values() and label not in dataset.inter_feat:
+        columns = ", ".join(dataset.inter_feat.columns)
+        raise DataError(
+            f"eval_args: mode labeled needs the column {label} (LABEL_FIELD) in {dataset.dataset_name}.inter, of which {columns} "
+            "are read; threshold={'rating': 4} would make it of ratings"
+        )
+
+
+def check_aliases(dataset: Any) -> None:
+    """Columns that share the numbers of users, items, entities or relations must be there, as tokens; RecBole raises a KeyError.
+
+    Raises:
+        SettingError: names the setting.
+    """
+    for name in ("user_id", "item_id", "entity_id", "relation_id"):
+        key = f"alias_of_{name}"
+        for column in dataset.config[key] or []:
+            kind = dataset.field2type.get(column)
+            if kind is None or not kind.value.startswith("token"):
+                there = ", ".join(field for field, of in dataset.field2type.items() if of.value.startswith("token"))
+                raise SettingError(key, dataset.config[key], f"no column {column!r} of tokens is read; there are {there}")
+
+
+def check_id_types(dataset: Any) -> None:
+    """Users and items are tokens; of another type RecBole has nothing to number.
+
+    Raises:
+        DataError: names the column.
+    """
+    for key, field in (("USER_ID_FIELD", dataset.uid_field), ("ITEM_ID_FIELD", dataset.iid_field)):
+        kind = dataset.field2type.get(field)
+        if kind is not None and kind.value != "token":
+            raise DataError(
+                f"{dataset.dataset_name}.inter has {field}:{kind.value}, but {key} must be a column of type token"
+            )
 
 
 def check_time_type(dataset: Any) -> None:

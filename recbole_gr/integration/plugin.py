@@ -16,6 +16,7 @@ from typing import Any
 from recbole_gr.integration import filters
 from recbole_gr.integration.checkpoint_tokens import keep_tokens, refuse_to_go_on
 from recbole_gr.integration.compat import patch_on_import
+from recbole_gr.integration.eval_batches import with_users_that_fit
 from recbole_gr.integration.reading import read_as_people_write, with_checked_header
 from recbole_gr.integration.run_files import name_logs, name_trainers, write_whole
 from recbole_gr.models.registry import check_model_name, find_spec, load
@@ -50,6 +51,8 @@ def apply() -> None:
         "recbole.data.dataloader.general_dataloader",
         lambda module: _wrap(module.FullSortEvalDataLoader, "collate_fn", _with_equal_exclusion),
     )
+    for loader in ("FullSortEvalDataLoader", "NegSampleEvalDataLoader"):
+        _after("recbole.data.dataloader.general_dataloader", functools.partial(_of_users_that_fit, name=loader))
     _after("recbole.quick_start.quick_start", _start_as_we_do)
     _after("recbole.utils.case_study", _rank_as_measured)
 
@@ -219,6 +222,7 @@ def _with_ready_splits(original: Callable) -> Callable:
         from recbole_gr.data.ready_splits import load_interactions
 
         load_interactions(self, lambda: original(self, token, dataset_path))
+        filters.check_id_types(self)
         filters.check_time_type(self)
 
     return load_inter_feat
@@ -259,6 +263,7 @@ def _with_enough_items(original: Callable) -> Callable:
 
         original(self)
         if is_checked_early():
+            filters.check_labels(self)
             check_topk(self)
 
     return data_processing
@@ -271,6 +276,7 @@ def _of_enough_items(original: Callable) -> Callable:
         from recbole_gr.data.catalogue import check_topk
 
         check_topk(train_data._dataset)
+        filters.check_labels(train_data._dataset)
         return original(self, train_data, *args, **kwargs)
 
     return fit
@@ -308,6 +314,7 @@ def _with_items_of_the_file(original: Callable) -> Callable:
     def remap_all(self: Any) -> None:
         from recbole_gr.data.unseen_items import take_in_items
 
+        filters.check_aliases(self)
         original(self)
         take_in_items(self)
 
@@ -382,20 +389,27 @@ def _with_seen_items(original: Callable) -> Callable:
     """Here all parts of a split are at hand; a loader knows its own only."""
 
     def create_samplers(config: Any, dataset: Any, built_datasets: Any) -> Any:
-        from recbole_gr.data.parts import log_parts
+        from recbole_gr.data.parts import check_parts, log_parts
         from recbole_gr.data.seen import add_seen_items
         from recbole_gr.integration.config import RANKING_TYPES
 
         if config["MODEL_TYPE"] in RANKING_TYPES and config["mask_seen"] is not None:
             log_parts(built_datasets)
+            check_parts(built_datasets)
         if config["mask_seen"] is True and config["MODEL_TYPE"] in RANKING_TYPES:
             add_seen_items(built_datasets)
         try:
             return original(config, dataset, built_datasets)
         except ValueError as error:  # a user who had all items leaves none to be sampled
-            raise DataError(f"RecBole cannot sample negative items: {' '.join(str(error).split())}") from error
+            raise DataError(
+                f"RecBole cannot sample negative items of {config['dataset']}: {' '.join(str(error).split())}"
+            ) from error
 
     return create_samplers
+
+
+def _of_users_that_fit(module: Any, name: str) -> None:
+    _wrap(getattr(module, name), "_init_batch_size_and_step", with_users_that_fit)
 
 
 def _with_equal_exclusion(original: Callable) -> Callable:

@@ -13,6 +13,7 @@ from typing import Any
 
 from recbole_gr.utils.errors import DataError, RecBoleGRError
 from recbole_gr.utils.table_files import (
+    check_no_nul,
     encoding_of,
     lines_with_text,
     read_header,
@@ -63,6 +64,7 @@ def _reader(pandas: Any) -> Callable[..., Any]:
             DataError: the file cannot be read as it is meant; names the line where it can.
         """
         scanned = scan(filepath, delimiter)
+        check_no_nul(filepath, scanned, encoding)
         options = {"delimiter": delimiter, "usecols": usecols, "encoding": encoding, "engine": engine, "index_col": False}
         try:
             n_columns = len(read_header(filepath, delimiter, encoding))
@@ -75,7 +77,7 @@ def _reader(pandas: Any) -> Callable[..., Any]:
                     raise
                 source = _cleaned(filepath, encoding) if scanned.lone_returns else filepath
                 raise _no_number(pandas.read_csv(source, dtype=str, **options), dtype, filepath, pandas) from error
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             raise undecodable(filepath, encoding, error) from error
         except (pandas.errors.ParserError, csv.Error) as error:
             marks = "; a cell that begins with a double quotation mark is read as quoted" if scanned.quoted_cells else ""

@@ -24,6 +24,10 @@ NO_BASELINE = (
 )
 
 
+#: Characters of the readable part of a cell's name; a name of a file may have 255 bytes, endings included.
+LONGEST = 150
+
+
 class Search(BaseModel):
     """The effort of every row that has a search space: the key ``search`` of a board."""
 
@@ -169,7 +173,8 @@ class Cell:
         what = json.dumps([self.board.dataset, self.row.model, shaping, *searched], sort_keys=True)
         digest = hashlib.sha256(what.encode()).hexdigest()[:10]
         words = [self.row.name, *map(str, (self.row.variant or {}).values())]
-        return f"{re.sub('[^A-Za-z0-9]+', '-', ' '.join(words)).strip('-')}-seed{self.seed}-{digest}"
+        readable = re.sub("[^A-Za-z0-9]+", "-", " ".join(words)).strip("-")[:LONGEST]
+        return f"{readable}-seed{self.seed}-{digest}"
 
     @property
     def first(self) -> Cell:

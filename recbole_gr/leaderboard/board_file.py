@@ -22,9 +22,11 @@ from recbole_gr.leaderboard.axes import NAME, axis_keys, check_grid, holds, poin
 from recbole_gr.leaderboard.board import Board, LawKeys, Row, Search
 from recbole_gr.leaderboard.columns import METRICS
 from recbole_gr.models.registry import is_generative
+from recbole_gr.settings.forms import is_number
 from recbole_gr.settings.properties import PROPERTIES, named_file, properties_file
 from recbole_gr.settings.values import SettingsLoader
 from recbole_gr.utils.errors import SettingError, SettingErrors
+from recbole_gr.utils.file_names import is_file_name
 
 DEFAULT_METRICS = ("Recall", "NDCG", "MRR", "Hit", "ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage")
 
@@ -42,6 +44,9 @@ REFUSED = {
     **{key: "every cell has its own" for key in ("checkpoint_dir", "record_dir", "record_name", "resume")},
     **{key: "a cell runs in one process" for key in ("nproc", "ip", "port", "world_size", "group_offset")},
 }
+
+#: Bytes of a board's name, to which the endings of files are added.
+LONGEST_NAME = 200
 
 BOARDS, STUDIES, PUBLISHED = "leaderboard", "study", "published"
 
@@ -123,7 +128,7 @@ def _space_faults(space: dict[str, Any], refused: Mapping[str, str]) -> Iterator
             continue
         for key, values in settings.items():
             count = DRAWS[draw]
-            numbers = [value for value in values if type(value) in (int, float)] if isinstance(values, list) else []
+            numbers = [value for value in values if is_number(value)] if isinstance(values, list) else []
             if key in refused:
                 yield SettingError(key, values, f"{refused[key]}, it cannot be searched")
             elif not isinstance(values, list) or not values:
@@ -138,6 +143,19 @@ def _published_names(names: list[str], info: ValidationInfo) -> list[str]:
     return names
 
 
+def _not_blank(text: str, info: ValidationInfo) -> str:
+    if not text.strip() or "\0" in text:
+        raise _fault(info, text, "must be text that can be read")
+    return text
+
+
+def _file_name(name: str, info: ValidationInfo) -> str:
+    """The pages and the folder of the records have the name of the board."""
+    if not is_file_name(name) or not name.strip() or len(name.encode()) > LONGEST_NAME:
+        raise _fault(info, name, f"must be a name without folders, of at most {LONGEST_NAME} bytes")
+    return name
+
+
 def _fault(info: ValidationInfo, value: Any, allowed: str) -> SettingError:
     return SettingError(str(info.field_name), value, allowed)
 
@@ -150,7 +168,8 @@ def _nearest(word: Any, known: Iterable[str]) -> str:
 PlainSettings = Annotated[dict[str, Any], AfterValidator(_plain_settings)]
 ConfigFiles = Annotated[list[str], AfterValidator(_readable_files)]
 Seeds = Annotated[list[int], BeforeValidator(_numbers(0))]
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(_not_blank)]
+FileName = Annotated[str, Field(min_length=1), AfterValidator(_file_name)]
 
 
 class RowKeys(BaseModel):
@@ -212,7 +231,7 @@ class BoardKeys(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: Text | None = None
+    name: FileName | None = None
     dataset: Text
     description: str = ""
     main_metric: str = "NDCG@10"
@@ -375,7 +394,7 @@ def _faults_between_keys(keys: BoardKeys, file: str) -> list[SettingError]:
     if keys.law.metric is not None and keys.law.metric.lower() not in ranked:
         faults.append(SettingError("metric", keys.law.metric, f"must be one of {', '.join(ranked)} (law of {file})"))
     if keys.main_metric.lower() not in ranked:
-        allowed = f"must be one of metrics at one of topk: {', '.join(ranked)}"
+        allowed = f"must be one of metrics at one of topk: {', '.join(ranked)} ({file})"
         faults.append(SettingError("main_metric", keys.main_metric.lower(), allowed))
     return faults
 

@@ -187,6 +187,14 @@ register(Column("peak_memory_mb", "peak memory (MB)", from_record=_of("peak_memo
 register(
     Column("peak_gpu_memory_mb", "peak GPU memory (MB)", from_record=_of("peak_gpu_memory_mb"), only_where_recorded=True)
 )
+register(
+    Column(
+        "left_open",
+        "users left open by certify_budget",
+        from_record=lambda record: record.get("test_rankings", {}).get("stopped_by_budget") or None,
+        only_where_recorded=True,
+    )
+)
 
 
 def read_records(records: Sequence[dict[str, Any]], of_study: bool = False) -> dict[str, float | None]:

@@ -6,18 +6,19 @@ items, is refused; what a board varies on purpose it names under ``side_by_side`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recbole_gr.integration.check_run import check_run, known_keys
+from recbole_gr.integration.check_run import check_run, known_keys, settings_of_model, single_faults
 from recbole_gr.leaderboard.board import NO_BASELINE, Board, Cell, Row
 from recbole_gr.leaderboard.board_file import published_elsewhere
 from recbole_gr.leaderboard.history_length import with_one_history_length
 from recbole_gr.settings.check import unknown_keys
-from recbole_gr.settings.field import keys_of
+from recbole_gr.settings.field import Fault, keys_of
 from recbole_gr.settings.protocol import ProtocolSettings
 from recbole_gr.settings.recbole_keys import RecBoleSettings
+from recbole_gr.settings.values import parse_text
 from recbole_gr.utils.errors import RecBoleGRError, SettingError, SettingErrors
 
 #: What a fault of a row says of its place, which is not the user's.
@@ -94,9 +95,20 @@ def _check_settings(board: Board, row: Row) -> None:
             SettingError(one.key, one.value, f"{one.allowed.removesuffix(SET_HERE)} ({where})") for one in errors.errors
         ]
         raise SettingErrors(placed) from errors
+    for fault in _searched_faults(board, row):
+        raise SettingError(fault.key, fault.value, f"{fault.allowed} (search of {where})")
     searched = {key: None for settings in (row.search or {}).values() for key in settings}
     for key, near in unknown_keys(searched, known_keys(searched)):
         raise SettingError("search", key, f"is not a setting of any model or dataset{near} ({where})")
+
+
+def _searched_faults(board: Board, row: Row) -> Iterator[Fault]:
+    """Values that a search may draw and that are wrong by themselves; of ``loguniform`` these are logarithms."""
+    settings = settings_of_model(row.model)
+    for draw, values_of in (row.search or {}).items():
+        for key, values in values_of.items() if draw != "loguniform" else ():
+            for value in values[:2] if draw != "choice" else values:
+                yield from single_faults(row.model, settings, {key: parse_text(value)})
 
 
 def _config_of(board: Board, row: Row) -> Any:

@@ -104,7 +104,10 @@ def find_spec(model: str | type) -> ModelSpec | None:
             _SPECS[known.name] = known
         return completed(known)
     if ":" in model:
-        return register(_spec_beside(load(model)))
+        found = load(model)
+        if not _is_model(found):
+            raise SettingError("model", model, "is no class of a model, which inherits one of RecBole's")
+        return register(_spec_beside(found))
     if model not in _SPECS:
         for point in entry_points(ENTRY_POINTS):
             if point.name == model:
@@ -256,6 +259,11 @@ def recbole_defaults_of(model: type) -> dict[str, Any]:
         if read := read_recbole_properties(f"model/{base.__name__}"):
             return read
     return {}
+
+
+def _is_model(found: Any) -> bool:
+    """Whether something that was imported is the class of a model."""
+    return isinstance(found, type) and any(base.__module__ == "recbole.model.abstract_recommender" for base in found.__mro__)
 
 
 def _spec_beside(model: Any) -> ModelSpec | type:

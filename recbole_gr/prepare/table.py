@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shlex
+import warnings
+import zlib
 from collections.abc import Mapping
 
 import pandas as pd
 
 from recbole_gr.data.atomic_writer import WrittenFiles, write_atomic_files
 from recbole_gr.prepare.table_options import checked_table_options
-from recbole_gr.utils.errors import DataError, SettingError
-from recbole_gr.utils.table_files import encoding_of, undecodable
+from recbole_gr.utils.errors import DataError, RecBoleGRError, SettingError
+from recbole_gr.utils.table_files import check_no_nul, encoding_of, scan, undecodable
 
 _PARQUET = (".parquet", ".pq")
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zip", ".zst", ".tar")
 
 
 def prepare_table(given: Mapping[str, str]) -> str:
@@ -75,22 +79,49 @@ def read_table(key: str, path: str, separator: str | None = None, encoding: str 
     if separator is None:
         separator = "\t" if ".tsv" in os.path.basename(path) else ","
     try:
-        table = pd.read_csv(
-            path,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            na_values=[""],
-            index_col=False,
-            encoding=encoding_of(path, encoding),
-        )
-    except UnicodeDecodeError as error:
+        chosen = encoding_of(path, encoding)
+        _check_bytes(path, separator, chosen)
+        with warnings.catch_warnings():
+            # where every row is too long, pandas leaves out what is too much, with a warning
+            warnings.filterwarnings("error", "Length of header", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                path,
+                sep=separator,
+                dtype=str,
+                keep_default_na=False,
+                na_values=[""],
+                index_col=False,
+                encoding=chosen,
+            )
+    except UnicodeError as error:
         raise undecodable(path, encoding, error) from error
-    except (OSError, ValueError, EOFError) as error:  # pandas' errors are ValueErrors
+    except pd.errors.ParserWarning as error:
+        raise DataError(
+            f"[{path}] has rows with more cells than its header; a cell may hold the separator {separator!r}"
+        ) from error
+    except RecBoleGRError:
+        raise
+    except (OSError, ValueError, EOFError, csv.Error, zlib.error) as error:  # pandas' errors are ValueErrors
         raise DataError(f"[{path}] cannot be read: {' '.join(str(error).split())}") from error
     if table.empty:
         raise DataError(f"[{path}] has a header and no rows")
     return table
+
+
+def _check_bytes(path: str, separator: str, encoding: str) -> None:
+    """Of a file that is not compressed: pandas reads a cell up to its first NUL byte, and renames the second of two columns.
+
+    Raises:
+        DataError: there is a NUL byte, or two columns have one name.
+    """
+    if path.endswith(_COMPRESSED):
+        return
+    check_no_nul(path, scan(path, separator), encoding)
+    with open(path, encoding=encoding, newline="") as file:
+        names = next(csv.reader(file, delimiter=separator), []) if len(separator) == 1 else []
+    for name in names:
+        if name.strip() and names.count(name) > 1:
+            raise DataError(f"[{path}] has two columns {name!r}; one must have another name")
 
 
 def report(written: WrittenFiles, name: str, data_path: str) -> str:

@@ -65,5 +65,11 @@ def checked_table_options(given: Mapping[str, str]) -> TableOptions:
     for key in ("file", "items"):
         if (key == "file" or values[key] is not None) and not os.path.isfile(str(values[key])):
             faults.append(Fault(key, values[key], "no such file"))
+    places = {values[key]: key for key in ("user", "item", "time") if isinstance(values[key], str)}
+    faults += [
+        Fault(key, values[key], f"is the column of {places[values[key]]} already")
+        for key in ("user", "item")
+        if isinstance(values[key], str) and places[values[key]] != key
+    ]
     raise_faults(faults)
     return TableOptions.model_validate(values)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from recbole_gr.settings.field import Fault, RunValues, Settings, field_faults
 from recbole_gr.utils.errors import SettingError, SettingErrors
 
 
-def faults_of(settings: Sequence[type[Settings]], run: RunValues) -> list[Fault]:
+def faults_of(settings: Sequence[type[Settings]], run: RunValues, wrong: Collection[str] = ()) -> list[Fault]:
     """Values that cannot work, each key once.
 
     Combinations are looked at where the values of their concern are right by themselves.
@@ -17,17 +20,39 @@ def faults_of(settings: Sequence[type[Settings]], run: RunValues) -> list[Fault]
     Args:
         settings: the classes of the run.
         run: its values.
+        wrong: keys whose values are known to be wrong already; combinations with them are not looked at.
     """
     found: dict[str, Fault] = {}
     for fault in (fault for one in settings for fault in field_faults(one, run.values)):
         found.setdefault(fault.key, fault)
-    wrong = set(found)
+    right = _RightValues(run.values, run.given, frozenset({*found, *wrong}))
     for one in settings:
         for concern in one.concerns():
-            if "conflicts" in vars(concern) and not wrong & concern.model_fields.keys():
-                for fault in vars(concern)["conflicts"].__func__(one, run):
-                    found.setdefault(fault.key, fault)
+            if "conflicts" in vars(concern) and not right.wrong & concern.model_fields.keys():
+                with contextlib.suppress(_WrongValueError):
+                    for fault in vars(concern)["conflicts"].__func__(one, right):
+                        found.setdefault(fault.key, fault)
     return list(found.values())
+
+
+class _WrongValueError(Exception):
+    """A combination was looked at of which one value is wrong by itself."""
+
+
+@dataclass(frozen=True)
+class _RightValues(RunValues):
+    """Values of which those that are wrong by themselves cannot be read.
+
+    Args:
+        wrong: their keys.
+    """
+
+    wrong: frozenset[str] = frozenset()
+
+    def __getitem__(self, key: str) -> Any:
+        if key in self.wrong:
+            raise _WrongValueError(key)
+        return super().__getitem__(key)
 
 
 def idle_settings(settings: Sequence[type[Settings]], run: RunValues) -> dict[str, str]:

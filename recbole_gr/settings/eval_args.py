@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from recbole_gr.settings.forms import is_number
+
 #: The modes of leave one out.
 LEAVE_ONE_OUT_MODES = ("valid_and_test", "valid_only", "test_only")
 
@@ -38,13 +40,18 @@ def _split_faults(split: Any) -> Iterator[str]:
         yield "split must hold one of LS, RS and TS, for example {LS: valid_and_test} or {RS: [0.8,0.1,0.1]}"
     elif "LS" in split and split["LS"] not in LEAVE_ONE_OUT_MODES:
         yield f"split by LS must be one of {', '.join(LEAVE_ONE_OUT_MODES)}"
-    elif "LS" not in split and not _are_ratios(*split.values()):
-        yield "split by ratio must be a list of three numbers: training, validation and test"
+    elif "LS" not in split and (fault := _ratios_fault(*split.values())):
+        yield fault
 
 
-def _are_ratios(ratios: Any) -> bool:
-    numbers = [ratio for ratio in ratios if type(ratio) in (int, float)] if isinstance(ratios, list) else []
-    return len(numbers) == 3 == len(ratios) and numbers[0] > 0 and min(numbers) >= 0
+def _ratios_fault(ratios: Any) -> str | None:
+    numbers = [ratio for ratio in ratios if is_number(ratio)] if isinstance(ratios, (list, tuple)) else []
+    if len(numbers) != 3 or len(ratios) != 3 or numbers[0] <= 0 or min(numbers) < 0:
+        return "split by ratio must be a list of three numbers: training, validation and test"
+    whole = all(type(number) is int for number in numbers)
+    if not whole and abs(sum(numbers) - 1) > 1e-6:  # [8,1,1] can only be meant as RecBole takes it
+        return f"the shares of a split must sum to 1, not to {sum(numbers):g}; or be whole numbers, [8,1,1]"
+    return None
 
 
 def _is_mode(mode: Any) -> bool:

@@ -123,6 +123,9 @@ def field_faults(settings: type[Settings], values: Mapping[str, Any]) -> list[Fa
     known = {key: values[key] for key in settings.model_fields if key in values}
     equal = {key for key, value in known.items() if not _is_choice(settings.model_fields[key].annotation, value)}
     faults = {key: Fault(key, known.pop(key), allowed_values(settings.model_fields[key])) for key in equal}
+    for fault in nul_faults(known):
+        faults[fault.key] = fault
+        known.pop(fault.key)
     try:
         settings.model_validate(known)
     except ValidationError as error:
@@ -131,6 +134,15 @@ def field_faults(settings: type[Settings], values: Mapping[str, Any]) -> list[Fa
             own = str(found["ctx"]["error"]) if found["type"] == "value_error" else ""
             faults[key] = Fault(key, known[key], own or allowed_values(settings.model_fields[key]))
     return list(faults.values())
+
+
+def nul_faults(values: Mapping[str, Any]) -> list[Fault]:
+    """Texts with a NUL byte, which no path, column or name has."""
+    return [
+        Fault(key, value, "must be text without NUL bytes")
+        for key, value in values.items()
+        if isinstance(value, str) and "\0" in value
+    ]
 
 
 def _is_choice(annotation: Any, value: Any) -> bool:

@@ -113,6 +113,13 @@ class ProtocolSettings(Settings):
     train_fraction_seed: int = setting(
         2020, "With train_fraction below 1, decides which; a smaller fraction is part of a larger one.", "dataset", ge=0
     )
+    eval_memory: int | None = setting(
+        None,
+        "Megabytes that the scores of an evaluation batch may take where a model scores every item; a batch has fewer users than "
+        "eval_batch_size where it must. ~: a quarter of what is available, 2,000 at most (16,000 on a GPU).",
+        "runtime",
+        ge=1,
+    )
     record_dir: str | None = setting("results/runs", "Where the run records are written.", "runtime", path=True)
     record_name: str | None = setting(
         None, "The name of the record; by default made of model, dataset, time and content.", "runtime"

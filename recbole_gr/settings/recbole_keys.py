@@ -1,6 +1,7 @@
 """RecBole's own settings, as far as this package must know them: their scope, and that their names are known.
 
-Values are RecBole's affair; those that it takes and then fails on late are checked here.
+Those that a run of ours reads; the others are in :mod:`recbole_gr.settings.recbole_values` and, of single models,
+:mod:`recbole_gr.settings.recbole_models`.
 """
 
 from __future__ import annotations
@@ -9,12 +10,21 @@ import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import yaml
+from pydantic import AfterValidator
 
+from recbole_gr.settings import forms
 from recbole_gr.settings.field import Settings, setting
+from recbole_gr.settings.intervals import ALLOWED, intervals
 from recbole_gr.settings.values import SettingsLoader
+
+#: What RecBole's logger knows; another word is INFO to it.
+LEVELS = ("info", "debug", "warning", "error", "critical")
+
+_Intervals = Annotated[Any, AfterValidator(intervals)]
+_Text = Annotated[Any, AfterValidator(forms.text)]
 
 
 class RecBoleSettings(Settings):
@@ -24,17 +34,19 @@ class RecBoleSettings(Settings):
 
     model: str | None = setting(None, "The model.", "model", resumable=True)
     dataset: str | None = setting(None, "The dataset.", "protocol", resumable=True)
-    seed: int = setting(2020, "Random seed.", "model", resumable=True, ge=0)
+    seed: int = setting(2020, "Random seed.", "model", resumable=True, ge=0, lt=2**32)
     config_files: str | None = setting(None, "Files with settings.", "runtime", path=True)
     data_path: str = setting("dataset/", "The path of input dataset.", "runtime", path=True)
     checkpoint_dir: str = setting("saved", "The path to save checkpoint file.", "runtime", path=True)
-    show_progress: Any = setting(
+    show_progress: Annotated[Any, AfterValidator(forms.switch)] = setting(
         True,
         "Whether or not to show the progress bar of every epoch; by default only where stderr is a terminal.",
         "runtime",
     )
-    state: str | None = setting("INFO", "Logging level.", "runtime")
-    gpu_id: Any = setting("0", "The id of GPU device(s).", "runtime")
+    state: Annotated[Any, AfterValidator(forms.one_of(LEVELS, optional=True))] = setting(
+        "INFO", "Logging level.", "runtime", allowed=f"must be one of {', '.join(LEVELS)}, None"
+    )
+    gpu_id: Annotated[Any, AfterValidator(forms.gpu_ids)] = setting("0", "The id of GPU device(s).", "runtime")
     use_gpu: bool = setting(True, "Whether or not to use GPU.", "runtime")
     device: Any = setting(None, "Where the model is; RecBole chooses it.", "runtime")
     worker: int = setting(0, "The number of workers processing the data.", "runtime", ge=0)
@@ -53,18 +65,28 @@ class RecBoleSettings(Settings):
     local_rank: Any = setting(0, "The rank of a process on its host.", "runtime")
     single_spec: Any = setting(True, "Whether there is one process.", "runtime")
     verbose: bool = setting(False, "Print all settings, not only those that differ from their defaults.", "runtime")
-    benchmark_filename: Any = setting(None, "Parts of a split that come in files.", "protocol")
-    user_inter_num_interval: Any = setting(None, "Users with so many interactions are kept.", "protocol")
-    item_inter_num_interval: Any = setting(None, "Items with so many interactions are kept.", "protocol")
-    filter_inter_by_user_or_item: Any = setting(True, "Filter interactions by user or item.", "protocol")
-    val_interval: Any = setting(None, "Interactions with such values are kept.", "protocol")
-    rm_dup_inter: Any = setting(None, "Which of repeated interactions is kept.", "protocol")
-    USER_ID_FIELD: str = setting("user_id", "Field name of user ID feature.", "dataset")
-    ITEM_ID_FIELD: str = setting("item_id", "Field name of item ID feature.", "dataset")
+    benchmark_filename: Annotated[Any, AfterValidator(forms.texts)] = setting(
+        None, "Parts of a split that come in files.", "protocol"
+    )
+    user_inter_num_interval: _Intervals = setting(
+        None, "Users with so many interactions are kept.", "protocol", allowed=ALLOWED
+    )
+    item_inter_num_interval: _Intervals = setting(
+        None, "Items with so many interactions are kept.", "protocol", allowed=ALLOWED
+    )
+    filter_inter_by_user_or_item: bool = setting(True, "Filter interactions by user or item.", "protocol")
+    val_interval: Annotated[Any, AfterValidator(forms.val_interval)] = setting(
+        None, "Interactions with such values are kept.", "protocol"
+    )
+    rm_dup_inter: Annotated[Any, AfterValidator(forms.one_of(("first", "last"), optional=True))] = setting(
+        None, "Which of repeated interactions is kept.", "protocol", allowed="must be one of first, last, None"
+    )
+    USER_ID_FIELD: _Text = setting("user_id", "Field name of user ID feature.", "dataset")
+    ITEM_ID_FIELD: _Text = setting("item_id", "Field name of item ID feature.", "dataset")
     TIME_FIELD: str | None = setting("timestamp", "Field name of timestamp feature.", "dataset")
-    field_separator: str = setting("\t", "Separator of different columns in atomic files.", "dataset")
+    field_separator: _Text = setting("\t", "Separator of different columns in atomic files.", "dataset")
     encoding: str | None = setting(None, "Encoding of the atomic files; ~: utf-8.", "dataset")
-    enable_scaler: Any = setting(False, "Whether or not to use GradScaler in mixed precision training.", "training")
+    enable_scaler: bool = setting(False, "Whether or not to use GradScaler in mixed precision training.", "training")
 
 
 def on_several_processes(run: Any) -> bool:

@@ -21,13 +21,25 @@ MERGED = ("eval_args", "clip_grad_norm", "alignment_templates")
 
 
 class SettingsLoader(yaml.SafeLoader):
-    """Safe yaml that reads 1e-3 as a number, as RecBole's loader does, and bounds what aliases multiply."""
+    """Safe yaml that reads 1e-3 as a number, as RecBole's loader does, bounds what aliases multiply, and takes each key once."""
 
     def get_single_node(self) -> Any:
         node = super().get_single_node()
         if node is not None and _values_below(node, {}) > MAX_VALUES:
             raise yaml.YAMLError(f"its aliases make more than {MAX_VALUES} values of it")
         return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        if isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                    if key.value in seen:
+                        raise yaml.constructor.ConstructorError(
+                            None, None, f"the key {key.value!r} is there twice", key.start_mark
+                        )
+                    seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 SettingsLoader.add_implicit_resolver(

@@ -11,6 +11,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, get_type_hints
 
 from pydantic.fields import FieldInfo
@@ -129,6 +130,12 @@ def setting_fields(function: Tokenizer) -> dict[str, FieldInfo]:
     Raises:
         SettingError: a setting has no default.
     """
+    return dict(_setting_fields(function))
+
+
+@cache
+def _setting_fields(function: Tokenizer) -> dict[str, FieldInfo]:
+    """Asked for ten times while the settings of one run are checked."""
     hints: dict[str, Any] = {}
     try:
         hints = get_type_hints(function, include_extras=True)

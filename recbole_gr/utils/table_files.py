@@ -32,8 +32,9 @@ def encoding_of(path: str, encoding: str | None) -> str:
     """
     chosen = encoding or "utf-8"
     try:
+        "".encode(chosen)  # rot13 is known, but no encoding of text
         is_utf8 = codecs.lookup(chosen).name == "utf-8"
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise SettingError("encoding", encoding, "no such encoding") from error
     with open(path, "rb") as file:
         marked = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
@@ -55,7 +56,7 @@ def read_header(path: str, separator: str, encoding: str | None) -> dict[str, st
     try:
         with open(path, encoding=encoding_of(path, encoding)) as file:
             head = file.readline().rstrip("\n")
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise undecodable(path, encoding, error) from error
     return parse_header(path, head, separator)
 
@@ -91,11 +92,13 @@ class FileScan:
     """What the bytes of a file hold.
 
     Args:
+        nul_line: the first line, counted from 1, with a NUL byte; 0: none.
         lone_returns: carriage returns that end no line; 0 where they end all lines.
         quoted_cells: whether a cell begins with a double quotation mark.
         has_lines: whether line feeds end lines; else carriage returns do.
     """
 
+    nul_line: int
     lone_returns: int
     quoted_cells: bool
     has_lines: bool
@@ -108,11 +111,13 @@ def scan(path: str, separator: str) -> FileScan:
         path: the file, in an encoding that has ASCII as it is.
         separator: between its columns.
     """
-    returns, line_ends, begins = 0, 0, (f'{separator}"'.encode(), b'\n"')
+    nul_line, returns, line_ends, begins = 0, 0, 0, (f'{separator}"'.encode(), b'\n"')
     quoted, carried = False, b""
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):
             block = carried + block
+            if not nul_line and b"\0" in block:
+                nul_line = line_ends + block[: block.index(b"\0")].count(b"\n") + 1
             returns += block.count(b"\r") - block.count(b"\r\n")
             line_ends += block.count(b"\n")
             quoted = quoted or any(begin in block for begin in begins)
@@ -122,7 +127,17 @@ def scan(path: str, separator: str) -> FileScan:
             line_ends -= carried == b"\n"
     returns += carried == b"\r"
     line_ends += carried == b"\n"
-    return FileScan(returns if line_ends else 0, quoted, line_ends > 0)
+    return FileScan(nul_line, returns if line_ends else 0, quoted, line_ends > 0)
+
+
+def check_no_nul(path: str, scanned: FileScan, encoding: str) -> None:
+    """Text has no NUL bytes, but for that in an encoding of several bytes a letter, as UTF-16.
+
+    Raises:
+        DataError: names the line.
+    """
+    if scanned.nul_line and b"\0" not in "a".encode(encoding):
+        raise DataError(f"[{path}] is no text: there is a NUL byte in line {scanned.nul_line:,}")
 
 
 def without_lone_returns(lines: Iterable[str]) -> Iterable[str]:
@@ -162,6 +177,6 @@ def rows_too_long(path: str, n_columns: int, separator: str, encoding: str, scan
         return [reader.line_num for cells in reader if any(cells[n_columns:])]
 
 
-def undecodable(path: str, encoding: str | None, error: UnicodeDecodeError) -> DataError:
+def undecodable(path: str, encoding: str | None, error: UnicodeError) -> DataError:
     """The error of a file that is of another encoding; names the setting."""
     return DataError(f"[{path}] is not {encoding or 'UTF-8'} text ({error}); the setting is encoding")

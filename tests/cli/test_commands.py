@@ -177,12 +177,14 @@ def test_settings_of_a_model_of_recbole(capsys):
     lines = listed(capsys, "settings", "SASRec")
     assert lines[:3] == [
         "RecBole's SASRec",
-        "  --n_layers=2   (int)",
+        "  --n_layers=2   (whole number of at least 0)",
         "      The number of transformer layers in transformer encoder.",
     ]
     assert "  --mask_seen=True   (one of True, False, recbole)" in lines
     assert not any("beam_size" in line for line in lines)
-    assert any(line.startswith("  --eval_batch_size=4096") for line in lines)
+    assert any(line.startswith("  --eval_batch_size=4096   (whole number of at least 1)") for line in lines)
+    assert any(line.startswith("  --hidden_act='gelu'   (one of gelu, relu, swish") for line in lines)
+    assert any(line.startswith("  --seq_separator=") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,7 @@ def test_a_filter_on_a_column_of_the_items_loads_it_and_one_on_no_column_names_t
     assert set(dataset.field2id_token["item_id"][1:]) == acme
     with pytest.raises(SettingError, match="no column 'stars' in plain.inter, plain.user, plain.item"):
         create_dataset_of("BPR", "plain", val_interval={"stars": "[4,inf)"})
-    with pytest.raises(SettingError, match="rating: must be intervals, for example"):
+    with pytest.raises(SettingError, match="rating: must be intervals of numbers, for example"):
         create_dataset_of("BPR", "rating", val_interval={"rating": "4"})
     with pytest.raises(DataError, match="nothing is left of rating.inter after the filters: val_interval="):
         create_dataset_of("BPR", "rating", val_interval={"rating": "[40,inf)"})
@@ -295,7 +295,9 @@ def test_few_items_are_one_line_or_codebooks_that_fit():
     write_case("fewitems", "cases")
     with pytest.raises(RecBoleGRError, match="codebook_size=8: must be at most the number of items, 4"):
         create_dataset(case_config("TIGER", "fewitems", sid_file=None, codebook_size=8))
-    with pytest.raises(DataError, match="RecBole cannot sample negative items: Some users have interacted with all items"):
+    with pytest.raises(
+        DataError, match="RecBole cannot sample negative items of fewitems: Some users have interacted with all items"
+    ):
         case_loaders("BPR", "fewitems", topk=[2], valid_metric="Recall@2")
     dataset = create_dataset(case_config("TIGER", "fewitems", sid_file=None, topk=[2], valid_metric="Recall@2"))
     assert dataset.semantic_ids.codebook_sizes[0] == 4

@@ -136,7 +136,7 @@ def test_a_dry_run_finds_what_a_cell_would_find(shelf, smaller_part, llama_folde
         {"name": "parts", "model": "RPG", "settings": {"tokenizer": "pq", "codebook_num": 7, "codebook_size": 8}},
         {"name": "codes", "model": "TIGER", "settings": {**text, "codebook_size": 4096}},
         {"name": "long", "model": "LLMasRS", "settings": {"llm": llama_folder, "prompt_max_tokens": 599, LENGTH: 5}},
-        {"name": "broken", "model": "BPR", "settings": {"embedding_size": "wide"}},
+        {"name": "broken", "model": "BPR", "settings": {"embedding_size": 10**20}},
         {"name": "fine", "model": "BPR"},
     ]
     shelf(rows)

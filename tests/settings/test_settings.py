@@ -363,7 +363,7 @@ def test_a_checkpoint_of_ours_holds_a_plain_config(small_part):
         ("Pop", "--eval_args={'splitt':{'LS':'test_only'}}", "has no part 'splitt'; it has split, group_by, order and mode"),
         ("Pop", "--encoding=latin-9x", "encoding='latin-9x': no such encoding"),
         ("Pop", "--checkpoint_dir=", "checkpoint_dir='': the folder cannot be made"),
-        ("BPR", "--metrics=['Recal']", "RecBole refuses the settings: There is no metric named 'Recal'"),
+        ("BPR", "--metrics=['Recal']", "metrics=['Recal']: there is no metric 'Recal'; there are recall, mrr, ndcg"),
         ("Pop", "--eval_args={'mode':'foo'}", "mode must be full, labeled, uniN or popN"),
         ("SASRec", "--train_neg_sample_args={'sample_num':1}", "RecBole refuses the settings: train_neg_sample_args"),
     ],

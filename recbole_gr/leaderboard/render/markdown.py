@@ -46,7 +46,7 @@ def as_markdown(summary: Summary) -> str:
         "Published numbers": _published(summary),
         "Environment": _facts(_environment(summary.environment)) if measured else "",
     }
-    parts = [f"# {_md(summary.name)}", summary.description.strip(), f"Made by\n\n```\n{summary.command}\n```"]
+    parts = [f"# {_md(summary.name)}", _paragraphs(summary.description), f"Made by\n\n```\n{summary.command}\n```"]
     parts += [f"## {title}\n\n{text}" for title, text in sections.items() if text]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -198,6 +198,12 @@ def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 def _md(text: Any) -> str:
     """Text that markdown leaves as it is, on one line."""
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(str(text).split()))
+
+
+def _paragraphs(text: str) -> str:
+    """Several lines of text that markdown leaves as they are; blank lines part paragraphs."""
+    parts = (_md(part) for part in re.split(r"\n\s*\n", text.strip()))
+    return "\n\n".join(re.sub(r"^([0-9]*)([#>+=~.)-])", r"\1\\\2", part) for part in parts if part)
 
 
 def _code(text: str) -> str:
