@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import io
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -313,28 +315,28 @@ def targets(fuzzing: Fuzzing, folder: str) -> dict[str, tuple[bytes, Callable[[b
     return found | {f"sid{ending}": (valid, codes(ending)) for ending, valid in sid_files(folder).items()}
 
 
-def fuzz(minutes: float, kept: Path, first_seed: int, batch: int = 100) -> Fuzzing:
+def fuzz(folder: str, minutes: float, kept: Path, first_seed: int, batch: int = 100) -> Fuzzing:
     """Change and read files of all kinds in turn.
 
     Args:
+        folder: of the files that are read.
         minutes: how long.
         kept: where inputs that ended with a traceback go.
         first_seed: of the first batch; each batch has one of its own.
         batch: inputs of one kind in turn.
     """
-    with tempfile.TemporaryDirectory(prefix="recbole_gr-fuzz-") as folder:
-        os.chdir(folder)
-        fuzzing = Fuzzing(folder, kept)
-        kinds = targets(fuzzing, folder)
-        end, number = time.monotonic() + 60 * minutes, first_seed
-        for _, (valid, attempt) in kinds.items():
-            attempt(valid)
-        if any(set(outcomes) != {"taken"} for outcomes in fuzzing.outcomes.values()):
-            raise RuntimeError(f"a valid file is not taken: {fuzzing.outcomes}")
-        while time.monotonic() < end:
-            for valid, attempt in kinds.values():
-                _one_batch(valid, attempt, number, batch, end)
-                number += 1
+    os.chdir(folder)
+    fuzzing = Fuzzing(folder, kept)
+    kinds = targets(fuzzing, folder)
+    end, number = time.monotonic() + 60 * minutes, first_seed
+    for valid, attempt in kinds.values():
+        attempt(valid)
+    if any(set(outcomes) != {"taken"} for outcomes in fuzzing.outcomes.values()):
+        raise RuntimeError(f"a valid file is not taken: {fuzzing.outcomes}")
+    while time.monotonic() < end:
+        for valid, attempt in kinds.values():
+            _one_batch(valid, attempt, number, batch, end)
+            number += 1
     return fuzzing
 
 
@@ -360,12 +362,40 @@ def main() -> None:
         "--keep", type=Path, default=Path("fuzz_findings"), help="folder of inputs that end with a traceback"
     )
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="recbole_gr-fuzz-") as folder:
+        sys.exit(_watched(folder, options))
+
+
+def _watched(folder: str, options: argparse.Namespace) -> int:
+    """Fuzz in a copy of this process, which an input may end without a word; then it is kept, too. Returns the exit status."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            faulthandler.enable()
+            status = _fuzz_and_print(folder, options)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    ended = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(ended):
+        last = max((path for path in Path(folder).rglob("*") if path.is_file()), key=lambda path: path.stat().st_mtime_ns)
+        options.keep.mkdir(parents=True, exist_ok=True)
+        kept = shutil.copy(last, options.keep / f"crash{last.suffix}")
+        print(f"signal {os.WTERMSIG(ended)} ended the process while it read {kept}")
+        return 1
+    return os.waitstatus_to_exitcode(ended)
+
+
+def _fuzz_and_print(folder: str, options: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     signal.signal(signal.SIGALRM, _too_long)
     sys.argv = sys.argv[:1]  # RecBole's Config reads the command line
-    fuzzing = fuzz(options.minutes, options.keep.absolute(), options.seed)
+    fuzzing = fuzz(folder, options.minutes, options.keep.absolute(), options.seed)
     print(f"{options.minutes:g} minutes, seed {options.seed}")
     print(f"{'':14}{'inputs':>8}{'taken':>8}{'refused':>9}{'traceback':>11}{'slowest':>11}")
     for kind, outcomes in fuzzing.outcomes.items():
@@ -375,7 +405,7 @@ def main() -> None:
     print(f"{'all':14}{total.total():8,}{total['taken']:8,}{total['refused']:9,}{total['traceback']:11,}")
     for place, count in fuzzing.found.most_common():
         print(f"{count:6,} times {place}")
-    sys.exit(1 if fuzzing.found else 0)
+    return 1 if fuzzing.found else 0
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from recbole_gr.data.moments import moments_of
 from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.cells import text, token, truncate
 from recbole_gr.utils.errors import DataError, SettingError
+from recbole_gr.utils.numbers import to_numbers
 
 #: The names of the columns in the files; RecBole's defaults.
 USER, ITEM, TIME, SPLIT = "user_id", "item_id", "timestamp", "split"
@@ -185,7 +186,7 @@ def _numbers_if_all_are(column: pd.Series) -> pd.Series:
     """A column of text that holds numbers only, as a csv has it, as numbers."""
     if pd.api.types.is_numeric_dtype(column):
         return column
-    numbers, empty = pd.to_numeric(column, errors="coerce"), column.isna() | (column.astype(str).str.strip() == "")
+    numbers, empty = to_numbers(column), column.isna() | (column.astype(str).str.strip() == "")
     return numbers if (numbers.notna() | empty).all() and numbers.notna().any() else column
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_gr.utils.errors import DataError, SettingError
+from recbole_gr.utils.numbers import to_numbers
 
 #: Units of numbers, by how many there are in a second.
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -61,7 +62,7 @@ def _moments_of(column: pd.Series, unit: str) -> Moments:
     if not pd.api.types.is_numeric_dtype(column):
         cells = column.astype(str).str.strip()
         missing |= cells == ""
-        numbers = pd.to_numeric(cells.where(~missing), errors="coerce")
+        numbers = to_numbers(cells.where(~missing))
         if not (numbers.isna() & ~missing).any():
             whole = cells[~missing].str.fullmatch(r"[+-]?\d+").all()
             # a float64 does not hold all nanoseconds

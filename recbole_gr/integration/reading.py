@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from recbole_gr.utils.errors import DataError, RecBoleGRError
+from recbole_gr.utils.numbers import file_may_have_endless_exponents, has_endless_exponent, to_numbers
 from recbole_gr.utils.table_files import (
     check_no_nul,
     encoding_of,
@@ -70,6 +71,9 @@ def _reader(pandas: Any) -> Callable[..., Any]:
             n_columns = len(read_header(filepath, delimiter, encoding))
             too_long = rows_too_long(filepath, n_columns, delimiter, encoding, scanned)
             source = _cleaned(filepath, encoding) if scanned.lone_returns else filepath
+            if file_may_have_endless_exponents(filepath, encoding):
+                _check_exponents(pandas.read_csv(source, dtype=str, **options), dtype, filepath)
+                source = _cleaned(filepath, encoding) if scanned.lone_returns else filepath
             try:
                 rows = pandas.read_csv(source, dtype=dtype, **options)
             except ValueError as error:
@@ -105,13 +109,29 @@ def _cleaned(path: str, encoding: str) -> io.StringIO:
         return io.StringIO("".join(without_lone_returns(file)))
 
 
+def _check_exponents(rows: Any, dtype: dict[str, Any], path: str) -> None:
+    """pandas does not survive exponents of nine digits in a column of numbers.
+
+    Raises:
+        DataError: there are some.
+    """
+    for column, kind in dtype.items():
+        endless = has_endless_exponent(rows[column]) if kind is not str else None
+        if endless is not None and endless.any():
+            first = int(endless.to_numpy().argmax())
+            raise DataError(
+                f"[{path}] has {int(endless.sum()):,} cells in the column {column} that are no numbers, the first in line {first + 2:,}: "
+                f"{rows[column].iloc[first]!r}; empty it"
+            )
+
+
 def _no_number(rows: Any, dtype: dict[str, Any], path: str, pandas: Any) -> DataError:
     """The error of a column of numbers that holds something else; dates are told apart."""
     for column, kind in dtype.items():
         if kind is str:
             continue
         cells = rows[column]
-        wrong = cells.notna() & pandas.to_numeric(cells, errors="coerce").isna()
+        wrong = cells.notna() & to_numbers(cells).isna()
         if not wrong.any():
             continue
         first = wrong.to_numpy().argmax()

@@ -114,6 +114,7 @@ def test_any_yaml_is_read_or_refused(write, content):
         ("u,i,t\na,b,-99999999999999\n", "no dates, beyond the years"),
         ("u,i,t\na,b,99999999999999999999999\n", "no dates, beyond the years"),
         ("u,i,t\na,b,9999-12-31\n", "no times, the first in row 1"),
+        ("u,i,t\na,b,1e4000120120\n", "no times, the first in row 1: '1e4000120120'"),
         ("u,i,t\na,b,soon\n", "no times, the first in row 1: 'soon'"),
         ("u,i,t\n,,\n", "none of the 1 interactions"),
         ('u,i,t\n"a,b,1\n', "cannot be read"),

@@ -41,6 +41,10 @@ INTER: dict[str, tuple[str | bytes, str]] = {
     "infinite_times": (_at("inf"), "6 of 30 interactions of bad have an infinite timestamp"),
     "times_before_all": (_at("-inf"), "have an infinite timestamp"),
     "times_beyond_float32": (_at("1e300"), "have an infinite timestamp"),
+    "endless_exponents": (
+        _at("1e4000120120"),
+        "6 cells in the column timestamp:float that are no numbers, the first in line 5",
+    ),
     "short_rows": (HEADER + ROWS.replace("\t3\n", "\n"), "6 of 30 interactions of bad have no timestamp"),
     "long_rows": (_at("3\t4"), "has 6 rows with more cells than its header, the first in line 5"),
     "nul_byte": (GOOD.replace("i3", "i\0"), "is no text: there is a NUL byte in line 5"),
