@@ -146,9 +146,8 @@ def _single_faults(
     given = {key: run.values[key] for key in run.given if key in run.values} if given is None else given
     name = model if isinstance(model, str) else model.__name__
     faults = [fault for one in settings for fault in field_faults(one, run.values)]
-    own = {
-        key for one in settings for key in one.model_fields
-    }  # where a model of ours has a key of RecBole, with its values
+    # a key of RecBole that a model of ours has too, has the model's values
+    own = {key for one in settings if one not in (RecBoleSettings, ProtocolSettings) for key in one.model_fields}
     of_recbole = {fault.key: fault for fault in (*recbole_faults(given), *model_faults(name, given)) if fault.key not in own}
     of_recbole |= {fault.key: fault for fault in nul_faults(given)}
     return {**of_recbole, **{fault.key: fault for fault in reversed(faults)}}
