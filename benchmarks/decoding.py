@@ -71,10 +71,10 @@ def random_histories(n_items, users, length):
     return torch.randint(1, n_items + 1, (users, length), generator=torch.Generator().manual_seed(0))
 
 
-def our_search(model, trie, codes, beams, available=None):
+def our_search(model, trie, codes, beams, excluded=None):
     lengths = torch.full((len(codes),), codes.shape[1])
     decoder = model.start_decoding(model.encode(History(codes, lengths)))
-    return beam_search(decoder, trie, beams, available=available)
+    return beam_search(decoder, trie, beams, excluded=excluded)
 
 
 class Rival:
@@ -243,8 +243,8 @@ class Catalogue:
         our_search(self.model, self.trie, self.history, self.beams)
 
     def masked(self):
-        available = self.trie.available_items(len(self.history), self.seen)
-        our_search(self.model, self.trie, self.history, self.beams, available)
+        excluded = self.trie.exclusion(len(self.history), self.seen)
+        our_search(self.model, self.trie, self.history, self.beams, excluded)
 
     def decode(self):
         self.trie.seconds = 0.0

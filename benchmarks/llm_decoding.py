@@ -122,13 +122,13 @@ def random_prompts(titles, users, length):
     return torch.tensor(rows)
 
 
-def our_search(llm, trie, prompts, beams, k, certify=False, available=None):
+def our_search(llm, trie, prompts, beams, k, certify=False, excluded=None):
     """The scores of all items, as RecBole takes them, and who is certified."""
     reader = PromptReader(llm, prompts, torch.full((len(prompts),), prompts.shape[1]))
     search = partial(title_beam_search, k=k)
     limits = SearchLimits(beams, k, certify=certify)
-    found = certified_beam_search(reader, trie, limits, available=available, search=search)
-    return found.item_scores, found.certified
+    found = certified_beam_search(reader, trie, limits, excluded=excluded, search=search)
+    return found.lists.dense(), found.certified
 
 
 class Rival:
@@ -316,11 +316,11 @@ class Catalogue:
         self._search(None)
 
     def masked(self):
-        self._search(self.trie.available_items(len(self.prompts), self.seen))
+        self._search(self.trie.exclusion(len(self.prompts), self.seen))
 
-    def _search(self, available):
+    def _search(self, excluded):
         reader = PromptReader(self.llm, self.prompts, torch.full((len(self.prompts),), self.prompts.shape[1]))
-        title_beam_search(reader, self.trie, self.beams, self.k, available=available)
+        title_beam_search(reader, self.trie, self.beams, self.k, excluded=excluded)
 
     def decode(self):
         reader = TimedReader(self.reader)

@@ -30,6 +30,7 @@ FOLDERS = {
     "decoding": "tries, beam search, title search, tie breaking, and the protocols between them",
     "tokenizers": "rkmeans, rvq, rqvae, product codes, baselines; collision rules, measures, files, report",
     "vectors": "text encoders, vector files, PCA and whitening, access to the model hub",
+    "scaling": "the scaling law: fits, intervals, comparison, what it says in words; plain numpy and scipy",
     "settings": "what can be set: fields, values, checks, RecBole's own keys",
     "utils": "cache, atomic files, arrays, errors",
 }

@@ -1,5 +1,6 @@
 # PYTHON_ARGCOMPLETE_OK
-"""The command line: ``recbole-gr run --model=TIGER --key=value ...``, ``tokenize``, ``recommend``, ``prepare``, ``leaderboard``, ``list``.
+"""The command line: ``recbole-gr run --model=TIGER --key=value ...``, ``tokenize``, ``recommend``, ``prepare``, ``leaderboard``,
+``study``, ``list``.
 
 What a command launches is imported after its arguments have been checked: helps and errors need neither torch nor RecBole.
 """
@@ -116,8 +117,8 @@ def _lines_of(error: RecBoleGRError | OSError, command: str) -> list[str]:
         error = as_disk_error(error)
     if isinstance(error, DiskError) and error.checkpoint is not None:
         return [f"{error}; to go on after the last validated epoch: {resuming_command(error.checkpoint)}"]
-    if isinstance(error, DiskError) and command == "leaderboard":
-        return [f"{error}; the same command goes on with what the board lacks"]
+    if isinstance(error, DiskError) and command in ("leaderboard", "study"):
+        return [f"{error}; the same command goes on with what the {command.replace('leader', '')} lacks"]
     return str(error).splitlines()
 
 
@@ -251,6 +252,13 @@ def launch_leaderboard(arguments: Arguments) -> None:
     command.launch_leaderboard(arguments.normalised(bare_flags=True))
 
 
+def launch_study(arguments: Arguments) -> None:
+    """Run what a study lacks, fit the scaling law to it, and write its pages."""
+    from recbole_gr.leaderboard import command
+
+    command.launch_leaderboard(arguments.normalised(bare_flags=True), "study")
+
+
 def launch_list(arguments: Arguments) -> None:
     """Print what can be named."""
     kind, *named = arguments.positional or [""]
@@ -287,5 +295,6 @@ COMMANDS = {
     "recommend": (launch_recommend, ("verbose",), 1),
     "prepare": (launch_prepare, (), 2),
     "leaderboard": (launch_leaderboard, ("dry_run",), 1),
+    "study": (launch_study, ("dry_run",), 1),
     "list": (launch_list, (), 2),
 }

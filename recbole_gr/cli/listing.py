@@ -26,7 +26,7 @@ from recbole_gr.tokenizers.registry import find_tokenizer, tokenizer_names
 from recbole_gr.utils.errors import SettingError
 
 #: Folders below ``properties`` by what they hold.
-FOLDERS = {"recipes": "recipes", "boards": "leaderboard"}
+FOLDERS = {"recipes": "recipes", "boards": "leaderboard", "studies": "study"}
 
 
 @dataclass(frozen=True)
@@ -184,6 +184,7 @@ def first_line(documented: Any) -> str:
 _LISTED: dict[str, Any] = {
     "recipes": lambda: property_files("recipes"),
     "boards": lambda: property_files("boards"),
+    "studies": lambda: property_files("studies"),
     "models": models,
     "tokenizers": tokenizers,
 }

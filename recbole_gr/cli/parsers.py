@@ -13,6 +13,7 @@ from recbole_gr.version import __version__
 KINDS = {
     "recipes": "settings of papers, for --config_files=NAME",
     "boards": "leaderboards, for recbole-gr leaderboard NAME",
+    "studies": "boards with axes, for recbole-gr study NAME",
     "models": "for --model=NAME",
     "tokenizers": "what makes semantic IDs, for --tokenizer=NAME",
     "settings": "of a model: recbole-gr list settings SASRec; TIGER's by default",
@@ -170,13 +171,21 @@ def _fill_prepare(parser: Parser) -> None:
 
 
 def _fill_leaderboard(parser: Parser) -> None:
+    _fill_board(parser, "boards")
+
+
+def _fill_study(parser: Parser) -> None:
+    _fill_board(parser, "studies")
+
+
+def _fill_board(parser: Parser, kind: str) -> None:
     from recbole_gr.leaderboard.command import add_options
 
     add_options(parser)
     parser.add_argument("--key=value", dest="key", help="a setting of every cell, for example --data_path=DIR")
     for action in parser._actions:
         if action.dest == "board":
-            action.completer = _names("boards")  # type: ignore[attr-defined]
+            action.completer = _names(kind)  # type: ignore[attr-defined]
 
 
 def _fill_list(parser: Parser) -> None:
@@ -241,6 +250,16 @@ _COMMANDS: dict[str, tuple[str, Callable[[Parser], None], tuple[str, ...], str]]
             "recbole-gr leaderboard mine.yaml --data_path=dataset --format latex",
         ),
         "docs/leaderboards.md",
+    ),
+    "study": (
+        "run a board whose rows are points of axes, and fit the scaling law to them",
+        _fill_study,
+        (
+            "recbole-gr study scaling-ml-100k",
+            "recbole-gr study llm-size-and-lora --dry-run         # with an estimate of the CPU hours",
+            "recbole-gr study mine.yaml --data_path=dataset --format csv",
+        ),
+        "docs/scaling.md",
     ),
     "list": (
         "list what can be named on the command line, a line each",

@@ -52,7 +52,8 @@ def add_seen_items(built_datasets: Sequence[Any]) -> None:
         _add_seen_items_of_files(built_datasets)
         return
     for part, later in zip(built_datasets, built_datasets[1:]):
-        new_users, new_items = interactions_of(part)
+        left = getattr(part, "interactions_before", None)  # before train_fraction left some out
+        new_users, new_items = interactions_of(part) if left is None else left
         users, items = np.concatenate([users, new_users]), np.concatenate([items, new_items])
         later.seen_items = SeenItems(users, items, later.user_num)
         _warn_of_repeats(later, users, items)

@@ -8,6 +8,8 @@ from typing import Protocol, TypeVar
 
 import torch
 
+from recbole_gr.decoding.exclusion import Exclusion
+
 DecoderT = TypeVar("DecoderT", bound="Decoder")
 
 
@@ -69,7 +71,7 @@ class TitleDecoder(Decoder, Protocol):
 
 
 class ItemTrie(Protocol):
-    """What every trie offers: its leaves, the items behind each leaf, and how many of them a user may be given."""
+    """What every trie offers: its leaves, the items behind each leaf, and what a user may not be given."""
 
     n_items: int
     device: torch.device
@@ -82,10 +84,10 @@ class ItemTrie(Protocol):
     def items_of(self, leaves: torch.Tensor) -> torch.Tensor:
         """Number of items per leaf: int64, shaped as ``leaves``; 0 where a leaf is -1."""
 
-    def available_items(
+    def exclusion(
         self, users: int, seen: tuple[torch.Tensor, torch.Tensor], allowed: torch.Tensor | None = None
-    ) -> list[torch.Tensor]:
-        """How many items lie behind the nodes for each user, seen items excluded; the last entry is of the leaves.
+    ) -> Exclusion:
+        """What users are not given.
 
         Args:
             users: number of users.

@@ -37,14 +37,15 @@ def leaf_ranks(codes: np.ndarray, popularity: np.ndarray, leaf_order: str, seed:
     return ranks
 
 
-def order_within_leaves(scores: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:
+def order_within_leaves(scores: torch.Tensor, ranks: torch.Tensor, largest: torch.Tensor | None = None) -> torch.Tensor:
     """Subtract so little by rank that items of equal score get an order and no others change places.
 
     Args:
-        scores: float32 ``[users, n_items]``, log-probabilities.
-        ranks: int64 ``[n_items]``, from :func:`leaf_ranks`.
+        scores: float32 ``[users, n]``, log-probabilities.
+        ranks: int64 ``[n]`` or ``[users, n]``, from :func:`leaf_ranks`, of the items that these are the scores of.
+        largest: the largest rank of any item; None: of these.
 
     Returns:
-        torch.Tensor: float64 ``[users, n_items]``; a score less at most :data:`MIN_GAP`.
+        torch.Tensor: float64 ``[users, n]``; a score less at most :data:`MIN_GAP`.
     """
-    return scores.double() - ranks * (MIN_GAP / (ranks.max() + 1))
+    return scores.double() - ranks * (MIN_GAP / ((ranks.max() if largest is None else largest) + 1))

@@ -8,11 +8,12 @@ title is given up without loss.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from recbole_gr.decoding.beam_search import Beams, kth_score
+from recbole_gr.decoding.exclusion import Exclusion, contains
 from recbole_gr.decoding.protocols import NextTokens, TitleDecoder
 from recbole_gr.decoding.title_trie import TitleTrie
 from recbole_gr.utils.arrays import nth_of, ragged
@@ -33,7 +34,7 @@ def title_beam_search(
     beam_size: int,
     k: int,
     *,
-    available: Sequence[torch.Tensor] | None = None,
+    excluded: Exclusion | None = None,
     floor: torch.Tensor | None = None,
 ) -> Beams:
     """Find the titles of highest probability.
@@ -43,19 +44,19 @@ def title_beam_search(
         trie: the valid titles.
         beam_size: beams kept per user and step, at least k.
         k: the length of the ranking in items, of which a title may have several.
-        available: from :meth:`TitleTrie.available_items`; prefixes without an item for the user are left out.
+        excluded: from :meth:`TitleTrie.exclusion`; prefixes without an item for the user are left out. None: nothing is.
         floor: float32 ``[users]``; prefixes that score less are of no interest.
 
     Returns:
         Beams: ``pruned`` is the best prefix given up because there were too few beams; those below the k-th title are
         left out.
     """
-    search = _TitleSearch(reader, trie, beam_size, k, available=available, floor=floor)
+    search = _TitleSearch(reader, trie, beam_size, k, excluded=excluded, floor=floor)
     place = 0
     while search.extend(place):
         place += 1
         search.read(place)
-    return search.found
+    return replace(search.found, steps=search.steps)
 
 
 def title_log_likelihood(reader: TitleDecoder, trie: TitleTrie, items: torch.Tensor) -> torch.Tensor:
@@ -106,10 +107,13 @@ class _TitleSearch:
         beam_size: int,
         k: int,
         *,
-        available: Sequence[torch.Tensor] | None,
+        excluded: Exclusion | None,
         floor: torch.Tensor | None,
     ) -> None:
-        self.reader, self.trie, self.beam_size, self.k, self.available = reader, trie, beam_size, k, available
+        self.reader, self.trie, self.beam_size, self.k, self.excluded = reader, trie, beam_size, k, excluded
+        self.nobodys: torch.Tensor | None = None
+        if excluded is not None:
+            self.used_up, self.nobodys = trie.used_up(excluded), trie.nobodys(excluded)
         first = reader.start()
         users, device = first.rows, trie.device
         self.user = torch.arange(users, device=device)
@@ -125,6 +129,7 @@ class _TitleSearch:
         self.floor = torch.full((users,), -torch.inf, device=device) if floor is None else floor
         nothing = torch.empty(users, 0, dtype=torch.long, device=device)
         self.found = Beams(nothing, nothing.float(), self.floor.clone())
+        self.steps = users
 
     def extend(self, place: int) -> bool:
         """Add the token at ``place`` to all beams; returns whether any beam goes on."""
@@ -155,8 +160,10 @@ class _TitleSearch:
         log_prob[~parts] = self.edge_pool[self.edge_base.flatten()[beam[~parts]] + place]
         node = torch.where(parts, trie.first_child[node] + nth, node)
         score = self.score.flatten()[beam] + log_prob
-        if self.available is not None:
-            score = score.masked_fill(self.available[0][user, node] <= 0, -torch.inf)
+        if self.excluded is not None:
+            score = score.masked_fill(contains(self.used_up, user * trie.n_nodes() + node), -torch.inf)
+        if self.nobodys is not None:
+            score = score.masked_fill(self.nobodys[node], -torch.inf)
 
         of_user = count.sum(dim=1)
         column = nth_of(user, of_user)
@@ -173,7 +180,7 @@ class _TitleSearch:
         width = min(self.beam_size, int((score > -torch.inf).sum(dim=1).max()))
         leaves = leaves.gather(1, order)[:, :width]
         self.found = Beams(leaves, score[:, :width], self.found.pruned)
-        self.floor = torch.maximum(self.floor, kth_score(self.found, self.trie, self.k, self.available))
+        self.floor = torch.maximum(self.floor, kth_score(self.found, self.trie, self.k, self.excluded))
 
     def read(self, place: int) -> None:
         """Let the language model read on for the beams whose last token it has not read yet."""
@@ -193,6 +200,7 @@ class _TitleSearch:
         depth, is_leaf = trie.depth[node], trie.is_leaf(node)
         end = torch.minimum(depth - is_leaf.long(), begin + stretch)  # after the last token of a title comes nothing
         count = (end - begin).masked_fill(~need, 0)
+        self.steps += int(count.sum())
         within = torch.arange(int(count.max()), device=trie.device)
         inside = within < count.unsqueeze(-1)
         tokens = trie.token(node.unsqueeze(-1), (begin.unsqueeze(-1) + within).masked_fill(~inside, 0))

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from recbole_gr.decoding.trie import available_before
+from recbole_gr.decoding.exclusion import Exclusion
+from recbole_gr.utils.arrays import ragged
 
 
 class TitleTrie:
@@ -45,6 +46,15 @@ class TitleTrie:
         self.edge_begin, self.depth = self._tensor(nodes["edge_begin"]), self._tensor(nodes["depth"])
         self.first_child, self.n_children = self._tensor(nodes["first_child"]), self._tensor(nodes["n_children"])
 
+        self.place_of_item = torch.zeros(self.n_items, dtype=torch.long, device=self.device)
+        self.place_of_item[self.items] = torch.arange(len(items), device=self.device)
+        self.parent = torch.zeros_like(self.depth)
+        owner, nth = ragged(self.n_children)
+        self.parent[self.first_child[owner] + nth] = owner
+        leaves = torch.nonzero(self.n_children == 0).squeeze(1)
+        self.node_of_leaf = torch.empty_like(self.title_start)
+        self.node_of_leaf[self.first_leaf[leaves]] = leaves
+
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.long, device=self.device)
 
@@ -69,21 +79,46 @@ class TitleTrie:
         here = leaves.clamp(min=0)
         return (self.first_item[here + 1] - self.first_item[here]).masked_fill(leaves < 0, 0)
 
-    def available_items(
+    def exclusion(
         self, users: int, seen: tuple[torch.Tensor, torch.Tensor], allowed: torch.Tensor | None = None
-    ) -> list[torch.Tensor]:
-        """How many items lie behind each node and each leaf for each user, seen items excluded.
+    ) -> Exclusion:
+        """What users are not given, for :func:`~recbole_gr.decoding.title_search.title_beam_search`.
 
         Args:
-            users: number of users.
-            seen: rows and items, int64 each: the user in ``rows[j]`` shall not be given ``items[j]``.
-            allowed: bool ``[n_items]``, the items that any user may be given; None: all.
-
-        Returns:
-            list: int32 ``[users, nodes]`` and int32 ``[users, leaves]``.
+            users, seen, allowed: as in :meth:`~recbole_gr.decoding.exclusion.Exclusion.of`.
         """
-        before = available_before(self.items, self.n_items, users, seen, allowed)[:, self.first_item]
-        return [before[:, self.last_leaf] - before[:, self.first_leaf], before[:, 1:] - before[:, :-1]]
+        return Exclusion.of(self.place_of_item, users, seen, allowed)
+
+    def used_up(self, excluded: Exclusion) -> torch.Tensor:
+        """The nodes behind which nothing is left for a user but would be for others: int64, ``user * nodes + node``, ascending.
+
+        A node is one if all its children are, of which each is looked at once.
+        """
+        user, leaf = excluded.emptied(self.first_item)
+        found, here, n_nodes = [], user * self.n_nodes() + self.node_of_leaf[leaf], self.n_nodes()
+        gone: dict[str, torch.Tensor] = {"keys": here[:0], "count": here[:0]}  # of nodes of which some children are used up
+        while len(here):
+            found.append(here)
+            here = here[here % n_nodes > 0]
+            parents = here // n_nodes * n_nodes + self.parent[here % n_nodes]
+            keys = torch.cat([gone["keys"], parents])
+            count = torch.cat([gone["count"], self._left_behind(here % n_nodes, excluded)])
+            keys, number = keys.unique(return_inverse=True)
+            count = torch.zeros_like(keys).index_add_(0, number, count)
+            full = count == self._left_behind(keys % n_nodes, excluded)
+            here, gone = keys[full], {"keys": keys[~full], "count": count[~full]}
+        return torch.cat(found).sort().values if found else user
+
+    def nobodys(self, excluded: Exclusion) -> torch.Tensor | None:
+        """Which nodes have no item that anybody may be given, bool ``[nodes]``; None: each has one."""
+        if excluded.allowed_before is None:
+            return None
+        return self._left_behind(torch.arange(self.n_nodes(), device=self.device), excluded) == 0
+
+    def _left_behind(self, nodes: torch.Tensor, excluded: Exclusion) -> torch.Tensor:
+        """How many items that anybody may be given lie behind nodes, int64, shaped as ``nodes``."""
+        begin, end = self.first_item[self.first_leaf[nodes]], self.first_item[self.last_leaf[nodes]]
+        return excluded.between(begin, end)
 
 
 def _distinct_titles(tokens: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from recbole_gr.decoding.exclusion import Exclusion
+
 DENSE_TABLE_ENTRIES = 1 << 24
 
 
@@ -49,6 +51,8 @@ class Trie:
             for here, below in zip(starts, starts[1:], strict=False)
         ]
         self.items = self._tensor(order + 1)
+        self.place_of_item = torch.zeros(self.n_items, dtype=torch.long, device=self.device)
+        self.place_of_item[self.items] = torch.arange(len(order), device=self.device)
         self.first_item_below = [self._tensor(np.append(start, len(codes))) for start in starts]
         self.first_item = self.first_item_below[-1]
         self.fan_out = [int((first[1:] - first[:-1]).max()) for first in self.first_child]
@@ -74,7 +78,7 @@ class Trie:
 
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        arrays = [*self.code, *self.first_child, *self.first_item_below, self.items]
+        arrays = [*self.code, *self.first_child, *self.first_item_below, self.items, self.place_of_item]
         arrays += [table for table in self.dense if table is not None]
         return sum(array.numel() * array.element_size() for array in arrays)
 
@@ -113,42 +117,52 @@ class Trie:
         here = leaves.clamp(min=0)
         return (self.first_item[here + 1] - self.first_item[here]).masked_fill(leaves < 0, 0)
 
-    def available_items(
+    def exclusion(
         self, users: int, seen: tuple[torch.Tensor, torch.Tensor], allowed: torch.Tensor | None = None
-    ) -> list[torch.Tensor]:
-        """How many items lie behind each node for each user, seen items excluded.
+    ) -> Exclusion:
+        """What users are not given, for :func:`~recbole_gr.decoding.beam_search.beam_search`.
 
         Args:
-            users: number of users.
-            seen: rows and items, int64 each: the user in ``rows[j]`` shall not be given ``items[j]``.
-            allowed: bool ``[n_items]``, the items that any user may be given; None: all.
-
-        Returns:
-            list: per depth from 1 to L, int32 ``[users, nodes]``.
+            users, seen, allowed: as in :meth:`~recbole_gr.decoding.exclusion.Exclusion.of`.
         """
-        total = available_before(self.items, self.n_items, users, seen, allowed)
-        return [total[:, first[1:]] - total[:, first[:-1]] for first in self.first_item_below[1:]]
+        return Exclusion.of(self.place_of_item, users, seen, allowed)
 
+    def mask(
+        self,
+        level: int,
+        nodes: torch.Tensor,
+        children: torch.Tensor,
+        candidates: torch.Tensor,
+        *,
+        by_code: bool,
+        excluded: Exclusion,
+    ) -> torch.Tensor:
+        """The scores of candidates, -inf where nothing below them is left for the user.
 
-def available_before(
-    items: torch.Tensor,
-    n_items: int,
-    users: int,
-    seen: tuple[torch.Tensor, torch.Tensor],
-    allowed: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """How many items of a list come before each place of it for each user, seen items excluded.
+        The prefixes that are used up are few, and each is looked for among the beams; not the other way round.
 
-    Args:
-        items: int64 ``[m]``, the list.
-        n_items: number of items, padding included.
-        users, seen, allowed: as in :meth:`Trie.available_items`.
-
-    Returns:
-        torch.Tensor: int32 ``[users, m + 1]``.
-    """
-    left = torch.ones(users, n_items, dtype=torch.int32, device=items.device)
-    if allowed is not None:
-        left *= allowed
-    left[seen[0], seen[1]] = 0
-    return torch.nn.functional.pad(left[:, items].cumsum(dim=1, dtype=torch.int32), (1, 0))
+        Args:
+            level: the depth of ``nodes``.
+            nodes: int64 ``[users, beams]``, different ones for each user but for -1.
+            children: int64 ``[users, beams, m]``, -1 where there is none; codes that lead to no item are left to the end of the search.
+            candidates: float32 ``[users, beams, m]``.
+            by_code: whether candidate j has code j; else it is the j-th child.
+            excluded: from :meth:`exclusion`.
+        """
+        first = self.first_item_below[level + 1]
+        if excluded.allowed_before is not None:
+            nobodys = (excluded.between(first[:-1], first[1:]) == 0)[children.clamp(min=0)] & (children >= 0)
+            candidates = candidates.masked_fill(nobodys, -torch.inf)
+        user, child = excluded.emptied(first)
+        if not len(user):
+            return candidates
+        _, beams, width = candidates.shape
+        n_nodes = self.n_nodes(level)
+        parent = torch.searchsorted(self.first_child[level], child, right=True) - 1
+        column = self.code[level + 1][child] if by_code else child - self.first_child[level][parent]
+        base = torch.arange(excluded.n_users, device=self.device) * (n_nodes + 1)  # + 1 for the -1
+        keys, order = (base.unsqueeze(1) + nodes + 1).flatten().sort()
+        wanted = base[user] + parent + 1
+        place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+        gone = torch.where(keys[place] == wanted, -torch.inf, torch.inf).to(candidates.dtype)
+        return candidates.flatten().scatter_reduce(0, order[place] * width + column, gone, "amin").view_as(candidates)

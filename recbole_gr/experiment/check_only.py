@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from logging import disable
 from typing import Any
 
@@ -29,6 +30,15 @@ def check_only(model: str | type, dataset: str, config_dict: Mapping[str, Any]) 
         RecBoleGRError: a setting or a file cannot work.
         Exception: whatever a model of RecBole raises for a value that it cannot take.
     """
+    with before_training(model, dataset, config_dict):
+        pass
+
+
+@contextlib.contextmanager
+def before_training(
+    model: str | type, dataset: str, config_dict: Mapping[str, Any]
+) -> Iterator[tuple[Any, tuple[Any, Any, Any], Any]]:
+    """As :func:`check_only`; within, there are the merged settings, the three loaders and the untrained model."""
     with temporary_folder("recbole_gr-check-") as folder, checks_only(), topk_checked_early():
         own = {"checkpoint_dir": folder, "record_dir": None, "save_dataset": False, "save_dataloaders": False}
         config = make_config(model, dataset, None, {**config_dict, **own})
@@ -38,7 +48,7 @@ def check_only(model: str | type, dataset: str, config_dict: Mapping[str, Any]) 
             with errors_name_places(config):
                 check_training_settings(config)
                 read = create_dataset(config)
-                training, *_ = data_preparation(config, read)
-                make_model(config, training._dataset)
+                loaders = data_preparation(config, read)
+                yield config, loaders, make_model(config, loaders[0]._dataset)
         finally:
             disable(0)

@@ -21,6 +21,7 @@ from recbole_gr.models.registry import path_keys
 from recbole_gr.settings.values import plain
 from recbole_gr.utils.atomic_files import atomic_write
 from recbole_gr.utils.devices import device_name
+from recbole_gr.vectors.text_encoder import encoder_parameters
 from recbole_gr.version import __version__
 
 VERSIONS = (
@@ -119,6 +120,8 @@ def build_record(
         record["semantic_ids"] = {**dataset.semantic_id_measures, "digest": ids.digest(), "source": ids.source}
         if dataset.semantic_id_measures["largest_collision"] > 1:
             record["semantic_ids"]["leaf_order"] = config["leaf_order"]
+        if "text_encoder" in ids.source:
+            record["semantic_ids"]["text_encoder_parameters"] = encoder_parameters(config["text_encoder"])
     return record
 
 

@@ -15,6 +15,7 @@ from recbole.utils import dict2str, get_environment, get_trainer, init_seed, set
 from recbole_gr.data.catalogue import topk_checked_early
 from recbole_gr.data.data_digest import data_digest
 from recbole_gr.experiment.console import attach_checkpoint, start_log
+from recbole_gr.experiment.flops import training_flops
 from recbole_gr.experiment.monitor import Progress, add_cpu_of_other_processes, monitor_epochs
 from recbole_gr.experiment.record import build_record, write_record
 from recbole_gr.experiment.target_ranks import (
@@ -130,6 +131,8 @@ def _run(config: Config, state: dict[str, Any] | None, saved: bool) -> dict[str,
     processes = add_cpu_of_other_processes(stages)
     if rank() == 0 and config["record_dir"]:
         record = build_record(config, dataset, loaders, model, result=result, progress=progress)
+        if is_history_model(type(model)):
+            record["training_flops"] = training_flops(config, model, train_data, len(progress.learning_curve))
         if len(processes) > 1:
             record["processes"] = processes
         if getattr(trainer, "valid_users", None):

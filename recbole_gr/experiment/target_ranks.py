@@ -11,6 +11,7 @@ import pyarrow.parquet
 import torch
 
 from recbole_gr.data.seen import interactions_of
+from recbole_gr.decoding.item_lists import RankedLists, TopItems
 from recbole_gr.tokenizers.measures import quantised_levels
 from recbole_gr.tokenizers.semantic_ids import number_groups
 from recbole_gr.utils.atomic_files import atomic_write
@@ -41,8 +42,11 @@ def collect_target_ranks(trainer: Any, depth: int, semantic_ids: np.ndarray | No
     collect = collector.eval_batch_collect
     user_field = trainer.config["USER_ID_FIELD"]
 
-    def collect_with_ranks(scores: torch.Tensor, interaction: Any, positive_u: Any, positive_i: Any) -> Any:
-        if positive_u is not None and scores.dim() == 2:  # AUC and the like have scores of single interactions
+    def collect_with_ranks(scores: Any, interaction: Any, positive_u: Any, positive_i: Any) -> Any:
+        if isinstance(scores, (RankedLists, TopItems)):
+            users = interaction[user_field].to(positive_u.device)
+            batches.append(_ranks_of_lists(scores, users, positive_u, positive_i, depth=depth, semantic_ids=semantic_ids))
+        elif positive_u is not None and scores.dim() == 2:  # AUC and the like have scores of single interactions
             users = interaction[user_field].to(scores.device)
             if len(users) != len(scores):  # a sampled ranking: a user's candidates one behind the other
                 users = users.unique_consecutive()
@@ -70,6 +74,24 @@ def _ranks_of_batch(
     if semantic_ids is not None:
         id_of_item = torch.as_tensor(semantic_ids, device=scores.device)
         ranks["id_rank"] = id_ranks(scores, rows, items, id_of_item, depth=depth)
+    return {name: values.cpu().numpy() for name, values in ranks.items()}
+
+
+def _ranks_of_lists(
+    lists: RankedLists | TopItems,
+    users: torch.Tensor,
+    rows: torch.Tensor,
+    items: torch.Tensor,
+    *,
+    depth: int,
+    semantic_ids: np.ndarray | None,
+) -> RanksOfBatch:
+    """As :func:`_ranks_of_batch`, from what was found instead of the scores of all items."""
+    top = lists.top(depth, (rows, items))
+    ranks = {"row": rows, "user": users[rows], "item": items, "rank": _first_place(top[rows] == items.unsqueeze(1))}
+    if semantic_ids is not None and isinstance(lists, RankedLists):
+        id_of_item = torch.as_tensor(semantic_ids, device=rows.device)
+        ranks["id_rank"] = id_ranks_of_lists(lists, rows, items, id_of_item, depth=depth)
     return {name: values.cpu().numpy() for name, values in ranks.items()}
 
 
@@ -116,6 +138,24 @@ def id_ranks(
     own = found.gather(1, semantic_ids[items].unsqueeze(1))
     ranks = (found > own).sum(dim=1) + 1
     return torch.where((ranks > depth) | (own.squeeze(1) < MIN_LOG_PROBABILITY), 0, ranks)
+
+
+def id_ranks_of_lists(
+    lists: RankedLists, rows: torch.Tensor, items: torch.Tensor, semantic_ids: torch.Tensor, *, depth: int
+) -> torch.Tensor:
+    """As :func:`id_ranks`, of which the scores of what was found are enough.
+
+    Args:
+        lists: of the users; with what was left out, nothing stands before the first ``depth`` IDs.
+        rows, items, semantic_ids, depth: as in :func:`id_ranks`.
+    """
+    scores, of_list = lists.scores()[rows], semantic_ids[lists.lists.items][rows]
+    if not scores.shape[1]:
+        return torch.zeros_like(items)
+    own = scores.masked_fill(of_list != semantic_ids[items].unsqueeze(1), -torch.inf).amax(dim=1, keepdim=True)
+    better = of_list.masked_fill(scores <= own, -1).sort(dim=1).values
+    before = ((better[:, 1:] != better[:, :-1]) & (better[:, 1:] >= 0)).sum(dim=1) + (better[:, 0] >= 0)
+    return torch.where((before >= depth) | (own.squeeze(1) == -torch.inf), 0, before + 1)
 
 
 def _first_place(hits: torch.Tensor) -> torch.Tensor:

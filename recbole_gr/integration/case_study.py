@@ -38,7 +38,10 @@ def full_sort_scores(
     Raises:
         DataError: a user has no row in ``test_data``.
     """
-    return _scores(uid_series, model, test_data, k=0)[0].to(device or torch.device("cpu"))
+    users, interaction = _batch(uid_series, model, test_data)
+    excluded = _excluded(users, test_data)
+    scores, _ = item_scores(model, interaction, test_data._dataset, k=0, excluded=excluded)
+    return scores.to(device or torch.device("cpu"))
 
 
 def full_sort_topk(
@@ -59,9 +62,9 @@ def full_sort_topk(
     Raises:
         DataError: a user has no row in ``test_data``.
     """
-    scores, certified = _scores(uid_series, model, test_data, k)
-    lists = top_lists(model, scores, certified, k)
-    shortest = int(lists.lengths.min()) if len(scores) else k
+    users, interaction = _batch(uid_series, model, test_data)
+    lists = top_lists(model, interaction, test_data._dataset, k, excluded=_excluded(users, test_data))
+    shortest = int(lists.lengths.min()) if len(users) else k
     if shortest < k:
         getLogger().warning(
             f"full_sort_topk: k={k}, but a user can be given {shortest} items only; all lists are that long."
@@ -70,16 +73,15 @@ def full_sort_topk(
     return lists.scores[:, :shortest].to(device), lists.items[:, :shortest].to(device)
 
 
-def _scores(uid_series: Sequence[int], model: Any, test_data: Any, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(uid_series: Sequence[int], model: Any, test_data: Any) -> tuple[torch.Tensor, Interaction]:
+    """The users of the rows, and the rows as a model reads them."""
     dataset = test_data._dataset
     users = torch.as_tensor(np.asarray(uid_series)).long()
     model.eval()
     if test_data.is_sequential:
         interaction = dataset[_rows_of(users, dataset)]
-        users = interaction[dataset.uid_field]
-    else:
-        interaction = dataset.join(Interaction({dataset.uid_field: users}))
-    return item_scores(model, interaction, dataset, k=k, excluded=_excluded(users, test_data))
+        return interaction[dataset.uid_field], interaction
+    return users, dataset.join(Interaction({dataset.uid_field: users}))
 
 
 def _rows_of(users: torch.Tensor, dataset: Any) -> torch.Tensor:

@@ -98,7 +98,8 @@ def add_defaults(config: Config, model: str, model_class: Any, dataset: str) -> 
         ours.update(recbole_defaults_of(model_class))  # a class that inherits one of RecBole's
     if holds_protocol(model_class):
         ours.update(ProtocolSettings.defaults())
-        _shape_dataset(keys_of(ProtocolSettings, scope="protocol") - {"eval_args", "metrics", "topk", "valid_metric"})
+        shaping = keys_of(ProtocolSettings, scope="protocol") | keys_of(ProtocolSettings, scope="dataset")
+        _shape_dataset(shaping - {"eval_args", "metrics", "topk", "valid_metric"})
     if spec is not None and spec.settings is not None:
         own = load(spec.settings)
         ours.update(own.defaults())

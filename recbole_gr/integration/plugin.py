@@ -16,6 +16,7 @@ from typing import Any
 from recbole_gr.integration import filters
 from recbole_gr.integration.checkpoint_tokens import keep_tokens, refuse_to_go_on
 from recbole_gr.integration.compat import patch_on_import
+from recbole_gr.integration.eval_batches import with_users_that_fit
 from recbole_gr.integration.reading import read_as_people_write, with_checked_header
 from recbole_gr.integration.run_files import name_logs, name_trainers, write_whole
 from recbole_gr.models.registry import check_model_name, find_spec, load
@@ -50,6 +51,8 @@ def apply() -> None:
         "recbole.data.dataloader.general_dataloader",
         lambda module: _wrap(module.FullSortEvalDataLoader, "collate_fn", _with_equal_exclusion),
     )
+    for loader in ("FullSortEvalDataLoader", "NegSampleEvalDataLoader"):
+        _after("recbole.data.dataloader.general_dataloader", functools.partial(_of_users_that_fit, name=loader))
     _after("recbole.quick_start.quick_start", _start_as_we_do)
     _after("recbole.utils.case_study", _rank_as_measured)
 
@@ -291,15 +294,16 @@ def _with_parts_in_order(original: Callable) -> Callable:
 
 
 def _with_parts_as_given(original: Callable) -> Callable:
-    """A ready-made split is taken as it is, in place of the one of ``eval_args``."""
+    """A ready-made split is taken as it is, in place of the one of ``eval_args``; ``train_fraction`` leaves training targets out."""
 
     def build(self: Any) -> Any:
         from recbole_gr.data.ready_splits import PART, split_by_part
+        from recbole_gr.data.train_fraction import with_train_fraction
 
         if PART not in self.field2type:
-            return original(self)
+            return with_train_fraction(original(self))
         self._change_feat_format()
-        return split_by_part(self)
+        return with_train_fraction(split_by_part(self))
 
     return build
 
@@ -402,6 +406,10 @@ def _with_seen_items(original: Callable) -> Callable:
             ) from error
 
     return create_samplers
+
+
+def _of_users_that_fit(module: Any, name: str) -> None:
+    _wrap(getattr(module, name), "_init_batch_size_and_step", with_users_that_fit)
 
 
 def _with_equal_exclusion(original: Callable) -> Callable:

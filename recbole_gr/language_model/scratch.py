@@ -27,6 +27,7 @@ class ScratchSize:
 
 
 SCRATCH_SIZES = {
+    "micro": ScratchSize(1, 32, 1, 96),
     "tiny": ScratchSize(2, 64, 2, 192),
     "small": ScratchSize(2, 128, 4, 384),
     "medium": ScratchSize(4, 256, 8, 768),

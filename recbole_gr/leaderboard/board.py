@@ -47,6 +47,16 @@ class Search(BaseModel):
         return self
 
 
+class LawKeys(BaseModel):
+    """How the scaling law is fitted to the points of a study: the key ``law``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    metric: str | None = None
+    resamples: int = Field(default=300, ge=20)
+    seed: int = Field(default=2020, ge=0)
+
+
 @dataclass(frozen=True)
 class Row:
     """A line of the table.
@@ -59,6 +69,8 @@ class Row:
         baseline: whether it is one of those that the others are tested against.
         search: the search space, as RecBole's HyperTuning takes it; None: settings as they are.
         variant: what the board varies side by side, for example ``{"tie_order": "shuffled"}``.
+        sweep: the name of the sweep that the row is a point of; None: it is none.
+        axes: the values of the axes there; they are among the settings.
     """
 
     name: str
@@ -68,6 +80,8 @@ class Row:
     baseline: bool
     search: dict[str, dict[str, Any]] | None = None
     variant: dict[str, Any] | None = None
+    sweep: str | None = None
+    axes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,7 @@ class Board:
         given: settings of the command line, for every cell.
         effort: that of every row that has a search space.
         options: of the command besides, where they are not the default.
+        law: how the scaling law is fitted to the rows of a study.
     """
 
     name: str
@@ -95,13 +110,21 @@ class Board:
     file: str
     given: dict[str, Any]
     options: dict[str, Any] = field(default_factory=dict)
+    law: LawKeys = field(default_factory=LawKeys)
+
+    @property
+    def is_study(self) -> bool:
+        """Whether rows of it are points of axes."""
+        return any(row.sweep is not None for row in self.rows)
 
     @property
     def command(self) -> str:
         """The command that writes the pages again, as pages print it: without places of this machine."""
         options = {key: publishable_path(value) for key, value in self.options.items()}
         arguments = as_arguments({**publishable(self.given), **options})
-        return shlex.join(["recbole-gr", "leaderboard", publishable_path(self.file), *arguments])
+        return shlex.join(
+            ["recbole-gr", "study" if self.is_study else "leaderboard", publishable_path(self.file), *arguments]
+        )
 
     def cells(self) -> list[Cell]:
         """All cells, row by row."""

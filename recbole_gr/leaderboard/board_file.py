@@ -18,7 +18,8 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
-from recbole_gr.leaderboard.board import Board, Row, Search
+from recbole_gr.leaderboard.axes import NAME, axis_keys, check_grid, holds, point_name, points_of, sweep_faults
+from recbole_gr.leaderboard.board import Board, LawKeys, Row, Search
 from recbole_gr.leaderboard.columns import METRICS
 from recbole_gr.models.registry import is_generative
 from recbole_gr.settings.forms import is_number
@@ -47,7 +48,7 @@ REFUSED = {
 #: Bytes of a board's name, to which the endings of files are added.
 LONGEST_NAME = 200
 
-BOARDS, PUBLISHED = "leaderboard", "published"
+BOARDS, STUDIES, PUBLISHED = "leaderboard", "study", "published"
 
 
 def _numbers(least: int) -> Callable[[Any, ValidationInfo], Any]:
@@ -190,6 +191,41 @@ class RowKeys(BaseModel):
         return self.name or self.model
 
 
+def _listed_points(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for point in points:
+        if not isinstance(point.get(NAME, ""), str) or not point:
+            raise SettingError("points", point, "must hold settings and their values, and perhaps a name")
+        _plain_settings(point)
+    return [{NAME: point[NAME], **point} if NAME in point else point for point in points]  # the name comes first
+
+
+class SweepKeys(RowKeys):
+    """A sweep of a study: a row for each of its points."""
+
+    baseline: bool | dict[str, Any] | None = None  # type: ignore[assignment]
+    grid: Annotated[dict[str, Any], BeforeValidator(check_grid)] = {}
+    points: Annotated[list[dict[str, Any]], AfterValidator(_listed_points)] = []
+
+    def rows(self) -> list[tuple[RowKeys, dict[str, Any]]]:
+        """A row of each point, and the values of the axes there."""
+        made = []
+        for point in points_of(self.grid, self.points):
+            values = {key: value for key, value in point.items() if key != NAME}
+            baseline = holds(self.baseline, values) if isinstance(self.baseline, dict) else self.baseline
+            changed = {
+                "name": point_name(self.shown_name, self._named(point)),
+                "settings": {**self.settings, **values},
+                "baseline": baseline,
+            }
+            row = self.model_dump(include=set(RowKeys.model_fields)) | changed
+            made.append((RowKeys.model_construct(**row), values))
+        return made
+
+    def _named(self, point: dict[str, Any]) -> dict[str, Any]:
+        """What a row's name says of its point: a listed point's own name stands for the settings that it lists."""
+        return {key: value for key, value in point.items() if key == NAME or NAME not in point or key in self.grid}
+
+
 class BoardKeys(BaseModel):
     """A board's file."""
 
@@ -204,7 +240,9 @@ class BoardKeys(BaseModel):
     metrics: Annotated[list[str], AfterValidator(_metrics)] = list(DEFAULT_METRICS)
     topk: Annotated[list[int], BeforeValidator(_numbers(1))] = [5, 10, 20]
     seeds: Seeds = [2020]
-    rows: Annotated[list[RowKeys], Field(min_length=1)]
+    rows: Annotated[list[RowKeys], Field(min_length=1)] = []
+    axes: Annotated[list[SweepKeys], Field(min_length=1)] = []
+    law: LawKeys = Field(default_factory=LawKeys)
     side_by_side: list[PlainSettings] = []
     published: Annotated[list[str], AfterValidator(_published_names)] = []
     id_level: bool = False
@@ -222,16 +260,23 @@ def find_board(name: str) -> Path:
     """
     if os.path.isfile(name):
         return Path(name)
-    if properties_file(BOARDS, name).is_file() and not {os.sep, "/"} & set(name):
-        return properties_file(BOARDS, name)
-    boards = board_names()
-    hint = _nearest(Path(name).stem, boards)
-    raise SettingError("board", name, f"no such file; boards with a short name: {', '.join(boards)}{hint}")
+    for kind in (BOARDS, STUDIES):
+        if properties_file(kind, name).is_file() and not {os.sep, "/"} & set(name):
+            return properties_file(kind, name)
+    boards, studies = board_names(), study_names()
+    hint = _nearest(Path(name).stem, [*boards, *studies])
+    there = f"boards with a short name: {', '.join(boards)}; studies: {', '.join(studies)}"
+    raise SettingError("board", name, f"no such file; {there}{hint}")
 
 
 def board_names() -> list[str]:
     """The short names of the boards that come with the package, sorted."""
     return _names(BOARDS)
+
+
+def study_names() -> list[str]:
+    """The short names of the studies that come with the package, sorted."""
+    return _names(STUDIES)
 
 
 def read_board(file: str, given: Mapping[str, Any] | None = None) -> Board:
@@ -267,16 +312,28 @@ def read_board(file: str, given: Mapping[str, Any] | None = None) -> Board:
         metrics=tuple(keys.metrics),
         topk=tuple(keys.topk),
         main_metric=keys.main_metric.lower(),
-        rows=tuple(_row(row, keys, variant) for variant in keys.side_by_side or [{}] for row in keys.rows),
+        rows=tuple(row for variant in keys.side_by_side or [{}] for row in _rows(keys, variant)),
         published=tuple(keys.published),
         id_level=keys.id_level,
         effort=keys.search,
         file=file,
         given=given,
+        law=keys.law,
     )
 
 
-def _row(row: RowKeys, board: BoardKeys, variant: dict[str, Any]) -> Row:
+def _rows(board: BoardKeys, variant: dict[str, Any]) -> Iterator[Row]:
+    """The rows of the file, then those of the sweeps."""
+    for row in board.rows:
+        yield _row(row, board, variant)
+    for sweep in board.axes:
+        for row, axes in sweep.rows():
+            yield _row(row, board, variant, sweep.shown_name, axes)
+
+
+def _row(
+    row: RowKeys, board: BoardKeys, variant: dict[str, Any], sweep: str | None = None, axes: dict[str, Any] | None = None
+) -> Row:
     return Row(
         name=row.shown_name,
         model=row.model,
@@ -285,6 +342,8 @@ def _row(row: RowKeys, board: BoardKeys, variant: dict[str, Any]) -> Row:
         baseline=not is_generative(row.model) if row.baseline is None else row.baseline,
         search=row.search,
         variant=variant,
+        sweep=sweep,
+        axes=axes or {},
     )
 
 
@@ -296,21 +355,35 @@ def _faults_of_given(given: dict[str, Any], asked: Mapping[str, Any], file: str)
     except SettingErrors as errors:
         faults += _placed(errors, "the command line")
     variants = asked.get("side_by_side")
-    varied = (
-        {key for variant in variants if isinstance(variant, dict) for key in variant} if isinstance(variants, list) else ()
-    )
-    allowed = f"{file} varies it side by side, it cannot be set on the command line"
+    listed = [variant for variant in variants if isinstance(variant, dict)] if isinstance(variants, list) else []
+    varied = {key for variant in listed for key in variant} | _axes_of_file(asked)
+    allowed = f"{file} varies it, it cannot be set on the command line"
     return [*faults, *(SettingError(key, given[key], allowed) for key in given if key in varied)]
+
+
+def _axes_of_file(asked: Mapping[str, Any]) -> set[str]:
+    """The settings that sweeps vary; the file is not checked yet."""
+    try:
+        sweeps = [SweepKeys.model_validate(sweep) for sweep in asked.get("axes") or []]
+    except (ValidationError, TypeError):
+        return set()
+    return {key for sweep in sweeps for key in axis_keys(sweep.grid, sweep.points)}
 
 
 def _faults_between_keys(keys: BoardKeys, file: str) -> list[SettingError]:
     faults = []
-    names = [row.shown_name for row in keys.rows]
+    if not keys.rows and not keys.axes:
+        faults.append(SettingError("rows", None, f"must be set in {file}, or axes"))
+    for number, sweep in enumerate(keys.axes):
+        found = list(sweep_faults(sweep.grid, sweep.points, sweep.settings))
+        faults += _placed(SettingErrors(found), f"axes, {number + 1} of {file}") if found else []
+    rows = [*keys.rows, *(row for sweep in keys.axes for row, _ in sweep.rows())]
+    names = [row.shown_name for row in rows]
     for number, name in enumerate(names):
         if name in names[:number]:
             faults.append(SettingError("name", name, f"row {number + 1} of {file} has the name of another row"))
     if keys.search.algorithm == "exhaustive":
-        for number, row in enumerate(keys.rows):
+        for number, row in enumerate(rows):
             for draw in (row.search or {}).keys() - {"choice"}:
                 allowed = (
                     f"has no end to try, as search: {{algorithm: exhaustive}} does; use choice (row {number + 1} of {file})"
@@ -318,6 +391,8 @@ def _faults_between_keys(keys: BoardKeys, file: str) -> list[SettingError]:
                 faults.append(SettingError("search", draw, allowed))
     of_users = [metric for metric in keys.metrics if METRICS[metric.lower()].of_users]
     ranked = [f"{metric.lower()}@{k}" for metric in of_users for k in keys.topk]
+    if keys.law.metric is not None and keys.law.metric.lower() not in ranked:
+        faults.append(SettingError("metric", keys.law.metric, f"must be one of {', '.join(ranked)} (law of {file})"))
     if keys.main_metric.lower() not in ranked:
         allowed = f"must be one of metrics at one of topk: {', '.join(ranked)} ({file})"
         faults.append(SettingError("main_metric", keys.main_metric.lower(), allowed))
@@ -333,8 +408,12 @@ def _faults_of_file(error: ValidationError, asked: Any, file: str) -> list[Setti
         if path[0] == "rows" and len(path) > 1:
             keys, values, place = RowKeys, asked["rows"][path[1]], f"row {int(path[1]) + 1} of {file}"
             path = path[2:]
-        elif path[0] == "search" and len(path) > 1:
-            keys, values, place, path = Search, asked["search"], f"search of {file}", path[1:]
+        elif path[0] == "axes" and len(path) > 1:
+            keys, values, place = SweepKeys, asked["axes"][path[1]], f"axes, {int(path[1]) + 1} of {file}"
+            path = path[2:]
+        elif path[0] in ("search", "law") and len(path) > 1:
+            keys = Search if path[0] == "search" else LawKeys
+            values, place, path = asked[path[0]], f"{path[0]} of {file}", path[1:]
         for fault in _faults_of_key(found, keys, values, place, path):
             faults.setdefault((place, fault.key, repr(fault.value)), fault)
     return list(faults.values())
@@ -343,12 +422,13 @@ def _faults_of_file(error: ValidationError, asked: Any, file: str) -> list[Setti
 def _faults_of_key(found: Any, keys: type[BaseModel], values: Any, place: str, path: list[Any]) -> list[SettingError]:
     kind = found["type"]
     if not path:  # a row that is no mapping
-        return [SettingError("rows", values, f"must hold keys and values, model among them ({place})")]
+        word = "axes" if keys is SweepKeys else "rows"
+        return [SettingError(word, values, f"must hold keys and values, model among them ({place})")]
     key = str(path[0])
     value = values.get(path[0]) if isinstance(values, dict) else values
     if kind == "value_error":
         own = found["ctx"]["error"]
-        inside = key in ("settings", "protocol", "side_by_side")
+        inside = key in ("settings", "protocol", "side_by_side", "grid", "points")
         return _placed(own, f"{key} of {place}" if inside else place)
     if kind == "extra_forbidden":
         known = list(keys.model_fields)
@@ -370,8 +450,8 @@ def _allowed(kind: str, keys: type[BaseModel], key: str) -> str:
         return f"must be a whole number of at least {info.metadata[0].ge}"
     if key in ("published", "config_files", "metrics"):
         return "must be a list of texts"
-    if key == "rows":
-        return "must be a list of rows"
+    if key in ("rows", "axes"):
+        return "must be a list of rows" if key == "rows" else "must be a list of sweeps"
     words = {"string_type": "must be text", "bool_type": "must be True or False", "list_type": "must be a list"}
     return words.get(kind, "must hold keys and values")
 

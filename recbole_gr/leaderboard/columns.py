@@ -16,7 +16,7 @@ from recbole_gr.utils.stopwatch import cpu_seconds_from_nothing
 OUTPUTS = ("markdown", "csv", "latex", "html")
 
 #: The groups of columns, and their headings.
-GROUPS = {"accuracy": "accuracy", "lists": "beyond accuracy", "cost": "cost"}
+GROUPS = {"accuracy": "accuracy", "lists": "beyond accuracy", "cost": "cost", "scaling": "sizes"}
 
 #: Measures that count semantic IDs have this behind their name.
 ID_LEVEL = " (ID-level)"
@@ -102,6 +102,7 @@ class Column:
         only_where_recorded: leave the column out where no record of the board has it.
         smaller_is_better: which direction is good, where one is.
         outputs: those of :data:`OUTPUTS` that show it.
+        of_studies: whether only boards with axes have it.
     """
 
     key: str
@@ -113,6 +114,7 @@ class Column:
     only_where_recorded: bool = False
     smaller_is_better: bool = False
     outputs: Sequence[str] = OUTPUTS
+    of_studies: bool = False
 
     def measure(self, row: RowSummary) -> Measure | None:
         """Mean and deviation of a metric; None if the row has none, or the column is no metric."""
@@ -185,12 +187,20 @@ register(Column("peak_memory_mb", "peak memory (MB)", from_record=_of("peak_memo
 register(
     Column("peak_gpu_memory_mb", "peak GPU memory (MB)", from_record=_of("peak_gpu_memory_mb"), only_where_recorded=True)
 )
+register(
+    Column(
+        "left_open",
+        "users left open by certify_budget",
+        from_record=lambda record: record.get("test_rankings", {}).get("stopped_by_budget") or None,
+        only_where_recorded=True,
+    )
+)
 
 
-def read_records(records: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+def read_records(records: Sequence[dict[str, Any]], of_study: bool = False) -> dict[str, float | None]:
     """What the records of a row have in the registered columns, over seeds; None for what no record has."""
     found: dict[str, float | None] = {}
-    for column in RECORDED.values():
+    for column in (column for column in RECORDED.values() if of_study or not column.of_studies):
         values = [column.from_record(record) for record in records if column.from_record is not None]
         known = [value for value in values if value is not None]
         if known or not column.only_where_recorded:

@@ -151,7 +151,7 @@ class Runner:
         job = {
             **{"folder": self.folder, "key": cell.key, "lock": self.work_path(cell.key, ".lock")},
             **{"checkpoints": self.work_path(cell.key, ".saved"), "model": cell.row.model, "dataset": cell.board.dataset},
-            "settings": {"show_progress": False, **_device(place), **cell.settings},
+            "settings": {"show_progress": False, **self.device_of(place), **cell.settings},
         }
         status = self._wait_for(cell.key, job)
         while self.is_running(cell) and not self.stopped:  # killed from outside, and another board has taken the cell
@@ -166,6 +166,10 @@ class Runner:
             raise CellKilled(f"the process of {cell.key} was ended by signal {number}")
         if not os.path.exists(self.path(cell.key, ".failed.json")):
             write_failure(self.path(cell.key, ""), f"the process ended with status {status}")
+
+    def device_of(self, place: int) -> dict[str, str]:
+        """Settings that give a cell one of the GPUs."""
+        return _device(place)
 
     def _wait_for(self, key: str, job: dict[str, Any]) -> int:
         """Start the process of a cell and wait for its exit status."""
@@ -199,6 +203,9 @@ class Runner:
             sleep(0.05)
         for process in processes:
             process.kill()  # nothing happens to one that has ended
+
+    def close(self) -> None:
+        """Leave what the runner holds besides its processes; here nothing."""
 
 
 def _processors() -> int:

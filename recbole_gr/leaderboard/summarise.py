@@ -19,6 +19,7 @@ from recbole_gr.leaderboard.columns import DIGITS, ID_LEVEL, METRICS, metric_of,
 from recbole_gr.leaderboard.conditions import environment_words, protocol_words
 from recbole_gr.leaderboard.measures import Bounds, measure_rankings, slice_bounds, slice_measures
 from recbole_gr.leaderboard.significance import NOTE, NOTHING_TESTED, compare_with_best_baseline
+from recbole_gr.leaderboard.study import analyse_rows, as_plain, injection_gains
 from recbole_gr.leaderboard.summary import Comparison, LearningCurve, Measure, RowSummary, Summary
 from recbole_gr.settings.values import plain
 
@@ -45,6 +46,7 @@ def summarise(board: Board, records_folder: str) -> Summary:
     published = read_published(board.published, board.dataset)
     rows: list[RowSummary] = []
     users: list[pd.DataFrame | None] = []
+    tables: list[list[pd.DataFrame]] = []
     bounds: Bounds | None = None  # of the data alone: the same groups for all rows
     records: list[dict[str, Any]] = []
     by_interaction: list[bool] = []
@@ -54,6 +56,7 @@ def summarise(board: Board, records_folder: str) -> Summary:
         if done:
             bounds = bounds or slice_bounds(done[0].hit_ranks)
         per_seed = [_measure_cell(board, cell) for cell in done]
+        tables.append(per_seed)
         rows.append(_summarise_row(board, row, cells, per_seed, bounds=bounds, folder=records_folder))
         users.append(_mean_over_seeds([_by_user(rankings) for rankings in per_seed]) if done else None)
         by_interaction.append(bool(done) and "ranking" in done[0].hit_ranks)
@@ -78,6 +81,8 @@ def summarise(board: Board, records_folder: str) -> Summary:
         significance_note=_significance_note(rows),
         rows=rows,
         published=published,
+        scaling=as_plain(analyse_rows(board, rows, tables)),
+        injections=injection_gains(board, rows, tables),
     )
 
 
@@ -159,6 +164,8 @@ def _summarise_row(
         name=row.name,
         model=row.model,
         variant=plain(publishable(row.variant or {})),
+        sweep=row.sweep,
+        axes=plain(publishable(row.axes)),
         baseline=row.baseline,
         state=_state(cells),
         errors=_errors(cells, per_seed),
@@ -166,7 +173,7 @@ def _summarise_row(
         seeds_done=[cell.cell.seed for cell in done],
         measures=_measures(board, records, per_seed),
         slices=slices,
-        cost=read_records(records),
+        cost=read_records(records, of_study=board.is_study),
         learning_curves=[_learning_curve(cell) for cell in done if cell.record and cell.record.get("learning_curve")],
         settings=plain(publishable(row.settings)),
         configuration=records[0]["config"] if records else {},

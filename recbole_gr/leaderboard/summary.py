@@ -9,6 +9,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+#: What only studies have.
+OF_STUDIES = {"scaling", "injections", "sweep", "axes"}
+
 
 @dataclass
 class Measure:
@@ -78,6 +81,8 @@ class RowSummary:
         search: effort and space of the search; None without one.
         reproduce: the command of the first run.
         records: paths from the folder of the pages.
+        sweep: of a study, the sweep that it is a point of; None for other rows.
+        axes: the values of the sweep's axes.
     """
 
     name: str
@@ -101,6 +106,8 @@ class RowSummary:
     search: dict[str, Any] | None = None
     reproduce: str = ""
     records: list[str] = field(default_factory=list)
+    sweep: str | None = None
+    axes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -114,6 +121,8 @@ class Summary:
         metrics: accuracy, ``name@k``.
         list_metrics: metrics of all users' lists together.
         published: blocks with ``source``, ``differences`` and ``rows``.
+        scaling: of a study, what each curve tells, see :class:`recbole_gr.scaling.analysis.Analysis`.
+        injections: of a study, what injected vectors add, by :func:`recbole_gr.leaderboard.study.injection_gains`.
     """
 
     name: str
@@ -130,6 +139,8 @@ class Summary:
     significance_note: str = ""
     rows: list[RowSummary] = field(default_factory=list)
     published: list[dict[str, Any]] = field(default_factory=list)
+    scaling: list[dict[str, Any]] = field(default_factory=list)
+    injections: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def measured(self) -> list[RowSummary]:
@@ -137,8 +148,13 @@ class Summary:
         return [row for row in self.rows if row.measures]
 
     def as_json(self) -> dict[str, Any]:
-        """As plain json values."""
-        return asdict(self)
+        """As plain json values; what only studies have is left out where there is none."""
+        values = asdict(self)
+        for part in (values, *values["rows"]):
+            for key in OF_STUDIES & part.keys():
+                if not part[key]:
+                    del part[key]
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Summary:

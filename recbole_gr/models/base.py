@@ -11,7 +11,8 @@ from recbole.config import Config
 from recbole.data.interaction import Interaction
 
 from recbole_gr.data.seen import interactions_of
-from recbole_gr.decoding.beam_search import ROUNDING, Search, SearchLimits, certified_beam_search
+from recbole_gr.decoding.beam_search import ROUNDING, Budget, Search, SearchLimits, certified_beam_search
+from recbole_gr.decoding.item_lists import ItemLists, RankedLists, put_together
 from recbole_gr.decoding.protocols import Decoder, ItemTrie
 from recbole_gr.decoding.tie_breaking import leaf_ranks
 from recbole_gr.models.history_recommender import HistoryRecommender
@@ -38,6 +39,8 @@ class GenerativeRecommender(HistoryRecommender, ABC):
     certified_rows: torch.Tensor | None = None
     #: bool ``[n_items]``, the items that anybody may be given; None: all.
     allowed_items: torch.Tensor | None = None
+    #: How many users are about to be ranked, where somebody knows it.
+    expected_users = 0
 
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -47,9 +50,13 @@ class GenerativeRecommender(HistoryRecommender, ABC):
 
     @abstractmethod
     def rank_rows(
-        self, interaction: Interaction, rows: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor] | None
-    ) -> torch.Tensor:
-        """Item scores of some rows of a batch (int64 indices), float32 ``[rows, n_items]``, as :meth:`rank` has them.
+        self,
+        interaction: Interaction,
+        rows: torch.Tensor,
+        seen: tuple[torch.Tensor, torch.Tensor] | None,
+        most: int | None = None,
+    ) -> ItemLists:
+        """The items found for some rows of a batch (int64 indices), as :meth:`rank` has them.
 
         Says by :meth:`count_certified` what was proven of them. ``seen`` is that of the whole batch.
         """
@@ -120,11 +127,19 @@ class GenerativeRecommender(HistoryRecommender, ABC):
     def what_was_proven(self) -> str:
         """One line for the log about the rankings since :meth:`reset_certificates`."""
         seen = self.certificates
-        return (
+        line = (
             f"{self.certified_lists} proven equal to scoring every item in {self.precision}: "
             f"{seen['certified']} of {seen['users']} users "
             f"({seen['certified_by_first_search']} with beam_size {self.beam_size})"
         )
+        if stopped := seen.get("stopped_by_budget"):
+            line += f"; {stopped} were left open by certify_budget"
+        return line
+
+    def expect(self, users: int) -> None:
+        """Begin with so many users, of whom none has been ranked yet."""
+        self.reset_certificates()
+        self.expected_users = users
 
     def rankings_report(self) -> dict[str, Any]:
         """What a record says about the rankings since :meth:`reset_certificates`; plain json values."""
@@ -132,26 +147,41 @@ class GenerativeRecommender(HistoryRecommender, ABC):
 
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Item scores ``[users, n_items]`` of :meth:`rank`, as RecBole asks for them; seen items are not excluded."""
-        return self.rank(interaction)
+        return self.rank(interaction).dense()
 
     @torch.no_grad()
-    def rank(self, interaction: Interaction, seen: tuple[torch.Tensor, torch.Tensor] | None = None) -> torch.Tensor:
-        """Item scores of a batch of users.
+    def rank(
+        self,
+        interaction: Interaction,
+        seen: tuple[torch.Tensor, torch.Tensor] | None = None,
+        most: int | None = None,
+    ) -> ItemLists:
+        """What is found for a batch of users; memory grows with what is found, not with the catalogue.
 
         Args:
             interaction: a batch of histories.
-            seen: rows and items, int64 each: ``items[j]`` is not searched for in row ``rows[j]``; None: nothing is excluded.
+            seen: rows and items, int64 each: ``items[j]`` is not given to row ``rows[j]``; None: nothing is excluded.
+            most: a model that scores every item keeps the best of them: so many, and enough that so many IDs are among them. None:
+                all that was found.
 
         Returns:
-            float32 ``[users, n_items]``, exact log-probabilities of what was found, -inf for the rest. An ID that a
-            seen item shares with another one is searched for, and has its score.
+            Exact log-probabilities, or what the model ranks by, of what was found.
         """
         lengths = interaction[self.ITEM_SEQ_LEN]
-        scores = torch.full((len(lengths), self.n_items), -torch.inf, device=lengths.device)
         self.certified_rows = torch.zeros(len(lengths), dtype=torch.bool, device=lengths.device)
-        for rows in self.rows_at_once(interaction):
-            scores[rows] = self.rank_rows(interaction, rows, seen)
-        return scores if self.allowed_items is None else scores.masked_fill_(~self.allowed_items, -torch.inf)
+        groups = self.rows_at_once(interaction)
+        lists = put_together([self.rank_rows(interaction, rows, seen, most) for rows in groups], groups)
+        if seen is not None:  # an ID that a seen item shares with another one was searched for
+            lists = lists.without(seen)
+        return lists if self.allowed_items is None else lists.where(self.allowed_items[lists.items])
+
+    @classmethod
+    def gives_lists(cls, whole_rows: bool) -> bool:
+        return True
+
+    def ranked(self, interaction: Interaction, seen: tuple[torch.Tensor, torch.Tensor] | None, most: int) -> RankedLists:
+        """As :meth:`rank`, as an evaluation looks at it."""
+        return RankedLists(self.rank(interaction, seen, most), self.leaf_ranks)
 
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> torch.Tensor:
@@ -193,6 +223,8 @@ class BeamSearchRecommender(GenerativeRecommender):
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.beam_certify = config["beam_certify"]
+        # a checkpoint from before it was a setting was measured without a bound
+        self.certify_budget = config["certify_budget"] if "certify_budget" in config else None
         self.searched_k = self.max_k  # a model that ranks anew what was found may search for more
 
     @contextmanager
@@ -207,6 +239,9 @@ class BeamSearchRecommender(GenerativeRecommender):
     def reset_certificates(self) -> None:
         super().reset_certificates()
         self.beam_counts = {"beams": 0, "valid_beams": 0}
+        self.certificates["stopped_by_budget"] = 0
+        self._told = False
+        self.budget = Budget(getattr(self, "certify_budget", None))
 
     @abstractmethod
     def start_decoding(self, interaction: Interaction, rows: torch.Tensor) -> Decoder:
@@ -223,8 +258,12 @@ class BeamSearchRecommender(GenerativeRecommender):
             self.beam_size, self.beam_certify = before
 
     def rank_rows(
-        self, interaction: Interaction, rows: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor] | None
-    ) -> torch.Tensor:
+        self,
+        interaction: Interaction,
+        rows: torch.Tensor,
+        seen: tuple[torch.Tensor, torch.Tensor] | None,
+        most: int | None = None,
+    ) -> ItemLists:
         limits = SearchLimits(
             beam_size=self.beam_size,
             k=self.searched_k,
@@ -234,35 +273,58 @@ class BeamSearchRecommender(GenerativeRecommender):
         )
         with self.autocast():
             here, allowed = None if seen is None else seen_by(rows, seen), self.allowed_items
-            available = None
+            excluded = None
             if here is not None or allowed is not None:
-                available = self.trie.available_items(len(rows), here or (rows[:0], rows[:0]), allowed)
+                excluded = self.trie.exclusion(len(rows), here or (rows[:0], rows[:0]), allowed)
             decoder = self.start_decoding(interaction, rows)
-            found = certified_beam_search(decoder, self.trie, limits, available=available, search=self.search)
-            scores = found.item_scores
+            found = certified_beam_search(
+                decoder, self.trie, limits, excluded=excluded, search=self.search, budget=self.budget
+            )
+            lists = found.lists
             if allowed is not None:  # an ID that an allowed item shares with another one
-                scores = scores.masked_fill(~allowed, -torch.inf)
-            item_scores = self.rerank(interaction, rows, scores, here)
+                lists = lists.where(allowed[lists.items])
+            lists = self.rerank(interaction, rows, lists, here, most)
         self.count_certified(rows, found.certified, found.certified_by_first_search)
+        self.certificates["stopped_by_budget"] += int(found.stopped.sum())
+        self._tell_estimate()
         self.beam_counts["beams"] += int(found.beams.sum())
         self.beam_counts["valid_beams"] += int(found.valid_beams.sum())
-        return item_scores
+        return lists
+
+    def _tell_estimate(self) -> None:
+        """After the first users of a test, what its certificates will take, in a line of the log."""
+        if self._told or not self.beam_certify or not self.budget.further:
+            return
+        self._told = True
+        seen, seconds = self.certificates, self.budget.seconds
+        open_users, users = seen["users"] - seen["certified"], seen["users"]
+        line = (
+            f"certificates of the first {users:,} users: {seen['certified_by_first_search']:,} by the first search, "
+            f"{seen['certified'] - seen['certified_by_first_search']:,} by further ones, {open_users:,} none; "
+            f"{seconds['first']:.1f} s for the first search and {seconds['further']:.1f} s for the further ones"
+        )
+        if self.expected_users:
+            share = self.expected_users / users
+            line += f", for all {self.expected_users:,} users about {share * sum(seconds.values()):,.0f} s"
+        self.logger.info(f"{line} (certify_budget={self.certify_budget})")
 
     def rerank(
         self,
         interaction: Interaction,
         rows: torch.Tensor,
-        scores: torch.Tensor,
+        lists: ItemLists,
         seen: tuple[torch.Tensor, torch.Tensor] | None,
-    ) -> torch.Tensor:
+        most: int | None = None,
+    ) -> ItemLists:
         """Change the scores of what the beams found, where a model knows more; the certificate is about those before.
 
         Args:
             interaction, rows: whose they are, as in :meth:`start_decoding`.
-            scores: float32 ``[rows, n_items]``, -inf for what was not found, which stays so unless a model says otherwise.
+            lists: of ``rows``.
             seen: places of ``rows`` and items, int64 each, that are excluded; None: nothing is.
+            most: as in :meth:`rank`, for a model that adds items which no beam found.
         """
-        return scores
+        return lists
 
 
 def seen_by(here: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

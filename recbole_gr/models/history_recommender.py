@@ -48,6 +48,11 @@ class HistoryRecommender(SequentialRecommender):
             return len(interaction)
         return int((getattr(interaction, "on_cpu", interaction)[self.TARGET_LIST] > 0).sum())
 
+    @classmethod
+    def gives_lists(cls, whole_rows: bool) -> bool:
+        """Whether the model ranks by ``ranked(interaction, seen, most)``, in lists, where whole rows of scores are wanted or not."""
+        return False
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Within, what ``precision`` asks for."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")

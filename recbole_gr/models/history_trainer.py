@@ -10,6 +10,7 @@ from recbole.trainer import Trainer
 from recbole.utils import calculate_valid_score, dict2str
 
 from recbole_gr.data.user_sample import count_users, sample_of_users
+from recbole_gr.models.list_collector import ListCollector
 from recbole_gr.models.optimization import parameter_groups, with_one_kernel
 from recbole_gr.models.schedule import LearningRateSchedule, Plan
 from recbole_gr.models.weight_average import WeightAverage
@@ -34,6 +35,7 @@ class HistoryTrainer(Trainer):
         super().__init__(config, model)
         if not config["single_spec"]:
             self.distributed_model.broadcast_buffers = False  # codes, tries, vectors: the same everywhere, and so they stay
+        self.eval_collector = ListCollector(config)
         decay = config["weight_ema_decay"] or 0.0  # which a Config of an old checkpoint does not have
         self.average = WeightAverage(dict(self.trained_parameters()), decay)
         self.optimizer.register_step_post_hook(lambda *_: self.average.update())
@@ -145,3 +147,16 @@ class HistoryTrainer(Trainer):
             self.average.restart()  # from here on the model's weights are those of the checkpoint
         with self.average.in_place():
             return super().evaluate(eval_data, load_best_model, model_file, show_progress)
+
+    def _full_sort_batch_eval(self, batched_data: Any) -> tuple[Any, Any, torch.Tensor, torch.Tensor]:
+        """As RecBole, but seen items are not searched for, a target that no beam reached is the last of all, and instead of the
+        scores of all items there are lists of those that were found, for :class:`~recbole_gr.models.list_collector.ListCollector`.
+        """
+        # a loader's tensors lie on the CPU; what indexes the scores, and is indexed by them, lies where they do
+        interaction, seen, positive_u, positive_i = batched_data
+        positive_u, positive_i = positive_u.to(self.device), positive_i.to(self.device)
+        seen = None if seen is None else tuple(index.to(self.device) for index in seen)
+        if not self.model.gives_lists(self.eval_collector.needs_whole_rows):
+            return super()._full_sort_batch_eval((interaction, seen, positive_u, positive_i))
+        lists = self.model.ranked(interaction.to(self.device), seen, max(self.config["topk"]))
+        return interaction, lists, positive_u, positive_i

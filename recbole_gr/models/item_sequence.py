@@ -10,9 +10,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_gr.data.windows import target_list_field
+from recbole_gr.decoding.item_lists import TopItems
 from recbole_gr.models.history_recommender import HistoryRecommender
 from recbole_gr.models.item_softmax import full_softmax_loss, sampled_softmax_loss
+from recbole_gr.utils.devices import PerDevice
 from recbole_gr.utils.errors import SettingError
+
+#: Scores of all items that are alive at a time in an evaluation.
+SCORES_AT_ONCE = PerDevice(cpu=1 << 24, cuda=1 << 28)
 
 
 class ItemSequenceRecommender(HistoryRecommender):
@@ -89,6 +94,31 @@ class ItemSequenceRecommender(HistoryRecommender):
         scores = self._ranked_states(interaction) @ self.compared(self.item_embedding.weight).T
         scores[:, 0] = -torch.inf
         return scores
+
+    @classmethod
+    def gives_lists(cls, whole_rows: bool) -> bool:
+        return not whole_rows
+
+    @torch.no_grad()
+    def ranked(self, interaction: Interaction, seen: tuple[torch.Tensor, torch.Tensor] | None, most: int) -> TopItems:
+        """The best items of each user, as ``torch.topk`` has them in the scores of all; of few users at a time these are there.
+
+        Args:
+            interaction: a batch of histories.
+            seen: rows and items, int64 each, that are excluded; None: nothing is.
+            most: items of each user.
+        """
+        states, items = self._ranked_states(interaction), self.compared(self.item_embedding.weight).T
+        at_once = max(1, SCORES_AT_ONCE[states.device.type] // self.n_items)
+        found = []
+        for start in range(0, len(states), at_once):
+            scores = states[start : start + at_once] @ items
+            scores[:, 0] = -torch.inf
+            if seen is not None:
+                mine = (seen[0] >= start) & (seen[0] < start + at_once)
+                scores[seen[0][mine] - start, seen[1][mine]] = -torch.inf
+            found.append(scores.topk(most, dim=-1).indices)
+        return TopItems(torch.cat(found), self.n_items)
 
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> torch.Tensor:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_gr.decoding.tie_breaking import order_within_leaves
 from recbole_gr.models.base import GenerativeRecommender
 from recbole_gr.utils.devices import PerDevice
 from recbole_gr.utils.errors import DataError
@@ -83,39 +82,60 @@ def item_scores(
         float32 ``[users, n_items]``, -inf for padding, for what is excluded or not allowed, and for what a search did not find;
         bool ``[users]``, whose first k are proven.
     """
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    interaction = interaction.to(device)
-    excluded = None if excluded is None else (excluded[0].to(device), excluded[1].to(device))
+    interaction, excluded = _on_device(model, interaction, excluded)
     if isinstance(model, GenerativeRecommender):
         with model.ranking_to(k, allowed):
-            scores = model.rank(interaction, excluded)
-        assert model.certified_rows is not None  # rank() has made them
-        certified = model.certified_rows
-    else:
-        scores = _scores_of_every_item(model, interaction, dataset)
-        certified = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
-        if allowed is not None:
-            scores[:, ~allowed.to(scores.device)] = -torch.inf
+            scores = model.rank(interaction, excluded).dense()
+        return scores, _certified_rows(model)
+    scores = _scores_of_every_item(model, interaction, dataset)
+    if allowed is not None:
+        scores[:, ~allowed.to(scores.device)] = -torch.inf
     scores[:, 0] = -torch.inf
-    if excluded is not None:  # an ID that an excluded item shares with another one has a score
+    if excluded is not None:
         scores[excluded] = -torch.inf
-    return scores, certified
+    return scores, torch.ones(len(scores), dtype=torch.bool, device=scores.device)
 
 
-def top_lists(model: Any, scores: torch.Tensor, certified: torch.Tensor, k: int) -> TopLists:
-    """The k best items, in the order in which the evaluation has them.
+@torch.no_grad()
+def top_lists(
+    model: Any,
+    interaction: Interaction,
+    dataset: Any,
+    k: int,
+    *,
+    excluded: tuple[torch.Tensor, torch.Tensor] | None = None,
+    allowed: torch.Tensor | None = None,
+) -> TopLists:
+    """The k best items of each user, in the order in which the evaluation has them.
 
     Args:
-        model: whose scores they are.
-        scores, certified: from :func:`item_scores`.
+        model, interaction, dataset, excluded, allowed: as in :func:`item_scores`.
         k: the length of the lists; those of a small catalogue are as long as it.
     """
-    ordered = scores
-    if isinstance(model, GenerativeRecommender) and model.leaf_ranks.any():
-        ordered = order_within_leaves(scores, model.leaf_ranks)  # items that share an ID have one score
-    items = ordered.topk(min(k, scores.shape[1] - 1), dim=1).indices
-    best = scores.gather(1, items)
-    return TopLists(items.masked_fill(best == -torch.inf, 0), best, certified)
+    if not isinstance(model, GenerativeRecommender):
+        scores, certified = item_scores(model, interaction, dataset, k=k, excluded=excluded, allowed=allowed)
+        best, items = scores.topk(min(k, scores.shape[1] - 1), dim=1)
+        return TopLists(items.masked_fill(best == -torch.inf, 0), best, certified)
+    interaction, excluded = _on_device(model, interaction, excluded)
+    k = min(k, model.n_items - 1)
+    with model.ranking_to(k, allowed):
+        ranked = model.ranked(interaction, excluded, k)
+    items = ranked.top(k)
+    items, best = ranked.lists.scores_of(items)
+    return TopLists(items, best, _certified_rows(model))
+
+
+def _on_device(
+    model: Any, interaction: Interaction, excluded: tuple[torch.Tensor, torch.Tensor] | None
+) -> tuple[Interaction, tuple[torch.Tensor, torch.Tensor] | None]:
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    excluded = None if excluded is None else (excluded[0].to(device), excluded[1].to(device))
+    return interaction.to(device), excluded
+
+
+def _certified_rows(model: GenerativeRecommender) -> torch.Tensor:
+    assert model.certified_rows is not None  # rank() has made them
+    return model.certified_rows
 
 
 def _scores_of_every_item(model: Any, interaction: Interaction, dataset: Any) -> torch.Tensor:

@@ -12,8 +12,11 @@ from torch import nn
 
 from recbole_gr.data.catalogue_match import Rows, matched_state, matching, some_of, with_value
 from recbole_gr.decoding.beam_search import beam_search
+from recbole_gr.decoding.item_lists import ItemLists, best_of_every_item
 from recbole_gr.decoding.trie import Trie
 from recbole_gr.models.base import BeamSearchRecommender, GenerativeRecommender
+from recbole_gr.tokenizers.measures import quantised_levels
+from recbole_gr.tokenizers.semantic_ids import number_groups
 from recbole_gr.utils.errors import DataError
 
 
@@ -43,15 +46,24 @@ class CodeRecommender(GenerativeRecommender):
     def use_semantic_ids(self, config: Config, dataset: Any) -> None:
         """Make ``item_codes``, ``codebook_sizes``, ``network`` and ``leaf_ranks`` for a dataset's semantic IDs."""
         codes = dataset.semantic_ids.codes
+        self.n_quantised = quantised_levels(dataset.semantic_ids)
         self._use_codes(codes, dataset.semantic_ids.codebook_sizes)
         self.rank_items_that_share(codes, config, dataset)
 
     def _use_codes(self, codes: np.ndarray, codebook_sizes: tuple[int, ...]) -> None:
+        self._quantised: torch.Tensor | None = None  # which items a tokenizer gave one ID, where that is asked for
         self.register_buffer("item_codes", torch.as_tensor(codes, dtype=torch.long))
         self.register_buffer("codebook_sizes", torch.tensor(codebook_sizes))
         self.network = self.make_network(codebook_sizes)
         if self.torch_compile:
             self.network.compile(dynamic=True)
+
+    def best_of_every_item(self, scores: torch.Tensor, most: int) -> ItemLists:
+        """Of scores of all items, float32 ``[users, n_items]``, the best, as :meth:`rank` has them."""
+        if self._quantised is None:
+            groups = number_groups(self.item_codes[1:, : self.n_quantised].cpu().numpy())
+            self._quantised = torch.from_numpy(np.append(0, 1 + groups)).to(scores.device)
+        return best_of_every_item(scores, most, self.leaf_ranks, self._quantised)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint together with the semantic IDs it was trained on, which are matched by item token.

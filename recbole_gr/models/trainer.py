@@ -24,30 +24,12 @@ class BeamSearchTrainer(HistoryTrainer):
         self, eval_data: Any, load_best_model: bool = True, model_file: str | None = None, show_progress: bool = False
     ) -> Any:
         """As that of :class:`HistoryTrainer`; a log line says how many rankings are certified."""
-        self.model.reset_certificates()
+        self.model.expect(len(eval_data._dataset) if eval_data else 0)
         result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
         self.model.count_of_all()
         if self.model.certificates["users"]:
             self.logger.info(self.model.what_was_proven())
         return result
-
-    def _full_sort_batch_eval(self, batched_data: Any) -> tuple[Any, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """As RecBole, but seen items are not searched for, and a target that no beam reached is the last of all.
-
-        RecBole takes the k largest scores of each row; in a row with fewer than k items found it would fill up with
-        items of score -inf, the target perhaps among them, and count a hit that nobody recommended.
-        """
-        # a loader's tensors lie on the CPU; what indexes the scores, and is indexed by them, lies where they do
-        interaction, seen, positive_u, positive_i = batched_data
-        positive_u, positive_i = positive_u.to(self.device), positive_i.to(self.device)
-        seen = None if seen is None else tuple(index.to(self.device) for index in seen)
-        scores = self.model.rank(interaction.to(self.device), seen)
-        if seen is not None:
-            scores[seen] = -torch.inf  # an ID that a seen item shares with another one has a score
-        missed = scores[positive_u, positive_i] == -torch.inf
-        scores.clamp_(min=torch.finfo(scores.dtype).min)
-        scores[positive_u[missed], positive_i[missed]] = -torch.inf
-        return interaction, self._break_ties(scores), positive_u, positive_i
 
     def _neg_sample_batch_eval(self, batched_data: Any) -> tuple[Any, torch.Tensor, torch.Tensor, torch.Tensor]:
         interaction, scores, positive_u, positive_i = super()._neg_sample_batch_eval(batched_data)

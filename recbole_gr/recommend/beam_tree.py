@@ -83,8 +83,8 @@ def draw_beams(
     steps: list[Expansion] = []
     with model.autocast():
         decoder = model.start_decoding(interaction.to(model.device), row)
-        available = model.trie.available_items(1, seen, allowed)
-        beam_search(decoder, model.trie, beams, constrained=model.constrained, available=available, watch=steps.append)
+        without = model.trie.exclusion(1, seen, allowed)
+        beam_search(decoder, model.trie, beams, constrained=model.constrained, excluded=without, watch=steps.append)
     may = torch.ones(model.trie.n_items, dtype=torch.bool, device=model.device) if allowed is None else allowed.clone()
     may[seen[1]] = False
     return _drawing(_tree(steps, model.trie, may, model.leaf_ranks), len(steps), beams)

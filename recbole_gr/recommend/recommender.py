@@ -14,7 +14,8 @@ import torch
 
 from recbole_gr.data.histories import Histories, histories_of, histories_of_items, users_alone
 from recbole_gr.integration.trained import TrainedModel, load_trained_model
-from recbole_gr.models.rankings import TopLists, item_scores, known_user, top_lists
+from recbole_gr.models.base import GenerativeRecommender
+from recbole_gr.models.rankings import TopLists, known_user, top_lists
 from recbole_gr.recommend.catalogue import Catalogue
 from recbole_gr.recommend.tokens import matched
 from recbole_gr.utils.devices import PerDevice
@@ -206,8 +207,15 @@ class Recommender:
         """
         kind = torch.device(self.trained.config["device"]).type
         at_once = max(1, min(MOST_USERS_AT_ONCE, SCORES_AT_ONCE[kind] // self.dataset.item_num))
+        if isinstance(self.model, GenerativeRecommender):  # which makes no scores of all items for all users of a batch
+            at_once = MOST_USERS_AT_ONCE
+            self.model.expect(len(asked.users))
         for users in asked.users.split(at_once):
             yield users, self.lists(users, asked)
+        if stopped := getattr(self.model, "certificates", {}).get("stopped_by_budget"):
+            getLogger().warning(
+                f"{stopped:,} of {len(asked.users):,} lists are not proven: certify_budget={self.model.certify_budget} ended the search."
+            )
 
     def lists(self, users: torch.Tensor, asked: Asked) -> TopLists:
         """The lists of a batch of users, on the CPU."""
@@ -215,10 +223,7 @@ class Recommender:
         if asked.exclude_seen:
             excluded = asked.histories.rows_and_items(users, self.item_list)
         with known_user(self.trained.config["model"], interaction, self.dataset):
-            scores, certified = item_scores(
-                self.model, interaction, self.dataset, k=asked.k, excluded=excluded, allowed=asked.allowed
-            )
-        lists = top_lists(self.model, scores, certified, asked.k)
+            lists = top_lists(self.model, interaction, self.dataset, asked.k, excluded=excluded, allowed=asked.allowed)
         return TopLists(lists.items.cpu(), lists.scores.cpu(), lists.certified.cpu())
 
     def batch_of(self, users: torch.Tensor, asked: Asked) -> Any:

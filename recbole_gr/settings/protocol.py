@@ -98,6 +98,28 @@ class ProtocolSettings(Settings):
         "The catalogue: interacted: items with an interaction; all: those of the .item file that have none too, behind the others.",
         "protocol",
     )
+    train_fraction: float = setting(
+        1.0,
+        "Share of the training part that is learned from; validation, test and histories stay whole.",
+        "dataset",
+        gt=0,
+        le=1,
+    )
+    train_fraction_of: Literal["users", "interactions"] = setting(
+        "users",
+        "With train_fraction below 1: users: all targets of so many users are kept; interactions: so many targets, of anybody.",
+        "dataset",
+    )
+    train_fraction_seed: int = setting(
+        2020, "With train_fraction below 1, decides which; a smaller fraction is part of a larger one.", "dataset", ge=0
+    )
+    eval_memory: int | None = setting(
+        None,
+        "Megabytes that the scores of an evaluation batch may take where a model scores every item; a batch has fewer users than "
+        "eval_batch_size where it must. ~: a quarter of what is available, 2,000 at most (16,000 on a GPU).",
+        "runtime",
+        ge=1,
+    )
     record_dir: str | None = setting("results/runs", "Where the run records are written.", "runtime", path=True)
     record_name: str | None = setting(
         None, "The name of the record; by default made of model, dataset, time and content.", "runtime"
@@ -109,6 +131,15 @@ class ProtocolSettings(Settings):
     def conflicts(cls, run: RunValues) -> Iterator[Fault]:
         if run["tie_order"] == "shuffled" and run["timestamp_order"] == "recbole":
             yield Fault("timestamp_order", "recbole", "has no use with tie_order=shuffled")
+        if run["train_fraction"] < 1:
+            if run["benchmark_filename"] is not None:
+                yield Fault(
+                    "train_fraction", run["train_fraction"], "must be 1, benchmark_filename brings histories of its own"
+                )
+            if run["mask_seen"] == "recbole":
+                yield Fault(
+                    "mask_seen", "recbole", "must be True or False, RecBole would not know what train_fraction left out"
+                )
         for key in ("dataset", "record_name"):  # files are named after them
             if run[key] is not None and not is_file_name(str(run[key])):
                 yield Fault(key, run[key], "must be a name without folders")
@@ -137,6 +168,9 @@ class ProtocolSettings(Settings):
         reasons = {}
         if run["tie_order"] != "shuffled":
             reasons = dict.fromkeys(("tie_interval", "tie_seed"), f"tie_order={run['tie_order']} shuffles nothing")
+        if run["train_fraction"] == 1:
+            why = "train_fraction=1 leaves nothing out"
+            reasons |= dict.fromkeys(("train_fraction_of", "train_fraction_seed"), why)
         if run["threshold"] and run["eval_args"].get("mode") != "labeled":
             reasons["threshold"] = (
                 "a ranking takes every interaction for a hit, whatever its label; val_interval keeps those above a value"

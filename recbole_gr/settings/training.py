@@ -94,6 +94,13 @@ class DecodingSettings(Settings):
         "In the test, search on for users whose top k is not yet proven equal to scoring every item.",
         "decoding",
     )
+    certify_budget: float | None = setting(
+        10.0,
+        "What these further searches may cost, as a share of what the first searches cost, counted in beams that go on and so the same "
+        "on every machine; users that are left keep what was found and are not certified. 0: none, ~: no bound.",
+        "decoding",
+        ge=0,
+    )
     eval_batch_size: int = setting(1024, "Users per evaluation batch.", "runtime", ge=1)
     leaf_order: Literal["popularity", "random"] = setting(
         "popularity",
@@ -113,11 +120,14 @@ class DecodingSettings(Settings):
 
     @classmethod
     def idle(cls, run: RunValues) -> dict[str, str]:
+        idle = {}
         if _validates_nothing(run):
-            return {"valid_beam_size": f"eval_step={run['eval_step']} validates nothing"}
-        if _modes(run, "valid") != {"full"}:
-            return {"valid_beam_size": "the sampled items of a validation are scored without beams"}
-        return {}
+            idle["valid_beam_size"] = f"eval_step={run['eval_step']} validates nothing"
+        elif _modes(run, "valid") != {"full"}:
+            idle["valid_beam_size"] = "the sampled items of a validation are scored without beams"
+        if not run["beam_certify"]:
+            idle["certify_budget"] = "beam_certify=False searches no further"
+        return idle
 
 
 def _validates_nothing(run: RunValues) -> bool:

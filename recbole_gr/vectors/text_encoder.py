@@ -6,7 +6,9 @@ need it.
 
 import hashlib
 import importlib.util
+import json
 import logging
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -146,6 +148,32 @@ def encoder_identity(folder: str) -> dict[str, list[Any]]:
         for name, path in relative.items()
         if not any(part.startswith(".") for part in name.parts)  # .cache of a download has the time in it
     }
+
+
+def encoder_parameters(text_encoder: str) -> int | None:
+    """How many weights the encoder has, by the heads of its .safetensors files; those of a T5's decoder do not count.
+
+    Args:
+        text_encoder: see :func:`resolve_text_encoder`.
+
+    Returns:
+        The number; None if the encoder is not on this machine, or its weights are in files of another kind.
+    """
+    try:
+        folder = resolve_text_encoder(text_encoder)
+    except SettingError:
+        return None
+    weights = 0
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        with open(path, "rb") as file:
+            head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        shapes = {name: tensor["shape"] for name, tensor in head.items() if name != "__metadata__"}
+        weights += sum(
+            math.prod(shape)
+            for name, shape in shapes.items()
+            if not name.startswith(("decoder.", "lm_head.")) and head[name]["dtype"].startswith(("F", "BF"))
+        )
+    return weights or None
 
 
 def encoder_precision(device: str) -> str:

@@ -85,7 +85,7 @@ def test_an_unknown_command_is_named_with_a_suggestion(written, meant, capsys):
 
 def test_a_command_that_resembles_none(capsys):
     assert cli.main(["xyz"]) == 2
-    expected = "error: recbole-gr has no command 'xyz'; it has run, tokenize, recommend, prepare, leaderboard, list\n"
+    expected = "error: recbole-gr has no command 'xyz'; it has run, tokenize, recommend, prepare, leaderboard, study, list\n"
     assert capsys.readouterr().err == expected
 
 
@@ -190,7 +190,7 @@ def test_settings_of_a_model_of_recbole(capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "error: kind='': must be one of recipes, boards, models, tokenizers, settings, datasets"),
+        ([], "error: kind='': must be one of recipes, boards, studies, models, tokenizers, settings, datasets"),
         (["recipe"], "error: kind='recipe': did you mean recipes?"),
         (["settings", "SASREC"], "error: model='SASREC': no such model; did you mean SASRec"),
         (["boards", "SASRec"], "error: argument 'SASRec': only recbole-gr list settings takes a model"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_gr.decoding.beam_search import SearchLimits, beam_search, certified_beam_search, kth_score
+from recbole_gr.decoding.beam_search import Budget, SearchLimits, beam_search, certified_beam_search, kth_score
 from recbole_gr.decoding.trie import Trie
 from recbole_gr.models.tiger.encoder_decoder import EncoderDecoder
 from recbole_gr.models.tiger.history import History
@@ -42,10 +42,10 @@ def seen_items(seed, n_items, per_user):
 
 
 @torch.no_grad()
-def search(network, trie, encoded, beam_size, k, *, available=None, search=beam_search, **limits):
+def search(network, trie, encoded, beam_size, k, *, excluded=None, search=beam_search, **limits):
     limits = SearchLimits(beam_size, k, **limits)
-    found = certified_beam_search(network.start_decoding(encoded), trie, limits, available=available, search=search)
-    return found.item_scores, found.certified, found.certified_by_first_search
+    found = certified_beam_search(network.start_decoding(encoded), trie, limits, excluded=excluded, search=search)
+    return found.lists.dense(), found.certified, found.certified_by_first_search
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -126,24 +126,53 @@ def test_seen_items_are_not_searched_for(sizes, per_user):
     rows, items = seen_items(0, 150, per_user)
     every_item[rows, items] = -torch.inf
     left = (every_item > -torch.inf).sum(1)
-    available = trie.available_items(USERS, (rows, items))
-    assert torch.equal(available[-1].sum(1).long(), left)
-    scores, sure, _ = search(network, trie, encoded, 6, 5, certify=True, available=available)
+    excluded = trie.exclusion(USERS, (rows, items))
+    leaves = torch.arange(trie.n_nodes(-1)).expand(USERS, -1)
+    assert torch.equal(excluded.left_in(trie.first_item, leaves).sum(1), left)
+    scores, sure, _ = search(network, trie, encoded, 6, 5, certify=True, excluded=excluded)
     scores[rows, items] = -torch.inf
     assert sure.all()
     torch.testing.assert_close(scores.topk(5).values, every_item.topk(5).values, atol=2e-5, rtol=1e-5)
 
 
-def test_available_items_counts_what_lies_below_each_node():
+@pytest.mark.parametrize("some_allowed", [False, True])
+@pytest.mark.parametrize("by_code", [False, True])
+def test_a_prefix_is_left_out_if_nothing_below_it_is_left(some_allowed, by_code):
+    """Against a count of what lies below each node, user by user, at every level; and for some of the users."""
     _, trie, _, _ = setting(4, sizes=(4, 4, 3))
-    rows, items = seen_items(1, 150, 30)
-    available = trie.available_items(USERS, (rows, items))
-    for user in range(USERS):
-        gone = set(items[rows == user].tolist())
+    rows, items = seen_items(1, 150, 120)
+    allowed = None
+    if some_allowed:
+        allowed = torch.rand(trie.n_items) < 0.4
+    mine = rows < 9  # three users exclude nothing
+    rows, items = rows[mine], items[mine]
+    excluded = trie.exclusion(USERS, (rows, items), allowed)
+    some = torch.tensor([5, 0, 11])
+    left_out = 0
+    for users, of_users in ((torch.arange(USERS), excluded), (some, excluded.select(some))):
         for depth in range(1, 4):
+            nodes = torch.stack([torch.randperm(trie.n_nodes(depth - 1)) for _ in users])[:, :5]
+            nodes[0, 0] = -1
+            children, codes = trie.children(depth - 1, nodes)
+            if by_code:
+                children, codes = trie.all_children(depth - 1, nodes), None
             first = trie.first_item_below[depth].tolist()
-            expected = [sum(i not in gone for i in trie.items[a:b].tolist()) for a, b in zip(first, first[1:])]
-            assert available[depth - 1][user].tolist() == expected
+            scores = torch.randn(children.shape)
+            found = trie.mask(depth - 1, nodes, children, scores, by_code=codes is None, excluded=of_users)
+            for place, user in enumerate(users.tolist()):
+                gone = set(items[rows == user].tolist())
+                below = [[i for i in trie.items[a:b].tolist() if i not in gone] for a, b in zip(first, first[1:])]
+                left = [sum(allowed is None or bool(allowed[i]) for i in here) for here in below]
+                for beam, child in np.ndindex(*children.shape[1:]):
+                    node = int(children[place, beam, child])
+                    kept = node < 0 or left[node] > 0
+                    expected = scores[place, beam, child] if kept else -torch.inf
+                    assert found[place, beam, child] == expected
+                    left_out += not kept
+                if depth == 3:
+                    leaves = torch.arange(trie.n_nodes(-1)).expand(len(users), -1)
+                    assert of_users.left_in(trie.first_item, leaves)[place].tolist() == left
+    assert left_out > 20
 
 
 def test_free_form_search_drops_what_is_no_item():
@@ -176,3 +205,48 @@ class TwoCodes:
 
     def start(self):
         return torch.tensor([[[0.8, 0.2]]]).log()
+
+
+def budgeted(share, **limits):
+    """A search over many flat scores, for which nobody has a certificate from the first, within a budget."""
+    network, trie, encoded, every_item = setting(2, sharpness=1.0)
+    budget = Budget(share)
+    with torch.no_grad():
+        found = certified_beam_search(
+            network.start_decoding(encoded), trie, SearchLimits(5, 5, certify=True, **limits), budget=budget
+        )
+    return found, budget, every_item
+
+
+def test_no_budget_is_the_first_search_and_no_bound_proves_all():
+    first, budget, _ = budgeted(0.0)
+    network, trie, encoded, _ = setting(2, sharpness=1.0)
+    alone, _, _ = search(network, trie, encoded, 5, 5)
+    assert torch.equal(first.lists.dense(), alone) and budget.further == 0
+    assert torch.equal(first.stopped, ~first.certified) and first.stopped.any()
+    every, budget, _ = budgeted(None)
+    assert every.certified.all() and not every.stopped.any() and budget.further > 0
+    # 12 users; one beam goes on from the root, then 5 from each of three levels
+    assert budget.first == 12 * (1 + 5 + 5 + 5)
+
+
+def test_a_budget_is_kept_and_who_is_left_keeps_what_was_found():
+    whole, unbounded, every_item = budgeted(None, max_beams=150)
+    shares = []
+    for share in (1.0, 2.0, 8.0):
+        found, budget, _ = budgeted(share, max_beams=150)
+        again, _, _ = budgeted(share, max_beams=150)
+        assert torch.equal(found.certified, again.certified) and torch.equal(found.lists.dense(), again.lists.dense())
+        # one widest search is always allowed: 150 of the 5 beams that 16 steps were made with
+        assert budget.further <= share * budget.first + 150 * 16 / 5 + 16 * 16
+        first, _, _ = budgeted(0.0)
+        left = ~found.certified & found.stopped
+        assert torch.equal(found.certified | left, torch.ones(USERS, dtype=torch.bool))
+        unsearched = (found.lists.dense() == first.lists.dense()).all(dim=1)
+        assert unsearched[left].any() or not left.any()
+        best = found.lists.dense().topk(5).values
+        expected = every_item.topk(5).values
+        torch.testing.assert_close(best[found.certified], expected[found.certified], atol=2e-5, rtol=1e-5)
+        shares.append(int(found.certified.sum()))
+    assert shares == sorted(shares) and shares[0] < USERS and whole.certified.all()
+    assert unbounded.further > 2 * unbounded.first

@@ -1,6 +1,7 @@
 """Items that share a semantic ID: their stated order, in the ranking that RecBole evaluates. Reference: a plain sort."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer, init_seed
 from support.atomic import read_atomic
+from support.whole_rows import whole_rows
 
 from recbole_gr.decoding.tie_breaking import leaf_ranks, order_within_leaves
 from recbole_gr.experiment.run import run
@@ -65,7 +67,7 @@ def test_the_evaluated_ranking_follows_the_stated_order(small_part, tiny_setting
     train_data, _, test_data = data_preparation(config, create_dataset(config))
     model = TIGER(config, train_data._dataset).eval()
     trainer = get_trainer(config["MODEL_TYPE"], "TIGER")(config, model)
-    evaluate = trainer._full_sort_batch_eval if mode == "full" else trainer._neg_sample_batch_eval
+    evaluate = partial(whole_rows, trainer) if mode == "full" else trainer._neg_sample_batch_eval
     trainer.tot_item_num, trainer.item_tensor = model.n_items, None
 
     counts = popularity_in_training(small_part[1], "small")

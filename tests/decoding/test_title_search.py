@@ -72,10 +72,10 @@ class Setting:
     def reader(self, **options):
         return PromptReader(self.llm, self.prompts, self.lengths, **options)
 
-    def search(self, beam_size, k, *, available=None, **limits):
+    def search(self, beam_size, k, *, excluded=None, **limits):
         limits, search = SearchLimits(beam_size, k, **limits), partial(title_beam_search, k=k)
-        found = certified_beam_search(self.reader(), self.trie, limits, available=available, search=search)
-        return found.item_scores, found.certified, found.certified_by_first_search
+        found = certified_beam_search(self.reader(), self.trie, limits, excluded=excluded, search=search)
+        return found.lists.dense(), found.certified, found.certified_by_first_search
 
     def found(self, beam_size):
         """The best titles by our search, best first, and their scores, for every user."""
@@ -200,8 +200,8 @@ def test_seen_items_are_not_searched_for(per_user, certify):
     left[rows, items] = -torch.inf
     if per_user == 700:
         assert 0 < (left > -torch.inf).sum(1)[:-1].min() < 10
-    available = case.trie.available_items(USERS, (rows, items))
-    scores, sure, _ = case.search(10 if certify else 200, 10, certify=certify, available=available)
+    excluded = case.trie.exclusion(USERS, (rows, items))
+    scores, sure, _ = case.search(10 if certify else 200, 10, certify=certify, excluded=excluded)
     leaf_left = {(user, case.titles[item - 1]) for user, item in torch.nonzero(left > -torch.inf).tolist()}
     found = {(user, case.titles[item - 1]) for user, item in torch.nonzero(scores > -torch.inf).tolist()}
     assert found <= leaf_left  # an item seen comes along only where another with its title is left

@@ -134,26 +134,33 @@ def test_an_item_without_tokens_is_an_error(item):
         trie_of(titles)
 
 
+@pytest.mark.parametrize("some_allowed", [False, True])
 @pytest.mark.parametrize("seed", range(2))
-def test_available_items_counts_what_the_user_has_not_seen(seed):
+def test_a_node_is_used_up_if_the_user_has_seen_all_behind_it(seed, some_allowed):
     titles = random_titles(seed, n_items=120, vocabulary=4, longest=5)
     trie = trie_of(titles)
     users, per_user = 4, (0, 10, 100, 400)
     rows = torch.arange(users).repeat_interleave(torch.tensor(per_user))
     items = torch.as_tensor(np.random.default_rng(seed).integers(1, len(titles) + 1, len(rows)))
-    behind_nodes, behind_leaves = trie.available_items(users, (rows, items))
+    allowed = torch.rand(len(titles) + 1) < 0.5 if some_allowed else torch.ones(len(titles) + 1, dtype=torch.bool)
+    excluded = trie.exclusion(users, (rows, items), allowed if some_allowed else None)
+    every_leaf = torch.arange(trie.n_nodes(-1)).expand(users, -1)
+    behind_leaves, used_up = excluded.left_in(trie.first_item, every_leaf), set(trie.used_up(excluded).tolist())
+    nobodys = trie.nobodys(excluded)
     path, distinct = prefixes(trie), sorted(set(titles))
     for user in range(users):
         gone = set(items[rows == user].tolist())
-        left = [title for item, title in enumerate(titles, start=1) if item not in gone]
+        left = [title for item, title in enumerate(titles, start=1) if item not in gone and allowed[item]]
         assert behind_leaves[user].tolist() == [left.count(title) for title in distinct]
         expected = [sum(title[: len(path[node])] == path[node] for title in left) for node in range(trie.n_nodes())]
-        assert behind_nodes[user].tolist() == expected
-    assert (behind_leaves[0] > 0).all() and (behind_leaves[3] == 0).any()
+        for node, count in enumerate(expected):
+            nothing = user * trie.n_nodes() + node in used_up or (nobodys is not None and bool(nobodys[node]))
+            assert nothing == (count == 0)
+    assert (behind_leaves[3] == 0).any() and (some_allowed or (behind_leaves[0] > 0).all())
 
 
 def test_memory_is_that_of_the_tokens_and_a_few_numbers_per_item():
     titles = random_titles(0, 1000, vocabulary=1000, longest=60)
     tokens, items = sum(map(len, titles)), len(titles)
-    # per item at most: its own place, two nodes of six numbers, start and length of its title, where its leaf begins
-    assert 8 * tokens < trie_of(titles).nbytes() < 8 * (tokens + 17 * items)
+    # per item at most: its own place, its place among them, two nodes of seven numbers, start and length of its title, where its leaf begins, its node
+    assert 8 * tokens < trie_of(titles).nbytes() < 8 * (tokens + 21 * items)

@@ -168,7 +168,7 @@ def test_seed_of_the_weights():
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["lm_head.weight"], other["lm_head.weight"])
-    with pytest.raises(SettingError, match="^scratch_size='huge': must be one of tiny, small, medium, large"):
+    with pytest.raises(SettingError, match="^scratch_size='huge': must be one of micro, tiny, small, medium, large"):
         scratch_model("huge", 300, 0)
 
 

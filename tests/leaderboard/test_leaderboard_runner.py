@@ -31,7 +31,8 @@ def shelf(small_part):
     """Writes a board of the small part; returns the arguments that run it."""
 
     def write(rows, data_path=small_part[1], **more):
-        board = {"dataset": "small", "seeds": [1], "topk": [5, 10], "metrics": ["Recall", "NDCG"], "rows": rows, **more}
+        board = {"dataset": "small", "seeds": [1], "topk": [5, 10], "metrics": ["Recall", "NDCG"], **more}
+        board |= {"rows": rows} if rows else {}
         with open("shelf.yaml", "w") as file:
             yaml.safe_dump(board, file)
         return ["shelf.yaml", f"--data_path={data_path}"]
@@ -173,6 +174,42 @@ def test_a_board_killed_in_the_middle_of_a_cell(shelf):
         "log",
         "log",
     ]
+
+
+def test_a_study_killed_and_gone_on(shelf, small_part, capsys):
+    """The dry run tells what the cells will cost, and what they cost; the next start runs what is left."""
+    sweep = {
+        "name": "wide",
+        "model": "BPR",
+        "settings": {"epochs": 12, "stopping_step": 1000},
+        "grid": {"embedding_size": [4, 8]},
+    }
+    arguments = shelf([], axes=[sweep], main_metric="Recall@10")
+    study = Forked(["study", *arguments], "board.out", "board.out")
+    wait_for(lambda: "epoch 3 training" in work_log("wide-embedding-size-8"))
+    os.killpg(study.pid, signal.SIGKILL)
+    study.wait()
+    (first,) = cell_files(".json")
+    before = os.stat(os.path.join(CELLS, first)).st_mtime_ns
+
+    assert main(["study", *arguments, "--dry-run"]) == 0
+    told = {line[:22].strip(): line[22:].split() for line in capsys.readouterr().out.splitlines()}
+    done, left = told["wide, embedding_size 4"], told["wide, embedding_size 8"]
+    catalogue = 60 + 1 + len(items_of(small_part)) + 1
+    assert (done[0], done[-1], left[0], left[-1]) == ("-", "0", f"{8 * catalogue:,}", "1")
+    assert (done[2], left[3]) == ("-", "-") and float(done[3]) >= 0 and float(left[2]) > 0  # measured, and by its probe
+
+    assert Forked(["study", *arguments, "--format=csv"], "board.out", "board.out").wait(timeout=120) == 0
+    assert os.stat(os.path.join(CELLS, first)).st_mtime_ns == before
+    assert work_log("wide-embedding-size-8").count("epoch 0 training") == 1
+    table = pd.read_csv("results/shelf.csv")
+    assert table["embedding_size"].tolist() == [4, 8] and table["N_RS"].tolist() == [4 * catalogue, 8 * catalogue]
+    assert "2 different sizes: too few for a law." in open("results/shelf.md").read()
+
+
+def items_of(small_part):
+    table = pd.read_csv(os.path.join(small_part[1], "small", "small.inter"), sep="\t")
+    return table["item_id:token"].unique()
 
 
 def work_log(name):

@@ -96,7 +96,7 @@ def test_beams_are_reranked_by_the_dense_softmax(small_part, tiny_settings):
         model.dense_head.embedding.weight.normal_()
     interaction = next(iter(test))[0][:4]
     rows, items = torch.arange(4), torch.arange(1, model.n_items).expand(4, -1)
-    reranked, exact = model.rank(interaction), model.log_likelihood(interaction, rows, items)
+    reranked, exact = model.rank(interaction).dense(), model.log_likelihood(interaction, rows, items)
     model.rerank_weight = 0.0
     by_codes = model.log_likelihood(interaction, rows, items)
     history = model.read_history(interaction)
@@ -105,7 +105,7 @@ def test_beams_are_reranked_by_the_dense_softmax(small_part, tiny_settings):
     found = reranked[:, 1:] > -torch.inf
     assert found.sum(1).min() >= 10
     torch.testing.assert_close(reranked[:, 1:][found], exact[found], atol=1e-4, rtol=0)
-    assert torch.equal(model.rank(interaction)[:, 1:] > -torch.inf, found)  # the beams are those without it
+    assert torch.equal(model.rank(interaction).dense()[:, 1:] > -torch.inf, found)  # the beams are those without it
     every = interaction.repeat_interleave(items.shape[1])
     every.update(type(every)({"item_id": items.flatten()}))
     model.rerank_weight = 0.7

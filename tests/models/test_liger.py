@@ -110,7 +110,7 @@ def test_ranked_are_the_best_items_by_codes_and_the_cold_ones_by_the_dense_score
     excluded = [(row, item) for row in range(6) for item in (int(cold[row]), int(by_codes[row].argmax()))]
     excluded = tuple(torch.tensor(excluded).T)
     for without in (None, excluded):
-        found = model.rank(interaction, without)
+        found = model.rank(interaction, without).dense()
         for row in range(6):
             mine = [] if without is None else without[1][without[0] == row].tolist()
             order = [item for item in by_codes[row].argsort(descending=True).tolist() if item not in mine]
@@ -145,7 +145,7 @@ def test_cold_items_teach_nothing_and_are_found(prepared):
     with torch.no_grad():
         model.injection.get_buffer("text_vectors")[~model.cold] += 3
     assert not torch.equal(model.calculate_loss(interaction), before)
-    found = model.rank(batch_of(test, 4))
+    found = model.rank(batch_of(test, 4)).dense()
     assert (found[:, model.cold] > -torch.inf).all()
 
 

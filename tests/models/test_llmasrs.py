@@ -7,6 +7,7 @@ import pytest
 import torch
 from support.atomic import read_atomic
 from support.llm_reference import ALL_ITEMS, Reference, filled, first_batch, histories, prepared
+from support.whole_rows import whole_rows
 
 from recbole_gr.models.llmasrs import model as llmasrs
 
@@ -177,7 +178,7 @@ def test_seen_items_are_excluded(llm_settings, mask_seen):
     seen_again = 0
     for batch in here.test:
         targets = {int(u): int(i) for u, i in zip(batch[0]["user_id"], batch[3])}
-        interaction, scores, *_ = here.trainer._full_sort_batch_eval(batch)
+        interaction, scores, *_ = whole_rows(here.trainer, batch)
         assert ((scores > torch.finfo(torch.float32).min).sum(dim=1) >= 10).all()  # they take no beam, either
         for row, user in enumerate(interaction["user_id"].tolist()):
             mine = rows["user_id:token"] == here.dataset.id2token("user_id", user)

@@ -22,6 +22,7 @@ from support.llm_reference import (
     outcome,
     prepared,
 )
+from support.whole_rows import whole_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recbole_gr.experiment.run import run
@@ -272,7 +273,7 @@ def test_tied_items_share_a_score_and_the_stated_order_decides(llm_settings, tmp
     here.trainer.tot_item_num = here.dataset.item_num
     batch = first_batch(here.test)
     plain = here.model.full_sort_predict(batch[0])
-    _, ordered, *_ = here.trainer._full_sort_batch_eval(batch)
+    _, ordered, *_ = whole_rows(here.trainer, batch)
     inter = read_atomic(os.path.join(settings["data_path"], "small", "small.inter"))
     inter = inter.iloc[inter["timestamp:float"].astype(float).argsort(kind="stable")]
     training = inter.groupby("user_id:token").head(10)  # 12 of each user, less validation and test

@@ -8,6 +8,7 @@ import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_trainer, init_seed
 from support.llm_reference import filled
+from support.whole_rows import whole_rows
 
 from recbole_gr.experiment.run import run
 from recbole_gr.integration.config import make_config
@@ -73,7 +74,7 @@ def test_the_graph_has_the_exact_scores_of_what_it_meets_and_meets_the_best(prep
 def test_items_that_share_an_id_are_ranked_as_leaf_order_says(prepared, ranking):
     model, trainer, batch = prepared(codebook_num=2, codebook_size=4, mask_seen=False, **ranking)
     assert model.leaf_ranks.max() > 3
-    _, scores, _, _ = trainer._full_sort_batch_eval(batch)
+    _, scores, _, _ = whole_rows(trainer, batch)
     best = scores.topk(10).indices
     raw = model.full_sort_predict(batch[0])
     for row in range(len(best)):
@@ -88,7 +89,7 @@ def test_items_that_share_an_id_are_ranked_as_leaf_order_says(prepared, ranking)
 def test_seen_items_are_not_recommended(prepared, ranking):
     model, trainer, batch = prepared(mask_seen=True, **ranking)
     _, (rows, items), *_ = batch
-    _, scores, _, _ = trainer._full_sort_batch_eval(batch)
+    _, scores, _, _ = whole_rows(trainer, batch)
     assert (scores[rows, items] <= torch.finfo(torch.float32).min).all()
     best = scores.topk(10)
     assert (best.values > torch.finfo(torch.float32).min).all()
@@ -104,8 +105,11 @@ def test_who_has_seen_all_that_a_walk_meets_is_ranked_exactly(prepared):
     interaction = batch[0][:3]
     met = torch.nonzero(model.full_sort_predict(interaction)[1] > -torch.inf).squeeze(1)
     seen = torch.full_like(met, 1), met
-    scores = model.rank(interaction, seen)
-    assert (scores[1, 1:] > -torch.inf).all() and (scores[0, 1:] == -torch.inf).any()
+    scores = model.rank(interaction, seen).dense()
+    unseen = torch.ones(model.n_items, dtype=torch.bool)
+    unseen[0], unseen[met] = False, False
+    assert (scores[1, unseen] > -torch.inf).all() and (scores[1, met] == -torch.inf).all()
+    assert (scores[0, 1:] == -torch.inf).any()
 
 
 def test_the_graph_is_kept_and_made_anew_for_other_embeddings(prepared, caplog):

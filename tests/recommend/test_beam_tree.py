@@ -26,7 +26,7 @@ def test_the_tree_holds_the_beams_and_the_best_that_were_pruned(trained):
 
     with torch.no_grad():
         decoder = model.start_decoding(interaction, torch.zeros(1, dtype=torch.long))
-        beams = beam_search(decoder, model.trie, 6, available=model.trie.available_items(1, excluded))
+        beams = beam_search(decoder, model.trie, 6, excluded=model.trie.exclusion(1, excluded))
     found = [(codes, prefix) for codes, prefix in paths(root) if len(codes) == depth and prefix.kept]
     found.sort(key=lambda pair: -pair[1].log_probability)
     torch.testing.assert_close(torch.tensor([prefix.log_probability for _, prefix in found]), beams.scores[0])

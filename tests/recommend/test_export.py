@@ -25,7 +25,7 @@ def recommend(capsys, *arguments):
 
 def test_every_format_holds_what_python_returns(trained, capsys, monkeypatch):
     result, recommender = trained("TIGER")
-    monkeypatch.setitem(module.SCORES_AT_ONCE, "cpu", 41 * 7)  # nine batches
+    monkeypatch.setattr(module, "MOST_USERS_AT_ONCE", 7)  # nine batches
     monkeypatch.setattr(writers, "ROWS_OF_A_GROUP", 100)
     expected = recommender.recommend(k=4, history="valid")
     for name in ("lists.parquet", "lists.csv", "lists.jsonl"):

@@ -259,9 +259,9 @@ def test_free_decoding_says_how_many_beams_were_items(trained, caplog):
     interaction = test._dataset[torch.arange(60)]
     rows, seen = test._dataset.seen_items.of(interaction["user_id"].numpy())
     with torch.no_grad():
-        available = model.trie.available_items(60, (rows, seen))
+        excluded = model.trie.exclusion(60, (rows, seen))
         decoder = model.start_decoding(interaction, torch.arange(60))
-        beams = beam_search(decoder, model.trie, 10, constrained=False, available=available)
+        beams = beam_search(decoder, model.trie, 10, constrained=False, excluded=excluded)
     valid, report = int((beams.leaves >= 0).sum()), record["test_rankings"]
     assert 0 < valid < 600 and (report["beams"], report["valid_beams"]) == (600, valid)
     assert report["valid_beam_share"] == round(valid / 600, 4)

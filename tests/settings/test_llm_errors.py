@@ -41,7 +41,7 @@ def change_items(tmp_path, change):
 @pytest.mark.parametrize(
     "setting, words",
     [
-        ("--scratch_size=huge", ["scratch_size='huge'", "tiny, small, medium, large"]),
+        ("--scratch_size=huge", ["scratch_size='huge'", "micro, tiny, small, medium, large"]),
         ("--tuning=adapter", ["tuning='adapter'", "lora, full, frozen", "on the command line"]),
         ("--item_as=text", ["item_as='text'", "title, sid"]),
         ("--cf_injection=mean", ["cf_injection='mean'", "none, concat, add"]),

@@ -228,7 +228,7 @@ class GenerativeModelTests(ModelTests):
         excluded = torch.zeros(len(interaction), model.n_items, dtype=torch.bool)
         excluded[rows[mine], items[mine]] = True
         assert excluded.any(dim=1).all()
-        found = model.rank(interaction, (rows[mine], items[mine]))
+        found = model.rank(interaction, (rows[mine], items[mine])).dense()
         found[excluded] = -torch.inf
         reference = scores.masked_fill(excluded[:, 1:], -torch.inf)
         assert torch.allclose(found[:, 1:].topk(10).values, reference.topk(10).values, atol=1e-4)

@@ -293,6 +293,7 @@ def pretend_device(count=1):
         "_lazy_init": lambda: None,  # what C++ calls before it makes a tensor there; the tensor is made by _Operations
         "is_available": lambda: True,
         "is_initialized": lambda: True,
+        "mem_get_info": lambda device=None: (1 << 34, 1 << 34),
         "is_bf16_supported": lambda including_emulation=True: False,
         "device_count": lambda: count,
         "current_device": lambda: 0,

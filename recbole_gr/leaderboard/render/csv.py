@@ -35,7 +35,8 @@ def as_csv(summary: Summary) -> str:
 
 
 def _row(row: RowSummary) -> dict[str, Any]:
-    line = {"row": row.name, "model": row.model, **row.variant, "baseline": row.baseline, "state": row.state}
+    point = {"sweep": row.sweep, **row.axes} if row.sweep is not None else {}
+    line = {"row": row.name, "model": row.model, **row.variant, **point, "baseline": row.baseline, "state": row.state}
     return {**line, "seeds_done": len(row.seeds_done)}
 
 

@@ -7,13 +7,14 @@ reader has left out, in the colours of the page.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 
 from recbole_gr.leaderboard.columns import RECORDED, Column, metric_columns
+from recbole_gr.leaderboard.render.scaling_plots import Plot, Series, scaling_plots
 from recbole_gr.leaderboard.render.words import variant_text
 from recbole_gr.leaderboard.summary import LearningCurve, RowSummary, Summary
 from recbole_gr.utils.page_look import CLEAR_LAYOUT
@@ -77,6 +78,56 @@ def figures(summary: Summary) -> dict[str, tuple[str, dict[str, Any]]]:
         "differences": ("", _differences(entries, metrics)),
     }
     return {place: (heading, figure.to_plotly_json()) for place, (heading, figure) in drawn.items()}
+
+
+def scaling_figures(summary: Summary) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The plots of a study by the id of their place on the page: heading, and the figure as plain json values."""
+    return {
+        f"scaling-{plot.key}": (plot.heading, _scaling_figure(plot).to_plotly_json())
+        for plot in (scaling_plots(summary) if summary.scaling else ())
+    }
+
+
+def _scaling_figure(plot: Plot) -> go.Figure:
+    traces = [trace for series in plot.series for trace in (*_laws(series), _measured(series))]
+    return _figure(
+        traces,
+        {},
+        showlegend=True,
+        legend={"orientation": "h", "y": -0.25},
+        xaxis={"type": "log", "title_text": escaped(plot.x_title)},
+        yaxis={"title_text": escaped(plot.y_title), "zeroline": plot.zero},
+    )
+
+
+def _laws(series: Series) -> Iterator[go.Scatter]:
+    """Each law with its interval, which belongs to the points' entry of the legend."""
+    colour = COLOURS[series.index % len(COLOURS)]
+    shared = {"legendgroup": series.name, "showlegend": False, "hoverinfo": "skip", "mode": "lines"}
+    for band in series.bands:
+        around = {"x": [*band.x, *reversed(band.x)], "y": [*band.high, *reversed(band.low)]}
+        yield go.Scatter(**around, **shared, fill="toself", opacity=0.15, fillcolor=colour, line={"width": 0})
+        yield go.Scatter(x=band.x, y=band.y, **shared, line={"color": colour, "width": 1.5})
+
+
+def _measured(series: Series) -> go.Scatter:
+    colour = COLOURS[series.index % len(COLOURS)]
+    known = all(value is not None for value in [*series.low, *series.high])
+    interval: dict[str, Any] = {"type": "data", "symmetric": False, "color": colour, "thickness": 1.5, "width": 4}
+    if known:
+        interval["array"] = [high - y for y, high in zip(series.y, series.high) if high is not None]
+        interval["arrayminus"] = [y - low for y, low in zip(series.y, series.low) if low is not None]
+    return go.Scatter(
+        x=series.x,
+        y=series.y,
+        error_y=interval if known else None,
+        mode="markers",
+        name=escaped(series.name),
+        legendgroup=series.name,
+        marker={"color": colour, "size": 10},
+        hovertext=[f"{escaped(text)}<br>{x:,.4g}: {y:.4f}" for text, x, y in zip(series.texts, series.x, series.y)],
+        hoverinfo="text",
+    )
 
 
 def _figure(

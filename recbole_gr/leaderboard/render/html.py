@@ -27,7 +27,8 @@ from recbole_gr.leaderboard.columns import (
     metric_columns,
     metric_title,
 )
-from recbole_gr.leaderboard.render.figures import figures, legend
+from recbole_gr.leaderboard.render.figures import figures, legend, scaling_figures
+from recbole_gr.leaderboard.render.law_tables import LAW_HEAD, PARAMETER_HEAD, SCALING_NOTE, law_lines, parameter_lines
 from recbole_gr.leaderboard.render.words import differs, number, variant_text, words
 from recbole_gr.leaderboard.summary import RowSummary, Summary
 from recbole_gr.utils.atomic_files import atomic_write
@@ -74,11 +75,12 @@ def as_html(summary: Summary) -> str:
     """The page of a board, to which :data:`PLOTLY_FILE` belongs."""
     summary = summary.finite()
     metrics = metric_columns(summary, "html")
-    drawn = figures(summary)
+    drawn, of_study = figures(summary), scaling_figures(summary)
     data = {
         **summary.as_json(),
         "metric_names": {column.key: column.title for column in metrics},
         "figures": {place: figure for place, (_, figure) in drawn.items()},
+        "scaling_figures": {place: figure for place, (_, figure) in of_study.items()},
     }
     columns = columns_of(summary, "html")
     return (
@@ -86,19 +88,25 @@ def as_html(summary: Summary) -> str:
         .get_template("page.html.j2")
         .render(
             summary=summary,
-            title=f"Leaderboard: {summary.name}",
+            title=f"{'Study' if summary.scaling else 'Leaderboard'}: {summary.name}",
             policy=POLICY,
             style=Markup(STYLE + _source("page.css")),
             script=Markup(_source("table.js") + _source("plots.js")),
             plotly_file=PLOTLY_FILE,
             data=data,
             tiles=_tiles(summary),
-            groups={group: text for group, text in GROUPS.items()},
+            groups={group: text for group, text in GROUPS.items() if group in {column.group for column in columns}},
             metrics=metrics,
             columns=columns,
             # rows without a result come last, as the script leaves them when it sorts
             rows=sorted(enumerate(summary.rows), key=lambda numbered: not numbered[1].measures),
             counts_ids=any(column.key.endswith(ID_LEVEL) for column in columns),
+            scaling_headings={place: heading for place, (heading, _) in of_study.items()},
+            scaling_note=SCALING_NOTE,
+            law_tables=[
+                (curve, [(LAW_HEAD, law_lines(curve)), (PARAMETER_HEAD, parameter_lines(curve))])
+                for curve in summary.scaling
+            ],
             headings={place: heading for place, (heading, _) in drawn.items() if heading},
             legend=legend(summary),
             comparison_columns=[column for column in COMPARISON_COLUMNS if "html" in column.outputs],

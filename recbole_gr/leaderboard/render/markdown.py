@@ -9,6 +9,8 @@ from typing import Any
 from tabulate import tabulate
 
 from recbole_gr.leaderboard.columns import COMPARISON_COLUMNS, Column, columns_of, main_k, metric_title
+from recbole_gr.leaderboard.render.law_tables import LAW_HEAD, PARAMETER_HEAD, SCALING_NOTE, law_lines, parameter_lines
+from recbole_gr.leaderboard.render.scaling_plots import figure_path, scaling_plots
 from recbole_gr.leaderboard.render.words import (
     NOTHING,
     Marks,
@@ -23,7 +25,7 @@ from recbole_gr.leaderboard.render.words import (
 from recbole_gr.leaderboard.summary import RowSummary, Summary
 
 MARKS = Marks(best="**%s**", second="<u>%s</u>", differs=" †", plus_minus=" ± ")
-LEFT = ("", "metric", "row", "against")
+LEFT = ("", "metric", "row", "against", "law", "parameter")
 
 
 def as_markdown(summary: Summary) -> str:
@@ -34,6 +36,8 @@ def as_markdown(summary: Summary) -> str:
         "Data and protocol": _facts(facts),
         "Accuracy": _accuracy(summary) if measured else NOTHING,
         "Significance": _significance(summary, measured) if measured else "",
+        "Sizes": _sizes(summary, measured) if summary.scaling else "",
+        "Scaling": _scaling(summary) if summary.scaling else "",
         "Beyond accuracy": _beyond_accuracy(summary, measured) if measured else "",
         "Slices": _slices(summary, measured) if measured else "",
         "Cost": _cost(summary, measured) if measured else "",
@@ -63,6 +67,24 @@ def _beyond_accuracy(summary: Summary, rows: Sequence[RowSummary]) -> str:
 def _cost(summary: Summary, rows: Sequence[RowSummary]) -> str:
     columns = columns_of(summary, "markdown", ["cost"])
     return _column_table(columns, rows) + "\n\nMeans over seeds." if columns else ""
+
+
+def _sizes(summary: Summary, rows: Sequence[RowSummary]) -> str:
+    columns = columns_of(summary, "markdown", ["scaling"])
+    return _column_table(columns, rows) + "\n\nMeans over seeds."
+
+
+def _scaling(summary: Summary) -> str:
+    """The plots, and of each curve what it tells."""
+    parts = [SCALING_NOTE]
+    parts += [f"![{plot.heading}]({figure_path(summary.name, plot.key)})" for plot in scaling_plots(summary)]
+    for curve in summary.scaling:
+        parts.append(f"### {_md(curve['name'])}: {curve['verdict']}")
+        parts.append("\n".join(f"- {_md(sentence)}" for sentence in curve["words"]))
+        for head, lines in ((LAW_HEAD, law_lines(curve)), (PARAMETER_HEAD, parameter_lines(curve))):
+            if lines:
+                parts.append(_table(head, [[_md(cell) for cell in line] for line in lines]))
+    return "\n\n".join(parts)
 
 
 def _column_table(columns: Sequence[Column], rows: Sequence[RowSummary]) -> str:

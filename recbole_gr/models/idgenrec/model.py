@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from recbole_gr.data.catalogue_match import matched_state, matching, some_of, with_value
 from recbole_gr.data.windows import target_list_field
 from recbole_gr.decoding.beam_search import Beams
+from recbole_gr.decoding.exclusion import Exclusion
 from recbole_gr.decoding.protocols import TitleDecoder
 from recbole_gr.decoding.title_search import title_beam_search
 from recbole_gr.decoding.title_trie import TitleTrie
@@ -282,11 +283,11 @@ class IDGenRec(BeamSearchRecommender):
         trie: TitleTrie,
         beam_size: int,
         *,
-        available: Sequence[torch.Tensor] | None = None,
+        excluded: Exclusion | None = None,
         floor: torch.Tensor | None = None,
     ) -> Beams:
         """:func:`~recbole_gr.decoding.title_search.title_beam_search` for rankings as long as they are asked for."""
-        return title_beam_search(decoder, trie, beam_size, self.searched_k, available=available, floor=floor)
+        return title_beam_search(decoder, trie, beam_size, self.searched_k, excluded=excluded, floor=floor)
 
     def start_decoding(self, interaction: Interaction, rows: torch.Tensor) -> IDReader:
         return IDReader(self.network, self._encode(interaction, rows))

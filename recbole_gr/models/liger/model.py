@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from recbole_gr.data.catalogue_match import matching, with_value
 from recbole_gr.data.seen import interactions_of
+from recbole_gr.decoding.item_lists import ItemLists, every_item, put_together
+from recbole_gr.models.base import seen_by
 from recbole_gr.models.liger.candidates import candidates, cosine_logits
 from recbole_gr.models.tiger.injection import ItemInjection
 from recbole_gr.models.tiger.model import TIGER
@@ -87,10 +89,18 @@ class LIGER(TIGER):
         self,
         interaction: Interaction,
         rows: torch.Tensor,
-        scores: torch.Tensor,
+        lists: ItemLists,
         seen: tuple[torch.Tensor, torch.Tensor] | None,
-    ) -> torch.Tensor:
-        """The dense scores of the short list and of the cold items, -inf for the rest."""
-        ranked = candidates(scores, self.searched_k, self.cold, seen)
-        dense = self.dense_log_probs(self.network.encode(self.read_history(interaction, rows)))
-        return dense.masked_fill(~ranked, -torch.inf)
+        most: int | None = None,
+    ) -> ItemLists:
+        """The dense scores of the short list and of the cold items."""
+        parts, groups = [], self.scored_at_once(rows)
+        for here in groups:
+            excluded = None if seen is None else seen_by(here, seen)
+            ranked = candidates(lists.dense(here), self.searched_k, self.cold, excluded)
+            dense = self.dense_log_probs(self.network.encode(self.read_history(interaction, rows[here])))
+            dense = dense.masked_fill(~ranked, -torch.inf)
+            if self.allowed_items is not None:
+                dense = dense.masked_fill(~self.allowed_items, -torch.inf)
+            parts.append(every_item(dense) if most is None else self.best_of_every_item(dense, most))
+        return put_together(parts, groups)

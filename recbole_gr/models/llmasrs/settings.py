@@ -72,8 +72,8 @@ class LLMasRSSettings(SemanticIDSettings, TrainingSettings, DecodingSettings):
         "dataset",
         path=True,
     )
-    scratch_size: Literal["tiny", "small", "medium", "large"] = setting(
-        "small", "With llm: scratch: tiny, small, medium or large.", "model"
+    scratch_size: Literal["micro", "tiny", "small", "medium", "large"] = setting(
+        "small", "With llm: scratch: micro, tiny, small, medium or large.", "model"
     )
     scratch_vocabulary: int = setting(
         4096,

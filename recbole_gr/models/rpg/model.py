@@ -17,6 +17,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_gr.data.windows import target_list_field
 from recbole_gr.decoding.code_scores import CodeScores
+from recbole_gr.decoding.item_lists import ItemLists, every_item
 from recbole_gr.models.base import seen_by
 from recbole_gr.models.rpg.graph_ranking import GraphOptions, GraphRanking
 from recbole_gr.models.rpg.network import RPGNetwork, RPGOptions
@@ -34,6 +35,8 @@ class RPG(CodeRecommender):
 
     #: Users that are ranked together.
     users_at_once = PerDevice(cpu=64, cuda=1024)
+    #: Scores of all items that are alive at a time, a few times over.
+    scores_at_once = PerDevice(cpu=1 << 24, cuda=1 << 28)
 
     network: RPGNetwork
     id_of_item: torch.Tensor
@@ -81,12 +84,32 @@ class RPG(CodeRecommender):
             self.graph = graph
 
     def rows_at_once(self, interaction: Interaction) -> Sequence[torch.Tensor]:
-        return interaction[self.ITEM_SEQ_LEN].argsort().split(self.users_at_once[self.device.type])
+        kind = self.device.type
+        at_once = max(1, min(self.users_at_once[kind], self.scores_at_once[kind] // self.n_items))
+        return interaction[self.ITEM_SEQ_LEN].argsort().split(at_once)
 
     def rank_rows(
+        self,
+        interaction: Interaction,
+        rows: torch.Tensor,
+        seen: tuple[torch.Tensor, torch.Tensor] | None,
+        most: int | None = None,
+    ) -> ItemLists:
+        """Of all items, or of those that the walk meets; only of these are there scores of whole rows, of few users at a time."""
+        scores = self._scores(interaction, rows, seen)
+        if most is None:
+            return every_item(scores)
+        return self.best_of_every_item(self._without(scores, self._excluded(rows, seen)), most)
+
+    def _excluded(
+        self, rows: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return seen_by(rows, seen) if seen is not None else (rows[:0], rows[:0])
+
+    def _scores(
         self, interaction: Interaction, rows: torch.Tensor, seen: tuple[torch.Tensor, torch.Tensor] | None
     ) -> torch.Tensor:
-        """Item scores: of all, or of those that the walk meets; what is seen is scored as well, and excluded by who asks."""
+        """Item scores, float32 ``[rows, n_items]``; what is seen is scored as well."""
         with self.autocast():
             tables = self._log_probs(interaction, rows)
         every, none = torch.ones_like(rows, dtype=torch.bool), torch.zeros_like(rows, dtype=torch.bool)
@@ -95,7 +118,7 @@ class RPG(CodeRecommender):
             return self._exact(tables)
         ids, embeddings = CodeScores(self.id_places), self.network.code_embeddings()
         scores = self._of_items(self.graph.scores(tables, ids, embeddings))
-        excluded = seen_by(rows, seen) if seen is not None else (rows[:0], rows[:0])
+        excluded = self._excluded(rows, seen)
         unseen = self._without(scores, excluded)
         too_few = torch.nonzero((unseen > -torch.inf).sum(dim=1) < self.max_k).squeeze(1)
         if len(too_few):  # who has seen nearly all that was met

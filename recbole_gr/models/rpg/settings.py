@@ -83,6 +83,7 @@ class RPGSettings(SemanticIDModelSettings):
         idle = {
             "decoding": "RPG generates no code after the other; ranking says how it ranks",
             "beam_certify": "an exact ranking is certain, and one by a graph is compared with it (graph_check_users)",
+            "certify_budget": "no search goes on for a certificate",
             "valid_beam_size": "RPG validates exactly",
         }
         if run["loss_positions"] == "all":

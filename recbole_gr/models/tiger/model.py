@@ -6,7 +6,7 @@ Reference:
     Shashank Rajput et al. "Recommender Systems with Generative Retrieval." in NeurIPS 2023 (arXiv 2305.05065).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_gr.data.catalogue_match import matching, with_value
 from recbole_gr.data.windows import target_list_field
+from recbole_gr.decoding.item_lists import ItemLists
 from recbole_gr.decoding.protocols import CodeDecoder
 from recbole_gr.models.semantic_id import SemanticIDRecommender
 from recbole_gr.models.tiger.decoder_only import DecoderOnly
@@ -25,6 +26,10 @@ from recbole_gr.models.tiger.injection import ItemInjection, on_the_scale_of
 from recbole_gr.models.tiger.network import NetworkOptions, SemanticIDNetwork
 from recbole_gr.models.tiger.settings import ONE_STACK, history_is_causal, history_position, model_size
 from recbole_gr.models.tiger.temporal_depth import TemporalDepth
+from recbole_gr.utils.devices import PerDevice
+
+#: Scores of all items by the dense head, of all rows that are scored at a time.
+SCORES_AT_ONCE = PerDevice(cpu=1 << 24, cuda=1 << 28)
 
 ARCHITECTURES: dict[str, type[SemanticIDNetwork]] = {
     "encoder_decoder": EncoderDecoder,
@@ -144,14 +149,24 @@ class TIGER(SemanticIDRecommender):
         self,
         interaction: Interaction,
         rows: torch.Tensor,
-        scores: torch.Tensor,
+        lists: ItemLists,
         seen: tuple[torch.Tensor, torch.Tensor] | None,
-    ) -> torch.Tensor:
+        most: int | None = None,
+    ) -> ItemLists:
         """With ``rerank_weight``, add that times the dense log-probabilities to the scores of what the beams found."""
         if not self.rerank_weight:
-            return scores
-        encoded = self.network.encode(self.read_history(interaction, rows))
-        return scores + self.rerank_weight * self.dense_log_probs(encoded)
+            return lists
+        dense = [
+            self.dense_log_probs(self.network.encode(self.read_history(interaction, rows[here]))).gather(
+                1, lists.items[here]
+            )
+            for here in self.scored_at_once(rows)
+        ]
+        return ItemLists(lists.items, lists.scores + self.rerank_weight * torch.cat(dense), self.n_items)
+
+    def scored_at_once(self, rows: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Places of rows, int64 each, of whose scores of all items there are few enough to be alive at a time."""
+        return torch.arange(len(rows), device=rows.device).split(max(1, SCORES_AT_ONCE[rows.device.type] // self.n_items))
 
     def dense_loss(self, states: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """The loss that ``dense_weight`` is the weight of.

@@ -77,6 +77,9 @@ function drawAll() {
     .forEach((id) => drawSlices(id, metric));
   const none = `No row shown above was compared in ${name}.`;
   draw("differences", metric, { xaxis: `difference in ${name}` }, (drawn) => (drawn ? "To the best baseline, with the 95 % interval." : none));
+  for (const [id, figure] of Object.entries(board.scaling_figures)) {
+    Plotly.react(id, figure.data, themed(figure.layout), { responsive: true, displayModeBar: false });
+  }
   document.querySelectorAll("#significance tbody tr").forEach((line) => (line.hidden = line.dataset.metric !== metric));
 }
 
