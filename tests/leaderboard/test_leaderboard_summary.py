@@ -89,7 +89,7 @@ def test_a_summary_is_read_back_from_its_json(folder):
     assert read.significance_note == "" and read.rows[0].learning_curves == [] and read.rows[1] == summary.rows[1]
 
 
-@pytest.mark.parametrize("name", ["ml-100k", "amazon-beauty-2014"])
+@pytest.mark.parametrize("name", ["ml-100k", "tiger-beauty", "tiger-sports", "tiger-toys"])
 def test_the_summaries_in_kept_pages_are_readable(name):
     page = (Path(__file__).parents[2] / "results" / f"{name}.html").read_text(encoding="utf-8")
     values = data_of(page)
