@@ -14,6 +14,7 @@ import importlib
 import importlib.abc
 import inspect
 import itertools
+import logging
 import re
 import sys
 import types
@@ -24,7 +25,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from recbole_gr.integration.stand_in import stand_in
-from recbole_gr.utils.errors import RecBoleGRError, SettingError
+from recbole_gr.utils.errors import RecBoleGRError
 
 #: Settings that a checkpoint is loaded with instead of its own, :func:`recbole_gr.integration.checkpoints.load_checkpoint`.
 CHECKPOINT_SETTINGS: ContextVar[Mapping[str, Any] | None] = ContextVar("checkpoint_settings", default=None)
@@ -322,7 +323,7 @@ def patch_exhaustive_search() -> None:
     ``exhaustive_search`` (trainer/hyper_tuning.py:97) hands hyperopt >= 0.2.7 numpy's old random state. It draws at random
     until something new comes, a thousand times in vain at most, and so may leave combinations of a large space out; and a
     space with ranges, which have no end, it takes for one of a single trial. Here the combinations come in their order, each
-    once, and ranges are refused. As before, ``early_stop`` trials without a better one end the search; ``early_stop`` above
+    once, with a value drawn of each range, which a warning says. As before, ``early_stop`` trials without a better one end the search; ``early_stop`` above
     the number of combinations goes through all of them.
     """
 
@@ -342,30 +343,38 @@ def exhaustive_search(new_ids: Sequence[int], domain: Any, trials: Any, seed: in
         new_ids: numbers of the trials that are wanted.
         domain: hyperopt's form of the space.
         trials: those so far, and what makes new ones.
-        seed: not used, nor the last argument; as RecBole's function has them.
+        seed: of the values that are drawn of ranges.
+        nbMaxSucessiveFailures: not used; as RecBole's function has it.
 
     Returns:
         Trials in hyperopt's form.
     """
+    import numpy as np
     from hyperopt.base import miscs_update_idxs_vals
+    from hyperopt.pyll.stochastic import sample
 
+    rng = np.random.default_rng(seed)
     number = len(trials.trials)
     found = []
     for new_id, combination in zip(new_ids, itertools.islice(_combinations(domain.expr), number, None)):
         misc = {"tid": new_id, "cmd": domain.cmd, "workdir": domain.workdir}
-        chosen = {name: [combination[name]] if name in combination else [] for name in domain.params}
+        chosen: dict[str, list[Any]] = {name: [] for name in domain.params}
+        for name, option in combination.items():
+            chosen[name] = [sample(domain.params[name], rng).item() if option is None else option]
         miscs_update_idxs_vals([misc], {name: [new_id] * len(values) for name, values in chosen.items()}, chosen)
         found += trials.new_trial_docs([new_id], [None], [domain.new_result()], [misc])
     return found
 
 
-def _combinations(node: Any) -> Iterator[dict[str, int]]:
-    """The number of the option by the name of its choice; choices inside an option only where that option is taken."""
+def _combinations(node: Any) -> Iterator[dict[str, int | None]]:
+    """The number of the option by the name of its choice, None of a range; those inside an option only where it is taken."""
     if node.name == "switch":  # what hp.choice makes: the parameter, then its options
         name = node.pos_args[0].pos_args[0].obj
         for number, option in enumerate(node.pos_args[1:]):
             for inner in _combinations(option):
                 yield {name: number, **inner}
+    elif node.name == "hyperopt_param":
+        yield {node.pos_args[0].obj: None}
     else:
         parts = [list(_combinations(part)) for part in node.inputs()]
         for chosen in itertools.product(*parts):
@@ -373,19 +382,16 @@ def _combinations(node: Any) -> Iterator[dict[str, int]]:
 
 
 def count_combinations(space: Any) -> int:
-    """How many combinations a space of choices has.
+    """How many combinations the choices of a space have; a warning names its ranges, of which all values cannot be tried."""
+    from hyperopt.pyll.base import as_apply
 
-    Raises:
-        SettingError: it has ranges too.
-    """
-    from hyperopt.pyll.base import as_apply, dfs
-
-    nodes = dfs(as_apply(space))
-    ranges = {node.pos_args[0].obj for node in nodes if node.name == "hyperopt_param" and node.pos_args[1].name != "randint"}
+    combinations = list(_combinations(as_apply(space)))
+    ranges = sorted({name for combination in combinations for name, option in combination.items() if option is None})
     if ranges:
-        allowed = f"takes lists of values (choice), and no range as that of {', '.join(sorted(ranges))}"
-        raise SettingError("algo", "exhaustive", allowed)
-    return sum(1 for _ in _combinations(as_apply(space)))
+        logging.getLogger().warning(
+            f"algo='exhaustive': each combination of the choices is tried once, with one value drawn of {', '.join(ranges)}"
+        )
+    return len(combinations)
 
 
 def quiet_recbole_warnings() -> None:

@@ -16,7 +16,6 @@ from recbole.utils import get_model, get_trainer, init_seed
 
 import recbole_gr.integration.compat as compat
 from recbole_gr.integration.safe_pickle import UnsafeFileError
-from recbole_gr.utils.errors import RecBoleGRError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 USERS, ITEMS = 12, 9
@@ -485,8 +484,8 @@ def test_recboles_models_do_not_turn_on_anomaly_detection(folder, first, wanted)
     assert said[-2] == str(wanted)
 
 
-def test_exhaustive_search_tries_every_combination_once():
-    """In their order, choices inside an option only with that option; ranges, which have no end, are refused."""
+def test_exhaustive_search_tries_every_combination_once(caplog):
+    """In their order, choices inside an option only with that option; of ranges, which have no end, one value is drawn."""
     from hyperopt import hp
     from recbole.trainer import HyperTuning
 
@@ -512,7 +511,7 @@ def test_exhaustive_search_tries_every_combination_once():
         *({"n": 1, "x": x} for x in (1, 2, 3)),
         *({"n": 2, "y": y} for y in (5, 6)),
     ]
-    with pytest.raises(
-        RecBoleGRError, match="^algo='exhaustive': takes lists of values .choice., and no range as that of b$"
-    ):
-        tried(params_dict={"choice": {"a": [1]}, "uniform": {"b": [0, 1]}})
+    seen, _ = tried(params_dict={"choice": {"a": [1, 2]}, "uniform": {"b": [3, 4]}, "quniform": {"c": [1, 9, 1]}})
+    assert [settings["a"] for settings in seen] == [1, 2] and all(3 < settings["b"] < 4 for settings in seen)
+    assert all(settings["c"] in range(1, 10) for settings in seen)
+    assert "each combination of the choices is tried once, with one value drawn of b, c" in caplog.text
