@@ -33,6 +33,8 @@ _FAILED = "failed"
 _PREFIX = "recbole_gr/"
 #: The store, if this process holds it.
 _held: Any = None
+#: torch's groups that were joined; see :func:`join`.
+_joined: list[Any] = []
 
 
 class GroupEndedError(RecBoleGRError):
@@ -140,6 +142,10 @@ def join(place: Place, backend: str) -> None:
     No process waits for another one for a limited time only: the first one may make semantic IDs for hours. Who fails says so
     in the store, see :func:`ends_all`.
 
+    The group is kept until the process ends, also when it was destroyed. Otherwise it goes with the last
+    DistributedDataParallel that uses it; then gloo waits for its thread while it holds Python's lock (GIL), and the thread may
+    wait for the lock to let go of the last tensors it sent: the process hangs (torch 2.13).
+
     Raises:
         RecBoleGRError: after :data:`JOINING` seconds some have not come.
     """
@@ -155,6 +161,7 @@ def join(place: Place, backend: str) -> None:
         came = store.add("came", 0)
     forever = timedelta(days=365)
     dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world_size, timeout=forever)
+    _joined.append(dist.group.WORLD)
 
 
 @contextlib.contextmanager

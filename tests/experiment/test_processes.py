@@ -1,5 +1,6 @@
 """Two processes train what one trains; they go on with any number, and an error of one ends all."""
 
+import importlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.distributed as dist
 from recbole.model.sequential_recommender.gru4rec import GRU4Rec
 from recbole.quick_start import load_data_and_model, run_recbole
 from support.groups import Group, read, run_together
@@ -27,7 +29,7 @@ from recbole_gr.integration.resume import _draw_batches_as, _random_states
 from recbole_gr.settings.field import RunValues
 from recbole_gr.settings.recbole_keys import on_several_processes
 from recbole_gr.utils.errors import DataError, RecBoleGRError
-from recbole_gr.utils.process_group import ENVIRONMENT, GroupEndedError, own_place, without_place
+from recbole_gr.utils.process_group import ENVIRONMENT, GroupEndedError, join, own_place, without_place
 
 #: Without chance in training, in float32: what is left are sums in another order.
 EXACT = {
@@ -194,6 +196,29 @@ def test_recbole_alone_trains_on_two_processes_too(tmp_path, monkeypatch):
     one = recbole()
     two = run_together(2, recbole, tmp_path / "two")
     assert one["test_result"] == two["test_result"] and one["best_valid_result"] == two["best_valid_result"]
+
+
+def test_a_group_that_gloo_still_uses_can_go_with_its_model(tmp_path):
+    """The thread of gloo waits for Python's lock meanwhile, to let go of what it sent; see join."""
+    # here, for a model whose making imports these does not go before its process
+    for module in ("torch._dynamo", "torch.nn.parallel.distributed"):
+        importlib.import_module(module)
+
+    def work():
+        join(own_place(), "gloo")
+        model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(8, 8))
+        if dist.get_rank() == 1:
+            time.sleep(0.3)  # the other one has let go of its tensors when they have been sent
+        sys.setswitchinterval(60)  # who has the lock keeps it
+        dist.all_gather([torch.zeros(3), torch.zeros(3)], torch.ones(3), async_op=True)
+        sent = time.monotonic() + 0.6
+        while time.monotonic() < sent:
+            pass
+        dist.destroy_process_group()
+        del model
+
+    for number in range(3):
+        assert Group(2, work, tmp_path / str(number)).wait() == [0, 0]
 
 
 def test_a_model_that_takes_no_gradients_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Processes that train together, as copies of this one, which need not import torch and RecBole again."""
 
 import contextlib
+import faulthandler
 import os
 import pickle
 import signal
@@ -39,6 +40,7 @@ class Group:
             try:
                 os.dup2(file.fileno(), 2)
                 sys.stderr = file
+                faulthandler.enable(file)
                 os.environ.update(place.environment())
                 torch.set_num_threads(1)
                 with contextlib.redirect_stdout(file):
@@ -56,7 +58,11 @@ class Group:
 
     def wait(self):
         """Until all have ended; returns their exit statuses, in the order of ranks."""
-        return wait_for_copies(self.pids)
+        try:
+            return wait_for_copies(self.pids)
+        except AssertionError as error:
+            said = [read(self.folder, f"{rank}.err")[-3000:] for rank in range(len(self.pids))]
+            raise AssertionError("\n".join([str(error), *said])) from None
 
     def kill(self):
         """SIGKILL all of them, and wait."""
