@@ -114,8 +114,10 @@ def add_defaults(config: Config, model: str, model_class: Any, dataset: str) -> 
         ours["load_col"] = {"inter": fields}
     if outside.get("unload_col") and "load_col" not in outside:
         ours["load_col"] = None  # RecBole refuses both, and the default of load_col is not the user's
-    if model_class.type == ModelType.SEQUENTIAL and {**ours, **outside}.get("loss_type") == "CE":
-        # RecBole's default of one negative per positive makes its own Config refuse its own default loss
+    chosen_loss = model_class.type == ModelType.SEQUENTIAL and not hasattr(model_class, "input_type")
+    if chosen_loss and {**ours, **outside}.get("loss_type") == "CE":
+        # RecBole's default of one negative per positive makes its own Config refuse its own default loss; it does not ask for
+        # the loss of a model that says itself what it is trained on, such as SINE (pairs) and RepeatNet
         ours["train_neg_sample_args"] = None
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -32,6 +34,43 @@ def test_recboles_other_models_keep_recboles_settings(small_part):
     assert config["metrics"] == ["Recall", "MRR", "NDCG", "Hit", "Precision"]
     assert config["eval_args"]["order"] == "RO"
     assert config["timestamp_order"] is None
+
+
+#: Writes the settings of RecBole's models on ml-100k, as text; its ``alone`` has numpy's old names, which RecBole takes.
+SETTINGS_OF_ALL = """
+import glob, json, os, sys
+import numpy as np
+if sys.argv.pop() == "alone":
+    for old, new in {"float_": "float64", "complex_": "complex128", "unicode_": "str_"}.items():
+        setattr(np, old, getattr(np, new))
+else:
+    import recbole_gr
+import recbole
+from recbole.config import Config
+
+found = {}
+for path in glob.glob(os.path.join(os.path.dirname(recbole.__file__), "properties", "model", "*.yaml")):
+    model = os.path.basename(path)[:-5]
+    try:
+        found[model] = {key: repr(value) for key, value in Config(model, "ml-100k").final_config_dict.items()}
+    except (ValueError, ImportError):
+        continue
+json.dump(found, sys.stdout)
+"""
+
+
+def test_every_model_of_recbole_keeps_recboles_settings():
+    """But for its own default loss, which RecBole's Config refuses with its own default of negative items."""
+    ways = [[sys.executable, "-W", "ignore", "-c", SETTINGS_OF_ALL, way] for way in ("alone", "beside")]
+    alone, beside = (json.loads(subprocess.run(way, capture_output=True, check=True, text=True).stdout) for way in ways)
+    assert len(alone) > 60 and {"RepeatNet", "SINE", "FPMC", "BPR", "Pop"} <= alone.keys()
+    of_dataset = {"text_template", "codebook_size"}  # of properties/dataset/ml-100k.yaml, which only our models read
+    for model, settings in alone.items():
+        assert beside[model].keys() - settings.keys() <= of_dataset
+        assert {key: beside[model].get(key) for key in settings} == settings, model
+    without = beside.keys() - alone.keys()
+    assert "SASRec" in without
+    assert all("'distribution': 'none'" in beside[model]["train_neg_sample_args"] for model in without)
 
 
 def test_the_bundled_dataset_has_its_own_properties():
