@@ -118,10 +118,10 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """Steps that may still be made."""
+        """Steps that may still be made; a search that took more than was expected may have left none."""
         if self.share is None:
             return float("inf")
-        return self.share * self.first + self._widest - self.further if self.share else 0.0
+        return max(0.0, self.share * self.first + self._widest - self.further) if self.share else 0.0
 
     def users_with(self, limit: int) -> int:
         """How many users may be searched for with so many beams at most; what one costs is what others did."""

@@ -207,10 +207,11 @@ class TwoCodes:
         return torch.tensor([[[0.8, 0.2]]]).log()
 
 
-def budgeted(share, **limits):
+def budgeted(share, used=0, **limits):
     """A search over many flat scores, for which nobody has a certificate from the first, within a budget."""
     network, trie, encoded, every_item = setting(2, sharpness=1.0)
     budget = Budget(share)
+    budget.further = used
     with torch.no_grad():
         found = certified_beam_search(
             network.start_decoding(encoded), trie, SearchLimits(5, 5, certify=True, **limits), budget=budget
@@ -228,6 +229,13 @@ def test_no_budget_is_the_first_search_and_no_bound_proves_all():
     assert every.certified.all() and not every.stopped.any() and budget.further > 0
     # 12 users; one beam goes on from the root, then 5 from each of three levels
     assert budget.first == 12 * (1 + 5 + 5 + 5)
+
+
+def test_a_budget_that_was_overrun_searches_for_nobody():
+    """A wide search may take more than was expected of it."""
+    found, budget, _ = budgeted(2.0, used=10**9)
+    assert budget.further == 10**9 and budget.left == 0.0 and budget.users_with(40) == 0
+    assert torch.equal(found.stopped, ~found.certified) and found.stopped.any()
 
 
 def test_a_budget_is_kept_and_who_is_left_keeps_what_was_found():
