@@ -1,15 +1,16 @@
 """What grows with the catalogue: codes, training and evaluation for 10,000, 100,000 and 1,000,000 random items.
 
-Users have 20 items each, drawn at random; vectors of items are random too, so that nothing can be learned. That is the hard case
+Users have 20 items each, drawn at random; vectors of items are random too, and titles are four random words of 2,000, so that nothing can be learned. That is the hard case
 for certificates: no user gets one from the first search. Each row is a process of its own, whose peak of memory is that of all
 it did, data and libraries included; the seconds are those of the part that it is about:
 
-- ``tokenise``: RK-Means over the vectors, 3 levels of 256 codes and a digit, with the measures.
+- ``tokenise``: the dataset with its codes. TIGER, LIGER: RK-Means over the vectors, 3 levels of 256 codes and a digit, with the
+  measures. RPG: 32 product codes. IDGenRec: keyphrases of the titles. LLMasRS: nothing but the dataset.
 - ``train``: samples of one epoch, and the best checkpoint.
 - ``masked``, ``not masked``: the test without certificates, seen items excluded or not.
 - ``certified``: the test with certificates, seen items excluded, within ``certify_budget``.
 
-``python benchmarks/catalogues.py [--items=10000,100000,1000000] [--models=TIGER,SASRecCausal] [--folder=DIR]``
+``python benchmarks/catalogues.py [--items=10000,100000,1000000] [--models=TIGER,LIGER,RPG,...] [--folder=DIR]``
 """
 
 import argparse
@@ -26,10 +27,17 @@ import numpy as np
 import torch
 from machine import describe_machine, print_json
 
-HISTORY, WIDTH = 20, 32
+HISTORY, WIDTH, WORDS = 20, 32, 2_000
 PHASES = ("tokenise", "train", "masked", "not masked", "certified")
-#: Of models without codes, which have no certificates either.
-ITEM_PHASES = ("train", "masked", "not masked")
+#: What some models have not: codes, or searches that leave anything to be proven.
+WITHOUT = {
+    "SASRecCausal": ("tokenise", "certified"),
+    "HSTU": ("tokenise", "certified"),
+    "RPG": ("certified",),
+    "LLMasRS": ("tokenise",),
+}
+BY_VECTORS = ("TIGER", "LIGER", "RPG")
+BY_BEAMS = ("TIGER", "LIGER", "IDGenRec", "LLMasRS")
 
 
 def write_data(folder, items, users):
@@ -45,8 +53,10 @@ def write_data(folder, items, users):
     ]
     with open(os.path.join(place, f"{name}.inter"), "w") as file:
         file.write("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows]) + "\n")
+    words = np.array(["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), size=6)) for _ in range(WORDS)])
+    titles = (" ".join(words[four]) for four in rng.integers(WORDS, size=(items, 4)))
     with open(os.path.join(place, f"{name}.item"), "w") as file:
-        file.write("item_id:token\n" + "\n".join(f"i{item}" for item in range(items)) + "\n")
+        file.write("item_id:token\ttitle:token_seq\n" + "\n".join(f"i{n}\t{title}" for n, title in enumerate(titles)) + "\n")
     np.save(os.path.join(place, "vectors.npy"), rng.normal(size=(items, WIDTH)).astype(np.float32))
     return name
 
@@ -68,11 +78,14 @@ def settings(options, name, phase):
         "show_progress": False,
         "topk": [5, 10],
     }
-    if options.model in ("TIGER", "LIGER", "RPG"):
+    if options.model in BY_VECTORS:
         given |= {"cache_dir": os.path.join(folder, "cache"), "item_vector_file": os.path.join(folder, "vectors.npy")}
     if options.model in ("TIGER", "LIGER"):
-        given |= {"tokenizer": "rkmeans", "codebook_num": 3, "codebook_size": 256, "beam_certify": phase == "certified"}
-        given["certify_budget"] = options.budget
+        given |= {"tokenizer": "rkmeans", "codebook_num": 3, "codebook_size": 256}
+    if options.model in BY_BEAMS:
+        given |= {"beam_certify": phase == "certified", "certify_budget": options.budget}
+    if options.model == "LLMasRS":
+        given |= {"scratch_size": "tiny"}
     return given
 
 
@@ -148,7 +161,7 @@ def run_phase(options, items, model, phase):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", default="10000,100000,1000000")
-    parser.add_argument("--models", default="TIGER,SASRecCausal")
+    parser.add_argument("--models", default="TIGER,LIGER,IDGenRec,LLMasRS,RPG,HSTU,SASRecCausal")
     parser.add_argument("--users", type=int, default=1000)
     parser.add_argument("--samples", type=int, default=5000)
     parser.add_argument("--budget", type=float, default=10.0)
@@ -173,7 +186,7 @@ def main():
             print(f"\n{model}\n     items  part           seconds  CPU s  ms/user  peak MB  proven  left open")
             for items in map(int, options.items.split(",")):
                 write_data(options.folder, items, options.users)
-                for phase in PHASES if model in ("TIGER", "LIGER") else ITEM_PHASES:
+                for phase in (phase for phase in PHASES if phase not in WITHOUT.get(model, ())):
                     found = run_phase(options, items, model, phase)
                     per_user = f"{1000 * found['seconds'] / found['users']:8.2f}" if "users" in found else " " * 8
                     line = f"{items:10,}  {phase:12} {found['seconds']:9.1f} {found['cpu_seconds']:6.1f} {per_user} {found['peak_mb']:8,.0f}"
