@@ -96,7 +96,7 @@ class _TitleSearch:
     """The state of a search: ``[users, beams]`` tensors, dead beams with score -inf, and flat pools of log-probabilities.
 
     ``node`` is where the edge leads that a beam stands in, ``have_read`` how many of its tokens the language model has
-    read. ``edge_pool[edge_base + place]`` is the log-probability of the edge's token at a place, ``child_pool[child_base]``
+    read. ``edge_pool.values[edge_base + place]`` is the log-probability of the edge's token at a place, ``child_pool.values[child_base]``
     and what follows those of the children's first tokens.
     """
 
@@ -121,11 +121,11 @@ class _TitleSearch:
         self.score = torch.zeros(users, 1, device=device)
         self.have_read = torch.zeros_like(self.node)
         self.edge_base = torch.zeros_like(self.node)
-        self.edge_pool = torch.empty(0, device=device)
+        self.edge_pool = _Pool(torch.empty(0, device=device))
         children = trie.first_child[0] + torch.arange(int(trie.n_children[0]), device=device)
         tokens = trie.token(children, 0).repeat(users)
         self.child_base = self.user.unsqueeze(1) * len(children)
-        self.child_pool = first.log_prob(self.user.repeat_interleave(len(children)), tokens)
+        self.child_pool = _Pool(first.log_prob(self.user.repeat_interleave(len(children)), tokens))
         self.floor = torch.full((users,), -torch.inf, device=device) if floor is None else floor
         nothing = torch.empty(users, 0, dtype=torch.long, device=device)
         self.found = Beams(nothing, nothing.float(), self.floor.clone())
@@ -156,8 +156,8 @@ class _TitleSearch:
         beam, nth = ragged(count.flatten())
         user, node, parts = beam // beams, self.node.flatten()[beam], parts.flatten()[beam]
         log_prob = torch.empty(len(beam), device=trie.device)
-        log_prob[parts] = self.child_pool[self.child_base.flatten()[beam[parts]] + nth[parts]]
-        log_prob[~parts] = self.edge_pool[self.edge_base.flatten()[beam[~parts]] + place]
+        log_prob[parts] = self.child_pool.values[self.child_base.flatten()[beam[parts]] + nth[parts]]
+        log_prob[~parts] = self.edge_pool.values[self.edge_base.flatten()[beam[~parts]] + place]
         node = torch.where(parts, trie.first_child[node] + nth, node)
         score = self.score.flatten()[beam] + log_prob
         if self.excluded is not None:
@@ -193,6 +193,8 @@ class _TitleSearch:
         at_once = max(1, TOKENS_AT_ONCE[self.trie.device.type] // (len(need) * stretch))
         for part in beam.split(min(at_once, BEAMS_OF_A_USER_AT_ONCE), dim=1):
             self._read_beams(part, need.gather(1, part), stretch)
+        self.edge_pool.join()
+        self.child_pool.join()
 
     def _read_beams(self, beam: torch.Tensor, need: torch.Tensor, stretch: int) -> None:
         trie = self.trie
@@ -220,8 +222,7 @@ class _TitleSearch:
         """Log-probabilities of the edges' tokens at the places ``begin + 1`` to ``last``; returns where they are kept."""
         owner, nth = ragged(last - begin)
         tokens = self.trie.token(node[owner], begin[owner] + 1 + nth)
-        kept = len(self.edge_pool)
-        self.edge_pool = torch.cat([self.edge_pool, following.log_prob(first_row[owner] + nth, tokens)])
+        kept = self.edge_pool.add(following.log_prob(first_row[owner] + nth, tokens))
         return kept + (last - begin).cumsum(0) - (last - begin) - (begin + 1)
 
     def _keep_child_scores(
@@ -231,10 +232,26 @@ class _TitleSearch:
         count = self.trie.n_children[node].masked_fill(~reached, 0)
         owner, nth = ragged(count)
         child = self.trie.first_child[node[owner]] + nth
-        kept = len(self.child_pool)
         tokens = self.trie.token(child, self.trie.edge_begin[child])
-        self.child_pool = torch.cat([self.child_pool, following.log_prob(row[owner], tokens)])
+        kept = self.child_pool.add(following.log_prob(row[owner], tokens))
         return kept + count.cumsum(0) - count
+
+
+class _Pool:
+    """Numbers to which more are added; they can be read when all of them were joined, once for many additions."""
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self.values, self._more, self._length = values, [values], len(values)
+
+    def add(self, values: torch.Tensor) -> int:
+        """Returns where they will stand."""
+        self._more.append(values)
+        self._length += len(values)
+        return self._length - len(values)
+
+    def join(self) -> None:
+        self.values = torch.cat(self._more)
+        self._more = [self.values]
 
 
 def _best(scores: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

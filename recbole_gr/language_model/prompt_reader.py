@@ -17,15 +17,14 @@ import torch
 from recbole_gr.language_model.branch_attention import Group, attention_over_branches, takes_one_row
 from recbole_gr.language_model.prompt import TokenCounter
 from recbole_gr.language_model.prompt_cache import Branches, Known, Prompts, cache_of, keys_and_values_of
-from recbole_gr.utils.arrays import nth_of
 from recbole_gr.utils.devices import PerDevice
 
 #: What one pass costs besides its tokens, in tokens: less padding than that is not worth another pass.
 PASS_COST = 64
 #: The same where only attention is padded: a copy of prompts' keys and values costs that much attention.
 COPY_COST = 1024
-#: So many columns behind the prompt are kept whether a beam sees them or not.
-FEW_COLUMNS = 128
+#: So many rows behind the prompts are kept whether a beam sees them or not.
+FEW_ROWS = 4096
 #: Rows of logits that are worked on at a time: few enough to stay in the processor's cache, many enough for a GPU.
 ROWS_AT_ONCE = PerDevice(cpu=32, cuda=256)
 
@@ -116,14 +115,15 @@ class PromptReader:
         """Restart behind the prompts; what follows these, one row per user."""
         users, device = len(self.lengths), self.lengths.device
         self.known, self.n_rows = [Known(layer) for layer in self.prompt], 0
-        self.row = torch.empty(users, 0, dtype=torch.long, device=device)
-        self.visible = torch.empty(users, 1, 0, dtype=torch.bool, device=device)
+        # the row of each token that a beam has read behind its prompt, in order; -1: not read
+        self.path = torch.empty(users, 1, 0, dtype=torch.long, device=device)
         rows = torch.arange(users, device=device)
         return Following([self.logits], torch.zeros_like(rows), rows)
 
     def follow(self, parent: torch.Tensor) -> None:
         """Continue the beams ``parent``, int64 ``[users, beams]``."""
-        self.visible = self.visible.gather(1, parent.unsqueeze(-1).expand(-1, -1, self.visible.shape[-1]))
+        self.path = self.path.gather(1, parent.unsqueeze(-1).expand(-1, -1, self.path.shape[-1]))
+        self._drop_what_no_beam_sees()
 
     def read(self, beam: torch.Tensor, tokens: torch.Tensor, begin: torch.Tensor, count: torch.Tensor) -> Following:
         """Read on for some beams.
@@ -140,7 +140,6 @@ class PromptReader:
         inside = torch.arange(tokens.shape[-1], device=count.device) < count.unsqueeze(-1)
         user, r, nth = torch.nonzero(inside, as_tuple=True)
         self.counter.tokens += len(user)
-        self._drop_what_no_beam_sees()
         for layer in self.known:
             layer.make_room(self.n_rows + len(user))
         of_user, of_token = count.sum(dim=1), beam[user, r]
@@ -153,12 +152,9 @@ class PromptReader:
         ]
         following = (self._read_one_row if one_row else self._read_groups)(groups, tokens[inside], position)
 
-        column = torch.arange(int(of_user.max()), device=count.device)
-        seen = torch.zeros(*self.visible.shape[:2], len(column), dtype=torch.bool, device=count.device)
-        seen[user, of_token, nth_of(user, of_user)] = True
-        self.visible = torch.cat([self.visible, seen], dim=2)
-        new = (first.unsqueeze(1) + column).clamp(max=len(user) - 1)  # beyond a user's own, what no beam sees
-        self.row = torch.cat([self.row, self.n_rows + new], dim=1)
+        longer = int((begin + count).max()) - self.path.shape[2]
+        self.path = torch.nn.functional.pad(self.path, (0, max(0, longer)), value=-1)
+        self.path[user, of_token, begin[user, r] + nth] = self.n_rows + torch.arange(len(user), device=count.device)
         self.n_rows += len(user)
         return following
 
@@ -169,15 +165,13 @@ class PromptReader:
         column = torch.arange(int(of_user[users].max()), device=users.device)
         inside = column < of_user[users].unsqueeze(1)
         token = (first[users].unsqueeze(1) + column.where(inside, 0)).clamp(max=len(nth) - 1)  # a user may have none
-        seen = self.visible[users.unsqueeze(1), of_token[token]]
-        columns = _true_columns(seen.any(dim=1))
-        seen = seen.gather(2, columns.unsqueeze(1).expand(-1, len(column), -1))
+        rows_behind, seen = _distinct(self.path[users.unsqueeze(1), of_token[token]])
         line, place = of_token[token], nth[token]
         own = (line.unsqueeze(2) == line.unsqueeze(1)) & (place.unsqueeze(1) <= place.unsqueeze(2)) & inside.unsqueeze(1)
         longest = int(self.lengths[users].max())
         prompt = torch.arange(longest, device=users.device) < self.lengths[users, None, None]
         mask = torch.cat([prompt.expand(-1, len(column), -1), seen, own], dim=2).unsqueeze(1)
-        rows = torch.cat([self.row[users].gather(1, columns), self.n_rows + token], dim=1)
+        rows = torch.cat([rows_behind, self.n_rows + token], dim=1)
         return Group(users, longest, token, inside, rows, _as_taken_by(self.llm, mask))
 
     def _read_one_row(self, groups: list[Group], token: torch.Tensor, position: torch.Tensor) -> Following:
@@ -208,13 +202,15 @@ class PromptReader:
 
     def _drop_what_no_beam_sees(self) -> None:
         """Of beams given up, keys and values are dropped when they are most of what is kept."""
-        seen = self.visible.any(dim=1)
-        if seen.shape[1] > FEW_COLUMNS and 2 * int(seen.sum(dim=1).max()) < seen.shape[1]:
-            columns = _true_columns(seen)
-            self.visible = self.visible.gather(2, columns.unsqueeze(1).expand(-1, self.visible.shape[1], -1))
-            seen, self.row = seen.gather(1, columns), self.row.gather(1, columns)
-            kept = self.row[seen]
-            self.row = torch.zeros_like(self.row).masked_scatter(seen, torch.arange(len(kept), device=kept.device))
+        if self.n_rows <= FEW_ROWS:
+            return
+        seen = torch.zeros(self.n_rows + 1, dtype=torch.bool, device=self.path.device)
+        seen[self.path] = True  # -1: behind the last row
+        kept = torch.nonzero(seen[:-1]).squeeze(1)
+        if 2 * len(kept) < self.n_rows:
+            number = torch.full((len(seen),), -1, device=kept.device)
+            number[kept] = torch.arange(len(kept), device=kept.device)
+            self.path = number[self.path]
             for layer in self.known:
                 layer.keep(kept)
             self.n_rows = len(kept)
@@ -240,10 +236,26 @@ def _with_about_as_many(count: torch.Tensor, max_padding: int = PASS_COST) -> li
     return [order[start:end].sort().values for start, end in zip(starts, [*starts[1:], len(ordered)], strict=True)]
 
 
-def _true_columns(chosen: torch.Tensor) -> torch.Tensor:
-    """Where rows are true, ``[users, most]``, filled up with places where they are not."""
-    most = int(chosen.sum(dim=1).max())
-    return (~chosen).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+def _distinct(path: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What tokens of some users see behind the prompts.
+
+    Args:
+        path: int64 ``[users, m, positions]``, rows that each token sees; -1: none.
+
+    Returns:
+        tuple: the rows that any token of the user sees, ascending, int64 ``[users, n]``, filled up with row 0; bool
+        ``[users, m, n]``, which of them each token sees.
+    """
+    ordered, order = path.flatten(1).sort(dim=1)
+    new = ordered >= 0
+    new[:, 1:] &= ordered[:, 1:] > ordered[:, :-1]
+    column = new.cumsum(dim=1) - 1
+    n = int(new.sum(dim=1).max()) if new.numel() else 0
+    column = column.masked_fill(ordered < 0, n)  # a column for what is none, taken off again
+    rows = torch.zeros(len(path), n + 1, dtype=torch.long, device=path.device).scatter_(1, column, ordered)
+    of_position = torch.empty_like(column).scatter_(1, order, column).view_as(path)
+    seen = torch.zeros(*path.shape[:2], n + 1, dtype=torch.bool, device=path.device).scatter_(2, of_position, value=True)
+    return rows[:, :n], seen[..., :n]
 
 
 def _as_taken_by(llm: Any, mask: torch.Tensor) -> torch.Tensor:

@@ -151,7 +151,10 @@ class Branches:
         return all_log_probs(found), torch.cat(expected)
 
 
-def test_what_follows_prompts_and_branches_is_that_of_plain_passes(llm):
+@pytest.mark.parametrize("few", [0, 4096])
+def test_what_follows_prompts_and_branches_is_that_of_plain_passes(llm, few, monkeypatch):
+    """With few rows kept for nothing, those of beams that were given up are dropped on the way."""
+    monkeypatch.setattr(prompt_reader, "FEW_ROWS", few)
     branches = Branches(llm, random_tokens(1, USERS, POSITIONS))
     assert_close(all_log_probs(branches.first), torch.stack([plain_log_probs(llm, p)[-1] for p in branches.prompts]))
     branches.follow([[0, 0, 0]] * USERS)
@@ -162,6 +165,24 @@ def test_what_follows_prompts_and_branches_is_that_of_plain_passes(llm):
     assert_close(*branches.read([[3, 0], [1, 2], [0, 1], [3, 2]], [[3, 2], [1, 2], [3, 1], [0, 2]], seed=3))
     branches.follow([[0, 3], [2, 2], [1, 3], [2, 3]])
     assert_close(*branches.read([[1, 0], [0, 1], [0, 1], [1, 0]], [[1, 2], [3, 1], [1, 1], [2, 1]], seed=4))
+    before = branches.reader.n_rows
+    branches.follow([[0], [0], [1], [0]])
+    assert (branches.reader.n_rows < before) == (few == 0)
+    assert_close(*branches.read([[0]] * USERS, [[1], [2], [0], [2]], seed=5))
+
+
+def test_rows_that_some_tokens_see_by_brute_force():
+    rng = np.random.default_rng(0)
+    for users, tokens, places in ((3, 5, 4), (2, 1, 1), (1, 3, 0), (4, 2, 6)):
+        path = rng.integers(-1, 9, (users, tokens, places))
+        path[-1] = -1  # a user that sees nothing
+        rows, seen = prompt_reader._distinct(torch.as_tensor(path))
+        for user in range(users):
+            expected = sorted({*path[user].flatten().tolist()} - {-1})
+            assert rows[user, : len(expected)].tolist() == expected
+            for token in range(tokens):
+                assert set(rows[user][seen[user, token]].tolist()) == {*path[user, token].tolist()} - {-1}
+                assert int(seen[user, token].sum()) == len({*path[user, token].tolist()} - {-1})
 
 
 def test_a_new_start_forgets_what_was_read(llm):
