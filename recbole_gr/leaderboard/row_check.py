@@ -12,8 +12,8 @@ from typing import Any
 
 from recbole_gr.integration.check_run import check_run, known_keys, settings_of_model, single_faults
 from recbole_gr.leaderboard.board import NO_BASELINE, Board, Cell, Row
-from recbole_gr.leaderboard.board_file import published_elsewhere
 from recbole_gr.leaderboard.history_length import with_one_history_length
+from recbole_gr.leaderboard.published import published_elsewhere
 from recbole_gr.settings.check import unknown_keys
 from recbole_gr.settings.field import Fault, keys_of
 from recbole_gr.settings.protocol import ProtocolSettings

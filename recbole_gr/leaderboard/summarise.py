@@ -13,11 +13,11 @@ import pandas as pd
 
 from recbole_gr.leaderboard.arguments import publishable
 from recbole_gr.leaderboard.board import NO_BASELINE, Board, Row
-from recbole_gr.leaderboard.board_file import read_published
 from recbole_gr.leaderboard.cell_files import CellFiles, read_cell
 from recbole_gr.leaderboard.columns import DIGITS, ID_LEVEL, METRICS, metric_of, read_records
 from recbole_gr.leaderboard.conditions import environment_words, protocol_words
 from recbole_gr.leaderboard.measures import Bounds, measure_rankings, slice_bounds, slice_measures
+from recbole_gr.leaderboard.published import read_published
 from recbole_gr.leaderboard.significance import NOTE, NOTHING_TESTED, compare_with_best_baseline
 from recbole_gr.leaderboard.study import analyse_rows, as_plain, injection_gains
 from recbole_gr.leaderboard.summary import Comparison, LearningCurve, Measure, RowSummary, Summary

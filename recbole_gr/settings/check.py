@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from recbole_gr.settings.field import Fault, RunValues, Settings, field_faults
 from recbole_gr.utils.errors import SettingError, SettingErrors
+from recbole_gr.utils.words import nearest
 
 
 def faults_of(settings: Sequence[type[Settings]], run: RunValues, wrong: Collection[str] = ()) -> list[Fault]:
@@ -67,12 +67,7 @@ def idle_settings(settings: Sequence[type[Settings]], run: RunValues) -> dict[st
 
 def unknown_keys(given: Iterable[str], known: Collection[str]) -> list[tuple[str, str]]:
     """Keys that no setting has, and for each the nearest one: ``; did you mean beam_size?``, or nothing."""
-    unknown = []
-    for key in given:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            unknown.append((key, f"; did you mean {near[0]}?" if near else ""))
-    return unknown
+    return [(key, nearest(key, known)) for key in given if key not in known]
 
 
 def raise_faults(faults: Sequence[Fault], run: RunValues | None = None) -> None:

@@ -20,6 +20,11 @@ def properties_file(kind: str, name: str) -> Path:
     return PROPERTIES / kind / f"{name}.yaml"
 
 
+def names_in(kind: str) -> list[str]:
+    """The names of the files of ``properties/<kind>``, sorted."""
+    return sorted(file.stem for file in (PROPERTIES / kind).glob("*.yaml"))
+
+
 def read_properties(path: Path) -> dict[str, Any]:
     """The settings of a yaml file as a dict; empty if there is no such file."""
     if not path.is_file():

@@ -3,7 +3,8 @@
 import pytest
 
 from recbole_gr.cli import main
-from recbole_gr.leaderboard.board_file import board_names, published_blocks, read_board, read_published
+from recbole_gr.leaderboard.board_file import board_names, read_board
+from recbole_gr.leaderboard.published import published_blocks, read_published
 from recbole_gr.leaderboard.row_check import check_rows
 from recbole_gr.models.tiger.model import ARCHITECTURES
 from recbole_gr.models.tiger.network import NetworkOptions

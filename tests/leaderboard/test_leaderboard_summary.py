@@ -19,8 +19,8 @@ from support.board_files import (
 )
 from support.example_board import data_of
 
-from recbole_gr.leaderboard.board_file import published_blocks, published_elsewhere, read_published
 from recbole_gr.leaderboard.measures import measure_rankings
+from recbole_gr.leaderboard.published import published_blocks, published_elsewhere, read_published
 from recbole_gr.leaderboard.significance import NOTHING_TESTED
 from recbole_gr.leaderboard.summarise import summarise
 from recbole_gr.leaderboard.summary import Summary
