@@ -328,7 +328,7 @@ def items_found(beams: Beams, trie: ItemTrie, users: torch.Tensor | slice = slic
     of_user = counts.sum(dim=1)
     found = trie.items[trie.first_item[leaves.flatten()[source]] + within]
     row = source // max(1, width)
-    shape = (n_users, int(of_user.max()) if n_users else 0)
+    shape = (n_users, max(1, int(of_user.max())) if n_users else 1)  # free-form codes may be no item's
     items = torch.zeros(shape, dtype=torch.long, device=scores.device)
     item_scores = torch.full(shape, -torch.inf, device=scores.device)
     column = nth_of(row, of_user)

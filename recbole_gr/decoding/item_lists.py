@@ -19,7 +19,7 @@ class ItemLists:
     """What was found for some users.
 
     Args:
-        items: int64 ``[users, w]``, each item once; 0 where a user has fewer.
+        items: int64 ``[users, w]``, w at least 1, each item once; 0 where a user has fewer.
         scores: float32 ``[users, w]``, log-probabilities; -inf where a user has fewer.
         n_items: number of items, padding included.
         in_order: whether the first ``in_order`` items of each user stand as the evaluation ranks them; 0: in any order.
@@ -44,7 +44,7 @@ class ItemLists:
     def scores_of(self, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores of items of the lists, int64 ``[users, k]``; of those that are not in them, the item becomes 0 and the score -inf."""
         order = self.items.sort(dim=1)
-        place = torch.searchsorted(order.values, items).clamp(max=max(0, self.items.shape[1] - 1))
+        place = torch.searchsorted(order.values, items).clamp(max=self.items.shape[1] - 1)
         found = (order.values.gather(1, place) == items) & (items > 0)
         scores = self.scores.gather(1, order.indices.gather(1, place)).masked_fill(~found, -torch.inf)
         return items.masked_fill(scores == -torch.inf, 0), scores
@@ -151,9 +151,9 @@ class RankedLists:
             top = lists.items[:, :k]
             unsure = top == 0
         else:
-            ordered = torch.nn.functional.pad(self.scores(), (0, max(0, k + 1 - lists.items.shape[1])), value=-torch.inf)
-            values, place = ordered.topk(k + 1, dim=1)
-            top = lists.items.gather(1, place[:, :k].clamp(max=max(0, lists.items.shape[1] - 1)))
+            missing = (0, max(0, k + 1 - lists.items.shape[1]))
+            values, place = torch.nn.functional.pad(self.scores(), missing, value=-torch.inf).topk(k + 1, dim=1)
+            top = torch.nn.functional.pad(lists.items, missing).gather(1, place[:, :k])
             unsure = (values[:, 1:] == values[:, :-1]) & (values[:, :-1] > -torch.inf) | (values[:, :k] == -torch.inf)
         rows = torch.nonzero(unsure.any(dim=1)).squeeze(1)
         for part in rows.split(max(1, SCORES_AT_ONCE // lists.n_items)):

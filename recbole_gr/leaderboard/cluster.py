@@ -42,9 +42,7 @@ class ClusterRunner(Runner):
         try:
             from distributed import Client, Event
         except ImportError as error:
-            raise SettingError(
-                "executor", "dask", "needs the package distributed: pip install recbole_gr[cluster]"
-            ) from error
+            raise SettingError("executor", "dask", "needs the package distributed: pip install distributed") from error
         try:
             self.client = Client(scheduler, timeout=TIMEOUT, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:

@@ -56,6 +56,7 @@ def n_qt(record: Mapping[str, Any]) -> float | None:
         "letter": levels * codes * layers[-1] + autoencoder,
         "pq": codes * width,
         "opq": codes * width + width * width,
+        "lsh": 0,
         "random": 0,
     }.get(source["tokenizer"])
 

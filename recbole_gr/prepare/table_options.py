@@ -62,9 +62,13 @@ def checked_table_options(given: Mapping[str, str]) -> TableOptions:
         for key, near in unknown_keys(options, TableOptions.model_fields)
     ]
     faults += field_faults(TableOptions, values)
-    for key in ("file", "items"):
-        if (key == "file" or values[key] is not None) and not os.path.isfile(str(values[key])):
-            faults.append(Fault(key, values[key], "no such file"))
+    if values["file"] is None:
+        faults.append(Fault("file", None, "the table of interactions is missing: recbole-gr prepare csv FILE"))
+    faults += [
+        Fault(key, values[key], "no such file")
+        for key in ("file", "items")
+        if values[key] is not None and not os.path.isfile(str(values[key]))
+    ]
     places = {values[key]: key for key in ("user", "item", "time") if isinstance(values[key], str)}
     faults += [
         Fault(key, values[key], f"is the column of {places[values[key]]} already")

@@ -111,6 +111,9 @@ def test_sizes_of_records():
     assert (n_rs(record), n_llm(record), n_qt(record)) == (300, 22_713_216, 3 * 256 * 32 + autoencoder)
     ids["source"] |= {"tokenizer": "rkmeans", "pca_dimension": 64}
     assert n_qt(record) == 3 * 256 * 64
+    for drawn in ("lsh", "random"):
+        ids["source"]["tokenizer"] = drawn
+        assert n_qt(record) == 0
     ids["source"]["tokenizer"] = "of another package"
     assert n_qt(record) is None and n_qt({}) is None
     llm = {"language_model": {"N_LLM": 900, "N_LoRA": 30, "N_trained": 35, "N_adapter": 5}, "parameters": 35}

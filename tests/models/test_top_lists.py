@@ -10,8 +10,10 @@ from recbole.evaluator import Collector
 from recbole.trainer import Trainer
 from recbole.utils import get_trainer, init_seed
 
+from recbole_gr.decoding.beam_search import Beams, items_found
 from recbole_gr.decoding.exclusion import Exclusion
 from recbole_gr.decoding.item_lists import ItemLists, RankedLists, best_of_every_item, every_item, put_together
+from recbole_gr.decoding.trie import Trie
 from recbole_gr.experiment.run import run
 from recbole_gr.experiment.target_ranks import (
     collect_target_ranks,
@@ -142,6 +144,21 @@ def test_rows_with_ties_or_few_items_are_ranked_as_recbole_would(equal):
             assert torch.equal(ranked.top(k, targets), whole.topk(k, dim=1).indices)
             found = id_ranks_of_lists(ranked, *targets, ids, depth=k)
             assert torch.equal(found, id_ranks(whole, *targets, ids, depth=k))
+
+
+def test_where_no_beam_is_an_item_every_item_is_as_good_as_any():
+    """Free-form codes may be no item's, for all users of a batch."""
+    trie = Trie(np.array([[-1, -1], [0, 1], [1, 0], [1, 1]]), (2, 2))
+    nothing = Beams(torch.full((2, 5), -1), torch.full((2, 5), -torch.inf), torch.zeros(2))
+    lists = items_found(nothing, trie)
+    assert lists.items.tolist() == [[0], [0]] and torch.isneginf(lists.dense()).all()
+    ranked = RankedLists(lists, torch.zeros(4, dtype=torch.long))
+    targets = torch.arange(2), torch.tensor([1, 3])
+    top = ranked.top(3, targets)
+    assert torch.equal(top, ranked.whole_rows(torch.arange(2), targets).topk(3, dim=1).indices)
+    assert all(item not in row for item, row in zip((1, 3), top.tolist(), strict=True))
+    items, scores = lists.scores_of(torch.tensor([[1, 2], [3, 1]]))
+    assert not items.any() and torch.isneginf(scores).all()
 
 
 def test_lists_are_put_together_and_entries_left_out():

@@ -67,4 +67,4 @@ def test_what_cannot_work_is_one_line(content, options, words, capsys):
 
 def test_csv_needs_a_file(capsys):
     assert cli.main(["prepare", "csv"]) == 2
-    assert capsys.readouterr().err == "error: file=None: no such file\n"
+    assert capsys.readouterr().err == "error: file=None: the table of interactions is missing: recbole-gr prepare csv FILE\n"
