@@ -68,10 +68,18 @@ def encoded(model, interaction):
 def test_the_score_is_the_log_probability_of_a_softmax_of_cosines(prepared):
     model, (_, _, test) = prepared
     interaction, every = batch_of(test, 3), np.arange(1, model.n_items)
-    expected = cosine_log_softmax(model, model.network.states(encoded(model, interaction))[:, 0], every)
-    found = model.log_likelihood(interaction, torch.arange(3), torch.from_numpy(every).expand(3, -1))
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-    np.testing.assert_allclose(found.exp().sum(1), 1, atol=1e-4)
+    last = model.injection.adapters["text"][2].weight
+    other = {name: value + 0.1 * value.roll(1, 0) for name, value in model.state_dict().items() if name.endswith("2.weight")}
+    for change in (
+        lambda: None,
+        lambda: last.mul_(last.sign() + 2),
+        lambda: model.load_state_dict(model.state_dict() | other),
+    ):
+        change()  # what was kept of the weights before counts no longer
+        expected = cosine_log_softmax(model, model.network.states(encoded(model, interaction))[:, 0], every)
+        found = model.log_likelihood(interaction, torch.arange(3), torch.from_numpy(every).expand(3, -1))
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        np.testing.assert_allclose(found.exp().sum(1), 1, atol=1e-4)
 
 
 def test_a_loss_is_that_of_the_codes_and_of_the_next_item_among_those_of_training(prepared, small_part):

@@ -37,6 +37,7 @@ class LIGER(TIGER):
     cold: torch.Tensor
     trained_items: torch.Tensor
     trained_place: torch.Tensor
+    _adapted: tuple[Any, torch.Tensor] | None = None
 
     def __init__(self, config: Config, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -75,11 +76,25 @@ class LIGER(TIGER):
         return F.cross_entropy(logits, self.trained_place[items])
 
     def dense_log_probs(self, encoded: Any) -> torch.Tensor:
-        states = self.network.states(encoded).squeeze(1)
-        every = torch.arange(self.n_items, device=states.device)
-        logits = cosine_logits(states, self.injection.adapted("text", every), self.temperature)
+        logits = cosine_logits(self.network.states(encoded).squeeze(1), self._adapted_items(), self.temperature)
         logits[:, 0] = -torch.inf
         return logits.log_softmax(dim=-1)
+
+    def _adapted_items(self) -> torch.Tensor:
+        """The text vectors of all items behind their MLP, ``[n_items, d]``; kept for all users of an evaluation."""
+        every = torch.arange(self.n_items, device=self.cold.device)
+        if torch.is_grad_enabled():
+            return self.injection.adapted("text", every)
+        made_of = [self.injection.get_buffer("text_vectors"), *self.injection.adapters["text"].parameters()]
+        key = torch.is_autocast_enabled(every.device.type), *((one.data_ptr(), one._version) for one in made_of)
+        if self._adapted is None or self._adapted[0] != key:
+            self._adapted = key, self.injection.adapted("text", every)
+        return self._adapted[1]
+
+    def train(self, mode: bool = True) -> "LIGER":
+        """As that of every module; what was kept of an evaluation goes."""
+        self._adapted = None
+        return super().train(mode)
 
     def log_likelihood(self, interaction: Interaction, rows: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """The dense score of given items, whether or not a ranking would hold them."""
