@@ -1,6 +1,7 @@
 """Product quantisation and the controls. References: faiss used directly, numpy, plain loops, scipy, scikit-learn."""
 
 import itertools
+from functools import partial
 
 import faiss
 import numpy as np
@@ -92,6 +93,20 @@ def test_all_points_are_taken():
     made = pq(rows, 2, 2, seed=0)
     assert sorted(made.codebooks[0][:, 0].tolist()) == sorted(made.codebooks[1][:, 0].tolist()) == [0.0, 1000.0]
     np.testing.assert_array_equal(decoded(made), rows)
+
+
+@pytest.mark.parametrize("quantise", [pq, partial(opq, opq_iterations=2)])
+def test_of_many_vectors_a_sample_fits_the_codebooks_and_all_get_codes(quantise):
+    rows = np.random.default_rng(0).normal(size=(70_000, 4)).astype(np.float32)
+    sample = np.sort(np.random.default_rng(5).choice(70_000, 65_536, replace=False))
+    made, fitted = (quantise(some, 2, 16, seed=5, kmeans_iterations=3) for some in (rows, rows[sample]))
+    for name, values in fitted.fitted.items():
+        np.testing.assert_array_equal(made.fitted[name], values)
+    turned = parts_of(rows @ made.fitted.get("rotation", np.eye(4, dtype=np.float32)).T, 2)
+    for part, codebook, codes in zip(turned, made.codebooks, made.codes.T, strict=True):
+        distances = ((part[:, None] - codebook) ** 2).sum(axis=2)
+        chosen = distances[np.arange(70_000), codes]
+        np.testing.assert_allclose(chosen, distances.min(axis=1), atol=1e-4)
 
 
 @pytest.mark.parametrize("m, bits", [(4, 4), (8, 6), (16, 2)])

@@ -12,6 +12,9 @@ from recbole_gr.tokenizers.semantic_ids import Quantised, check_codes_of_bits
 from recbole_gr.utils.arrays import copy_in_chunks
 from recbole_gr.utils.errors import SettingError
 
+#: Of more vectors so many, drawn by seed, fit rotation and codebooks: 256 a code where there are 256, as faiss has it by default.
+MOST_TRAINING_POINTS = 1 << 16
+
 
 def pq(
     vectors: np.ndarray,
@@ -23,12 +26,14 @@ def pq(
 ) -> Quantised:
     """Split every vector into ``codebook_num`` equal parts and cluster each part by itself (Jegou et al., 2011).
 
+    Codebooks are fitted to all vectors, of more than 65,536 to so many drawn at random; every vector gets its nearest codes.
+
     Args:
         vectors: float32 ``[n, d]``, one row per item, no padding row.
         codebook_num: number of parts m, 4 to 64 in RPG; must divide d.
         codebook_size: codes per part, a power of two.
         seed: seed of the k-means of each part.
-        kmeans_iterations: Lloyd iterations over all points.
+        kmeans_iterations: Lloyd iterations over all points that codebooks are fitted to.
 
     Raises:
         SettingError: m does not divide d, or ``codebook_size`` is not a power of two.
@@ -50,6 +55,8 @@ def opq(
 ) -> Quantised:
     """Product quantisation after the rotation with the smallest quantisation error (Ge et al., 2013).
 
+    Rotation and codebooks are fitted to as many vectors as those of :func:`pq`.
+
     Args:
         vectors, codebook_num, codebook_size, seed, kmeans_iterations: as in :func:`pq`.
         opq_iterations: how often rotation and codes are fitted to each other in turn.
@@ -66,7 +73,8 @@ def opq(
     parts.cp.seed, parts.cp.min_points_per_centroid = seed % (1 << 31), 1  # training the rotation sets the others
     rotation.pq = parts
     # with fewer points than dimensions faiss writes beyond a buffer and the process dies; repeated, they mean the same
-    training_points = np.tile(points, (-(-points.shape[1] // len(points)), 1)) if len(points) < points.shape[1] else points
+    some = _training_points(points, seed)
+    training_points = np.tile(some, (-(-points.shape[1] // len(some)), 1)) if len(some) < points.shape[1] else some
     rotation.max_train_points = len(training_points)
     rotation.train(training_points)
     made = _product_codes(rotation.apply(points), codebook_num, codebook_size, seed=seed, iterations=kmeans_iterations)
@@ -93,6 +101,12 @@ def _bits(codebook_size: int) -> int:
     return codebook_size.bit_length() - 1
 
 
+def _training_points(points: np.ndarray, seed: int) -> np.ndarray:
+    if len(points) <= MOST_TRAINING_POINTS:
+        return points
+    return points[np.sort(np.random.default_rng(seed).choice(len(points), MOST_TRAINING_POINTS, replace=False))]
+
+
 def _take_all_points(clustering: Any, seed: int, iterations: int, n: int) -> None:
     clustering.seed, clustering.niter = seed % (1 << 31), iterations
     clustering.min_points_per_centroid, clustering.max_points_per_centroid = 1, n
@@ -100,9 +114,9 @@ def _take_all_points(clustering: Any, seed: int, iterations: int, n: int) -> Non
 
 def _product_codes(points: np.ndarray, codebook_num: int, codebook_size: int, *, seed: int, iterations: int) -> Quantised:
     faiss = faiss_library()
-    parts = faiss.ProductQuantizer(points.shape[1], codebook_num, _bits(codebook_size))
-    _take_all_points(parts.cp, seed, iterations, len(points))
-    parts.train(points)
+    parts, some = faiss.ProductQuantizer(points.shape[1], codebook_num, _bits(codebook_size)), _training_points(points, seed)
+    _take_all_points(parts.cp, seed, iterations, len(some))
+    parts.train(some)
     codes = faiss.unpack_bitstrings(parts.compute_codes(points), codebook_num, _bits(codebook_size))
     width = points.shape[1] // codebook_num
     codebooks = faiss.vector_to_array(parts.centroids).reshape(codebook_num, codebook_size, width)
