@@ -110,9 +110,12 @@ class ItemSequenceRecommender(HistoryRecommender):
         """
         states, items = self._ranked_states(interaction), self.compared(self.item_embedding.weight).T
         at_once = max(1, SCORES_AT_ONCE[states.device.type] // self.n_items)
+        # one block for all scores: small tensors between blocks that come and go leave gaps, and memory grows
+        block = torch.empty(min(at_once, len(states)), self.n_items, device=states.device)
         found = []
         for start in range(0, len(states), at_once):
-            scores = states[start : start + at_once] @ items
+            here = states[start : start + at_once]
+            scores = torch.mm(here, items, out=block[: len(here)])
             scores[:, 0] = -torch.inf
             if seen is not None:
                 mine = (seen[0] >= start) & (seen[0] < start + at_once)
