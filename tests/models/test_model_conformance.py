@@ -110,4 +110,4 @@ class TestRPGByGraph(ModelTests):
     """The beams' tests are for those that find everything; what the walk must find is in test_rpg_ranking.py."""
 
     model = "RPG"
-    settings = {"codebook_num": 4, "ranking": "graph", "graph_neighbours": 8, "graph_starts": 40}
+    settings = {"codebook_num": 4, "digits_per_step": 2, "ranking": "graph", "graph_neighbours": 8, "graph_starts": 40}

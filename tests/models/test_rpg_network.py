@@ -96,6 +96,39 @@ def test_the_loss_is_the_mean_cross_entropy_of_all_digits_and_targets(prepare):
     torch.testing.assert_close(loss, torch.stack(losses).mean(), atol=1e-5, rtol=1e-5)
 
 
+def test_the_losses_of_drawn_digits_and_their_gradients_have_those_of_all_as_their_mean():
+    history, following = histories(), items(4, 6, seed=1)
+
+    def loss_and_gradients(model):
+        loss = model(history, following, history.items(), at_every_item=True)
+        return [loss.detach(), *torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)]
+
+    expected = loss_and_gradients(randomised(network()).train())
+    model = randomised(network(digits_per_step=1)).train()
+    of_digit = {}
+    for seed in range(50):
+        torch.manual_seed(seed)
+        (digit,) = model.drawn_digits().tolist()
+        torch.manual_seed(seed)
+        of_digit[digit] = loss_and_gradients(model)
+    assert sorted(of_digit) == [0, 1, 2]
+    for every, some in zip(expected, zip(*of_digit.values(), strict=True), strict=True):
+        torch.testing.assert_close(torch.stack(some).mean(dim=0), every, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(loss_and_gradients(model.eval())[0], expected[0])  # outside of training it is that of all
+
+
+@torch.no_grad()
+def test_each_dropout_has_its_places():
+    history = histories()
+    for_ranking = network().eval().states(history)
+    torch.testing.assert_close(network().train().states(history), for_ranking)
+    within = network(dropout=0.5).train().states(history)
+    assert (within != 0).all() and not torch.allclose(within, for_ranking, atol=0.1)
+    model = network(residual_dropout=0.5).train()
+    zeros = torch.stack([model.states(history) == 0 for _ in range(50)]).double().mean()
+    assert abs(zeros - 0.5) < 0.02
+
+
 def test_one_pass_has_the_gradient_of_all_prefixes():
     model, history, following = network(), histories(), items(4, 6, seed=1)
     model(history, following, history.items(), at_every_item=True).backward()

@@ -33,6 +33,11 @@ def prepared(tiny_settings):
     return prepare
 
 
+def test_more_digits_a_step_than_an_item_has_are_one_line(prepared):
+    with pytest.raises(RecBoleGRError, match="^digits_per_step=5: must be at most 4, the digits of an item, or ~"):
+        prepared(digits_per_step=5)
+
+
 def by_loops(model, interaction):
     """Scores of all items, one lookup after the other."""
     with torch.no_grad():

@@ -25,6 +25,7 @@ from recbole_gr.models.semantic_id import CodeRecommender
 from recbole_gr.models.tiger.history import History
 from recbole_gr.tokenizers.semantic_ids import number_groups
 from recbole_gr.utils.devices import PerDevice
+from recbole_gr.utils.errors import SettingError
 
 
 class RPG(CodeRecommender):
@@ -58,6 +59,9 @@ class RPG(CodeRecommender):
         self.use_semantic_ids(config, dataset)
 
     def make_network(self, codebook_sizes: tuple[int, ...]) -> RPGNetwork:
+        few, most = self.options.digits_per_step, len(codebook_sizes)
+        if few is not None and few > most:
+            raise SettingError("digits_per_step", few, f"must be at most {most}, the digits of an item, or ~")
         return RPGNetwork(codebook_sizes, self.options)
 
     def _use_codes(self, codes: np.ndarray, codebook_sizes: tuple[int, ...]) -> None:

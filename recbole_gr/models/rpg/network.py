@@ -27,7 +27,9 @@ class RPGOptions:
     d_ff: int
     feed_forward: str = "relu"
     dropout: float = 0.0
+    residual_dropout: float = 0.0
     temperature: float = 0.03
+    digits_per_step: int | None = None
 
 
 class RPGNetwork(nn.Module):
@@ -54,7 +56,8 @@ class RPGNetwork(nn.Module):
         self.register_buffer("first_code", first, persistent=False)
         unused = torch.arange(self.n_codes) >= torch.tensor(self.codebook_sizes).unsqueeze(1)
         self.register_buffer("no_code", unused.unsqueeze(1) if unused.any() else None, persistent=False)
-        stack: dict[str, Any] = {name: value for name, value in vars(options).items() if name != "temperature"}
+        not_of_stack = ("temperature", "digits_per_step")
+        stack: dict[str, Any] = {name: value for name, value in vars(options).items() if name not in not_of_stack}
         self.items = Encoder(**stack, causal=True)
         self.heads = nn.Parameter(torch.empty(self.n_digits, d_model, d_model))
         self._initialise()
@@ -92,18 +95,37 @@ class RPGNetwork(nn.Module):
         last = (history.lengths - 1)[:, None, None].expand(-1, 1, states.shape[-1])
         return states.gather(1, last).squeeze(1)
 
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
+    def logits(self, states: torch.Tensor, digits: torch.Tensor | None = None) -> torch.Tensor:
         """``[n, d]`` -> float32 ``[m, n, codes]``, of codes that a digit does not have -inf.
 
         In float32 whatever the rest is in: cosines that are divided by .03 and summed over digits need more than 8 bits, in
         training too.
+
+        Args:
+            states: what the network knows.
+            digits: int64 ``[m']``, of which digits; None: of all.
         """
+        heads, embeddings, no_code = self.heads, self.code_embeddings(), self.no_code
+        if digits is not None:
+            heads, embeddings = heads.index_select(0, digits), embeddings.index_select(0, digits)
+            no_code = None if no_code is None else no_code.index_select(0, digits)
         with torch.autocast(states.device.type, enabled=False):
-            every = states.float().expand(self.n_digits, -1, -1)
-            of_digit = F.normalize(every + F.silu(torch.bmm(every, self.heads)), dim=-1)
-            codes = F.normalize(self.code_embeddings(), dim=-1)
+            every = states.float().expand(len(heads), -1, -1)
+            of_digit = F.normalize(every + F.silu(torch.bmm(every, heads)), dim=-1)
+            codes = F.normalize(embeddings, dim=-1)
             logits = torch.bmm(of_digit / self.options.temperature, codes.transpose(1, 2))
-        return logits if self.no_code is None else logits.masked_fill(self.no_code, -torch.inf)
+        return logits if no_code is None else logits.masked_fill(no_code, -torch.inf)
+
+    def drawn_digits(self) -> torch.Tensor | None:
+        """Which digits' losses a training step computes: ``digits_per_step`` of them, int64; None: all.
+
+        Each digit is as likely as the others, so the mean of their losses has the mean of all as its expectation, and its
+        gradient that gradient.
+        """
+        few = self.options.digits_per_step
+        if few is None or not self.training:
+            return None
+        return torch.randperm(self.n_digits, device=self.heads.device)[:few]
 
     def log_probs(self, states: torch.Tensor) -> torch.Tensor:
         """Log-probabilities of all codes after states ``[n, d]``: float32 ``[n, m * codes]``, laid out as :meth:`places` says."""
@@ -112,7 +134,7 @@ class RPGNetwork(nn.Module):
     def forward(
         self, history: History, targets: torch.Tensor, present: torch.Tensor, *, at_every_item: bool
     ) -> torch.Tensor:
-        """Mean cross-entropy over the codes of the next items.
+        """Mean cross-entropy over the codes of the next items; in training over those of :meth:`drawn_digits`.
 
         Args:
             history: b histories.
@@ -125,4 +147,6 @@ class RPGNetwork(nn.Module):
         """
         states = self.states(history).flatten(0, 1) if at_every_item else self.last_states(history)
         expected = targets.masked_fill(~present.unsqueeze(-1), -100).flatten(0, 1).t()  # what cross_entropy leaves out
-        return F.cross_entropy(self.logits(states).flatten(0, 1), expected.flatten())
+        if (digits := self.drawn_digits()) is not None:
+            expected = expected.index_select(0, digits)
+        return F.cross_entropy(self.logits(states, digits).flatten(0, 1), expected.flatten())

@@ -45,12 +45,28 @@ class RPGSettings(SemanticIDModelSettings):
     d_kv: int = setting(64, "Width of an attention head.", "model", ge=1)
     d_ff: int = setting(512, "Width of the feed-forward layers.", "model", ge=1)
     feed_forward: Literal["relu", "gated"] = setting("relu", "relu (T5 1.0) or gated (T5 1.1).", "model")
-    dropout: float = setting(0.3, "The probability of an element to be zeroed.", "model", ge=0, lt=1)
+    dropout: float = setting(
+        0.3,
+        "The probability of an element to be zeroed, of what goes into the stack and of attention weights.",
+        "model",
+        ge=0,
+        lt=1,
+    )
+    residual_dropout: float = setting(
+        0.0, "The same of what each layer adds, within its feed-forward layer and of the states.", "model", ge=0, lt=1
+    )
     temperature: float = setting(
         0.03,
         "Cosines of head and code embeddings are divided by it before the softmax over the codes of a digit.",
         "model",
         gt=0,
+    )
+    digits_per_step: int | None = setting(
+        None,
+        "Digits whose losses a training step computes, drawn anew for each step; ~: all. A quarter of them makes a step about a "
+        "third as long.",
+        "training",
+        ge=1,
     )
     ranking: Literal["exact", "graph"] = setting(
         "exact",

@@ -240,15 +240,25 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward, each pre-normed and residual."""
+    """Self-attention and feed-forward, each pre-normed and residual; ``dropout`` is of the attention's weights."""
 
-    def __init__(self, *, d_model: int, n_heads: int, d_kv: int, d_ff: int, feed_forward: str, dropout: float) -> None:
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        n_heads: int,
+        d_kv: int,
+        d_ff: int,
+        feed_forward: str,
+        dropout: float,
+        residual_dropout: float,
+    ) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(d_model)
         self.attention = SelfAttention(d_model, n_heads, d_kv, dropout)
         self.feed_forward_norm = RMSNorm(d_model)
-        self.feed_forward = FeedForward(d_model, d_ff, feed_forward, dropout)
-        self.dropout = Dropout(dropout)
+        self.feed_forward = FeedForward(d_model, d_ff, feed_forward, residual_dropout)
+        self.dropout = Dropout(residual_dropout)
 
     def forward(self, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         return self.read(hidden, bias)[0]
@@ -337,7 +347,11 @@ class DecoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Stack over the history, bidirectional or ``causal``; one position bias for all layers."""
+    """Stack over the history, bidirectional or ``causal``; one position bias for all layers.
+
+    ``dropout`` is of what goes in and of the attention's weights, ``residual_dropout`` of what the layers add, within their
+    feed-forward layers and of what comes out. None: as ``dropout``, the one rate of T5; GPT-2 tells the two apart.
+    """
 
     def __init__(
         self,
@@ -349,18 +363,20 @@ class Encoder(nn.Module):
         d_ff: int,
         feed_forward: str,
         dropout: float,
+        residual_dropout: float | None = None,
         causal: bool = False,
     ) -> None:
         super().__init__()
         self.causal = causal
         self.position_bias = RelativePositionBias(n_heads, bidirectional=not causal)
+        residual_dropout = dropout if residual_dropout is None else residual_dropout
         layer: dict[str, Any] = {
-            **{"d_model": d_model, "n_heads": n_heads, "d_kv": d_kv},
-            **{"d_ff": d_ff, "feed_forward": feed_forward, "dropout": dropout},
+            **{"d_model": d_model, "n_heads": n_heads, "d_kv": d_kv, "d_ff": d_ff, "feed_forward": feed_forward},
+            **{"dropout": dropout, "residual_dropout": residual_dropout},
         }
         self.layers = nn.ModuleList(EncoderLayer(**layer) for _ in range(n_layers))
         self.norm = RMSNorm(d_model)
-        self.dropout = Dropout(dropout)
+        self.input_dropout, self.output_dropout = Dropout(dropout), Dropout(residual_dropout)
 
     def forward(self, hidden: torch.Tensor, padding_bias: torch.Tensor | float = 0.0) -> torch.Tensor:
         """``[b, t, d]`` and ``[b, 1, 1, t]`` (0, or -inf at padding, which is behind the rest) -> ``[b, t, d]``."""
@@ -369,10 +385,10 @@ class Encoder(nn.Module):
         else:
             position = torch.arange(hidden.shape[1], device=hidden.device)
             bias = self.position_bias(position, position) + padding_bias
-        hidden = self.dropout(hidden)
+        hidden = self.input_dropout(hidden)
         for layer in self.layers:
             hidden = layer(hidden, bias)
-        return self.dropout(self.norm(hidden))
+        return self.output_dropout(self.norm(hidden))
 
     def generate(
         self, hidden: torch.Tensor, past: list[list[Generated]] | None
@@ -385,12 +401,12 @@ class Encoder(nn.Module):
         layers: list[Any] = list(self.layers)
         past = past or [[] for _ in layers]
         bias = self.position_bias.of_last(len(past[0]) + 1)
-        hidden = self.dropout(hidden)
+        hidden = self.input_dropout(hidden)
         so_far = []
         for layer, generated in zip(layers, past, strict=True):
             hidden, generated = layer.generate(hidden, bias, generated)
             so_far.append(generated)
-        return self.dropout(self.norm(hidden)), so_far
+        return self.output_dropout(self.norm(hidden)), so_far
 
 
 class Decoder(nn.Module):
