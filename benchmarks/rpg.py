@@ -50,7 +50,7 @@ def made_up_vectors(n_items):
 
 
 def made_up(args, n_items):
-    """Codes int64 ``[n_items, m]``, embeddings ``[m, CODES, d]`` and tables ``[users, m * CODES]``."""
+    """Codes int64 ``[n_items, m]``, embeddings ``[m, CODES, d]``, tables ``[users, m * CODES]``; no histories, no counts."""
     vectors = made_up_vectors(n_items)
     quantised = pq(vectors, args.digits, CODES, kmeans_iterations=8)
     books = torch.from_numpy(np.stack(quantised.codebooks))
@@ -60,23 +60,30 @@ def made_up(args, n_items):
     liked = torch.from_numpy((0.75 * first + 0.25 * second + noise).astype(np.float32)).view(args.users, args.digits, -1)
     units = [torch.nn.functional.normalize(each, dim=-1) for each in (liked, books)]
     log_probs = (torch.einsum("umd,mcd->umc", *units) / TEMPERATURE).log_softmax(-1)
-    return torch.from_numpy(quantised.codes).long(), books, log_probs.flatten(1)
+    return torch.from_numpy(quantised.codes).long(), books, log_probs.flatten(1), None, None
 
 
 def of_checkpoint(args):
-    """The same of a trained RPG, the users those of the test."""
+    """The same of a trained RPG, users drawn from the test, with their histories and how often items occur in training."""
     from recbole.quick_start import load_data_and_model
 
-    _, model, _, _, _, test = load_data_and_model(args.checkpoint)
+    import recbole_gr  # noqa: F401  what RecBole needs to read our checkpoints
+    from recbole_gr.data.seen import item_counts
+
+    _, model, _, train, _, test = load_data_and_model(args.checkpoint)
     model.eval()
-    network, users = model.network, []
+    network, tables, known = model.network, [], []
     with torch.no_grad():
-        for batch in test:
-            users.append(model._log_probs(batch[0], torch.arange(len(batch[0]))))
-            if sum(map(len, users)) >= args.users:
-                break
+        for batch in test:  # a batch has users of like histories
+            drawn = torch.randperm(len(batch[0]), generator=torch.Generator().manual_seed(0))
+            rows = drawn[: -(-args.users * len(batch[0]) // len(test.dataset))]
+            tables.append(model._log_probs(batch[0], rows))
+            items = torch.nn.functional.pad(batch[0][model.ITEM_SEQ][rows], (0, 100))[:, :100]
+            known.append(torch.where(items > 0, model.id_of_item[items], -1))
         codes = model.id_places.long() - network.first_code
-        return codes, network.code_embeddings().detach().clone(), torch.cat(users)[: args.users]
+        counts = np.bincount(model.id_of_item[1:], item_counts(train.dataset)[1:], len(codes)).astype(np.int64)
+        embeddings = network.code_embeddings().detach().clone()
+        return codes, embeddings, torch.cat(tables), torch.cat(known), counts
 
 
 def exact(scores, tables):
@@ -96,11 +103,11 @@ def plain(places, tables, items_at_once=1 << 12):
     return items
 
 
-def walked(walk, tables):
+def walked(walk, tables, known):
     """The ten best of what a walk meets ``[users, K]``, and how many pairs it scored."""
     best, scored = [], 0
-    for some in tables.split(walk.users_at_once):
-        users, nodes, values = walk(some)
+    for some in torch.arange(len(tables)).split(walk.users_at_once):
+        users, nodes, values = walk(tables[some], None if known is None else known[some])
         scored += len(nodes)
         order = values.argsort(descending=True)
         order = order[users[order].argsort(stable=True)]
@@ -113,8 +120,8 @@ def n_starts(n_items, one_in):
     return max(LEAST_STARTS, n_items // one_in)
 
 
-def compare(args, name, codes, embeddings, tables):
-    """One catalogue: the graph, and a row per way to rank."""
+def compare(args, name, codes, embeddings, tables, known, counts):
+    """One catalogue: the graph, and a row per way to rank; ``known`` and ``counts`` as :class:`Walk` and build_graph have them."""
     n_items, digits = codes.shape
     places = codes + torch.arange(digits) * embeddings.shape[1]
     scores = CodeScores(places)
@@ -130,7 +137,8 @@ def compare(args, name, codes, embeddings, tables):
         )
     else:
         start = process_time()
-        graph = build_graph(codes, embeddings, args.neighbours, n_starts(n_items, min(args.one_start_in)), seed=0)
+        most = n_starts(n_items, min(args.one_start_in))
+        graph = build_graph(codes, embeddings, args.neighbours, most, seed=0, counts=counts)
         build = process_time() - start
         if kept is not None:
             np.savez(kept, neighbours=graph.neighbours.numpy(), starts=graph.starts.numpy(), build=build)
@@ -148,7 +156,7 @@ def compare(args, name, codes, embeddings, tables):
     best = exact(scores, tables)
     agree = (plain(places, few) == best[: len(few)]).double().mean()
     contenders = {"exact": partial(exact, scores, tables), "plain": partial(plain, places, few)}
-    contenders |= {row: partial(walked, walk, tables) for row, walk in walks.items()}
+    contenders |= {row: partial(walked, walk, tables, known) for row, walk in walks.items()}
     alternating(contenders, 1)  # the first does not count
     times = alternating(contenders, args.rounds, process_time)
     users = {row: len(few) if row == "plain" else len(tables) for row in contenders}
@@ -156,7 +164,7 @@ def compare(args, name, codes, embeddings, tables):
     print(f"{'':34} us/user  exact /  plain /    scored  recall@{K}")
     figures = {"build_cpu_seconds": build, "graph_mb": megabytes, "entropy": float(entropy), "plain_agrees": float(agree)}
     for row in contenders:
-        found, scored = (best, n_items * len(tables)) if row not in walks else walked(walks[row], tables)
+        found, scored = (best, n_items * len(tables)) if row not in walks else walked(walks[row], tables, known)
         share = scored / len(tables) / n_items + (len(walks[row].graph.starts) / n_items if row in walks else 0)
         hits = (found.unsqueeze(2) == best.unsqueeze(1)).any(dim=2).double().mean()
         cost = per_user[row]

@@ -134,6 +134,11 @@ def interactions_of(part: Any) -> tuple[np.ndarray, np.ndarray]:
     return users.numpy(), torch.cat([feat[part.iid_field], first_items]).numpy()
 
 
+def item_counts(part: Any) -> np.ndarray:
+    """How often each item occurs in a part of a split, int64 ``[n_items]``; 0 for the padding item."""
+    return np.bincount(interactions_of(part)[1], minlength=part.item_num)
+
+
 def _warn_of_repeats(part: Any, users: np.ndarray, items: np.ndarray) -> None:
     if len(part.inter_feat) == 0:
         return

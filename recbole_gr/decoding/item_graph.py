@@ -19,7 +19,7 @@ NODES_AT_ONCE = 64
 #: How similarities are approximated beyond: dimensions of the nodes' vectors, cells that are looked at, points per cell.
 DIMENSIONS, CELLS_LOOKED_AT, PER_CELL, TRAINING_POINTS = 96, 4, 256, 50_000
 #: Where it is not said how many starts a walk has: one in so many nodes, and so many at least.
-ONE_START_IN, LEAST_STARTS = 32, 512
+ONE_START_IN, LEAST_STARTS = 32, 256
 #: Numbers in the table of what each user has met, which is kept for all users of a walk.
 MARKS = 1 << 25
 
@@ -30,7 +30,7 @@ class ItemGraph:
 
     Args:
         neighbours: int32 ``[nodes, k]``, the most similar nodes of each, itself left out.
-        starts: int64 ``[s]``, nodes spread over the graph.
+        starts: int64 ``[s]``, nodes at which every walk begins.
     """
 
     neighbours: torch.Tensor
@@ -38,7 +38,12 @@ class ItemGraph:
 
 
 def build_graph(
-    codes: torch.Tensor, embeddings: torch.Tensor, n_neighbours: int, n_starts: int | None, seed: int
+    codes: torch.Tensor,
+    embeddings: torch.Tensor,
+    n_neighbours: int,
+    n_starts: int | None,
+    seed: int,
+    counts: np.ndarray | None = None,
 ) -> ItemGraph:
     """Join every node to its most similar ones.
 
@@ -50,16 +55,20 @@ def build_graph(
         codes: int64 ``[nodes, m]`` on the CPU.
         embeddings: float32 ``[m, codes, d]`` on the CPU.
         n_neighbours: of each node; fewer where there are fewer nodes.
-        n_starts: nodes to start at, drawn at random; all if there are fewer. None: as :data:`ONE_START_IN` says. Groups of
-            nodes that are joined among themselves only are not found without a start in them.
+        n_starts: nodes to start at; all if there are fewer. None: as :data:`ONE_START_IN` says. Groups of nodes that are joined
+            among themselves only are not found without a start in them.
         seed: of what is drawn.
+        counts: how often each node occurs in training: half of the starts are the most frequent, which are among the best of
+            many users, and the others drawn at random; None: all are.
     """
     units = F.normalize(embeddings.float(), dim=-1)
     k = min(n_neighbours, len(codes) - 1)
     neighbours = (_of_all_pairs if len(codes) <= COMPARED_WITH_ALL else _of_near_cells)(codes, units, k, seed)
     n_starts = n_starts or max(LEAST_STARTS, len(codes) // ONE_START_IN)
-    drawn = np.random.default_rng(seed).permutation(len(codes))[:n_starts]
-    return ItemGraph(neighbours, torch.from_numpy(np.sort(drawn)))
+    frequent = np.zeros(0, dtype=np.int64) if counts is None else np.argsort(-counts, kind="stable")[: n_starts // 2]
+    drawn = np.random.default_rng(seed).permutation(len(codes))
+    drawn = drawn[~np.isin(drawn, frequent)][: n_starts - len(frequent)]
+    return ItemGraph(neighbours, torch.from_numpy(np.sort(np.append(frequent, drawn))))
 
 
 def _of_all_pairs(codes: torch.Tensor, units: torch.Tensor, k: int, seed: int) -> torch.Tensor:
@@ -121,8 +130,9 @@ def _points(codes: torch.Tensor, units: torch.Tensor, seed: int) -> torch.Tensor
 class Walk:
     """Walks over a graph for several users at a time.
 
-    From the best of the starts, each step goes to the neighbours of the ``expand`` best nodes whose neighbours were not
-    met yet, among the ``beam_size`` best met so far. No node is scored twice for a user.
+    From the best of the starts and the nodes that a user knows, each step goes to the neighbours of the ``expand`` best
+    nodes whose neighbours were not met yet, among the ``beam_size`` best met so far. But for starts that are not among the
+    best of them, no node is scored twice for a user.
 
     Args:
         graph: who is similar to whom.
@@ -139,11 +149,14 @@ class Walk:
         self.users_at_once = max(1, min(256, MARKS // len(scores)))
         self.marks = torch.zeros(self.users_at_once * len(scores), dtype=torch.int32, device=scores.places.device)
 
-    def __call__(self, tables: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def __call__(
+        self, tables: torch.Tensor, known: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The nodes that are met.
 
         Args:
             tables: float32 ``[users, V]``, as :class:`CodeScores` takes them; at most ``users_at_once`` users.
+            known: int64 ``[users, h]``, nodes that the walks begin at besides, those of a user's history; -1 where there is none.
 
         Returns:
             Users int64, nodes int64 and their scores float32, ``[pairs]`` each: every pair once, in no order.
@@ -155,13 +168,11 @@ class Walk:
         done = torch.zeros_like(pairs, dtype=torch.bool)
         met, values = [pairs.flatten().long()], [best.flatten()]
         self.marks[met[0]] = 1
-        for _ in range(self.steps):
-            open_scores, chosen = best.masked_fill(done, -torch.inf).topk(min(self.expand, best.shape[1]), dim=1)
-            done.scatter_(1, chosen, True)
-            nodes = (pairs.gather(1, chosen) - first).flatten()
-            reached = self.graph.neighbours.index_select(0, nodes).view(n_users, -1) + first
-            of_open = (open_scores > -torch.inf).repeat_interleave(self.graph.neighbours.shape[1], dim=1)
-            position = self._not_met(reached.flatten(), of_open.flatten())
+
+        def meet(reached: torch.Tensor, present: torch.Tensor) -> None:
+            """Score pairs int32 ``[users, r]``, and keep the best of these and those before; of ``present``, bool, the others are none."""
+            nonlocal best, pairs, done
+            position = self._not_met(reached.flatten(), present.flatten())
             fresh = reached.flatten().index_select(0, position).long()
             users = fresh // n
             fresh_scores = self.scores.of_some(tables, users, fresh - users * n)
@@ -173,6 +184,15 @@ class Walk:
             pairs = torch.cat([pairs, reached], dim=1).gather(1, kept)
             # places without a score hold nothing to go on from
             done = torch.cat([done, torch.zeros_like(reached, dtype=torch.bool)], dim=1).gather(1, kept)
+
+        if known is not None:
+            meet(known.clamp(min=0).int() + first, known >= 0)
+        for _ in range(self.steps):
+            open_scores, chosen = best.masked_fill(done, -torch.inf).topk(min(self.expand, best.shape[1]), dim=1)
+            done.scatter_(1, chosen, True)
+            nodes = (pairs.gather(1, chosen) - first).flatten()
+            reached = self.graph.neighbours.index_select(0, nodes).view(n_users, -1) + first
+            meet(reached, (open_scores > -torch.inf).repeat_interleave(self.graph.neighbours.shape[1], dim=1))
         every = torch.cat(met)
         self.marks[every] = 0
         users = every // n

@@ -10,7 +10,7 @@ import torch
 from recbole.config import Config
 from recbole.data.interaction import Interaction
 
-from recbole_gr.data.seen import interactions_of
+from recbole_gr.data.seen import item_counts
 from recbole_gr.decoding.beam_search import ROUNDING, Budget, Search, SearchLimits, certified_beam_search
 from recbole_gr.decoding.item_lists import ItemLists, RankedLists, put_together
 from recbole_gr.decoding.protocols import Decoder, ItemTrie
@@ -98,8 +98,7 @@ class GenerativeRecommender(HistoryRecommender, ABC):
         Args:
             codes: int ``[n_items, L]``, row 0 is the padding item.
         """
-        popularity = torch.bincount(torch.from_numpy(interactions_of(dataset)[1]), minlength=self.n_items).numpy()
-        ranks = leaf_ranks(codes, popularity, config["leaf_order"], config["seed"])
+        ranks = leaf_ranks(codes, item_counts(dataset), config["leaf_order"], config["seed"])
         self.register_buffer("leaf_ranks", torch.from_numpy(ranks))
 
     def reset_certificates(self) -> None:

@@ -52,6 +52,17 @@ def test_a_large_catalogue_gets_nearly_the_same_neighbours(monkeypatch):
     assert (found >= expected.values[:, -1:] - 1e-4).double().mean() > 0.9
 
 
+def test_half_of_the_starts_are_the_most_frequent():
+    codes, embeddings, _ = catalogue(400)
+    counts = np.random.default_rng(1).permutation(len(codes))
+    starts = build_graph(codes, embeddings, 7, 21, seed=0, counts=counts).starts.tolist()
+    assert len(set(starts)) == 21 and set(np.argsort(-counts)[:10]) < set(starts)
+    drawn = build_graph(codes, embeddings, 7, 21, seed=0).starts.tolist()
+    assert len(set(drawn) & set(starts)) >= 10
+    every = build_graph(codes, embeddings, 7, 10_000, seed=0, counts=counts).starts
+    assert every.tolist() == list(range(len(codes)))
+
+
 @pytest.mark.parametrize("n, asked, got", [(2, 5, 1), (30, 40, 29)])
 def test_a_small_catalogue_has_fewer_neighbours(n, asked, got):
     codes, embeddings, _ = catalogue()
@@ -76,10 +87,11 @@ def test_a_walk_scores_few_and_finds_the_best():
     assert all(torch.equal(one, other) for one, other in zip(again, (users, nodes, values)))  # nothing is left of the first
 
 
-def walked_by_hand(graph, scores, start, steps, expand, beam_size):
+def walked_by_hand(graph, scores, known, *, steps, expand, beam_size):
     """The walk of one user in sets and loops."""
-    pool = sorted(start, key=lambda node: -scores[node])[:beam_size]
-    met, expanded = set(pool), set()
+    pool = sorted(graph.starts.tolist(), key=lambda node: -scores[node])[:beam_size]
+    met, expanded = {*pool, *known}, set()
+    pool = sorted(met, key=lambda node: -scores[node])[:beam_size]
     for _ in range(steps):
         chosen = [node for node in pool if node not in expanded][:expand]
         expanded |= set(chosen)
@@ -94,11 +106,18 @@ def test_a_walk_meets_what_a_plain_loop_meets(steps, expand, beam_size):
     codes, embeddings, tables = catalogue(500)
     scores = CodeScores(codes + torch.arange(M) * CODES)
     graph = build_graph(codes, embeddings, 6, 15, seed=0)
-    users, nodes, _ = Walk(graph, scores, beam_size=beam_size, expand=expand, steps=steps)(tables)
+    known = torch.randint(len(codes), (len(tables), 4), generator=torch.Generator().manual_seed(0))
+    known[:, 3] = known[:, 0]  # the same item again
+    known[::3, 2:] = -1
+    known[0] = -1
+    walk = Walk(graph, scores, beam_size=beam_size, expand=expand, steps=steps)
     expected = scores.of_all(tables)
-    for user in range(len(tables)):
-        by_hand = walked_by_hand(graph, expected[user].tolist(), graph.starts.tolist(), steps, expand, beam_size)
-        assert set(nodes[users == user].tolist()) == by_hand
+    for known_to_all in (None, known):
+        users, nodes, _ = walk(tables, known_to_all)
+        for user in range(len(tables)):
+            own = [] if known_to_all is None else [node for node in known[user].tolist() if node >= 0]
+            by_hand = walked_by_hand(graph, expected[user].tolist(), own, steps=steps, expand=expand, beam_size=beam_size)
+            assert sorted(nodes[users == user].tolist()) == sorted(by_hand)
 
 
 def test_a_walk_that_has_nowhere_to_go_ends_where_it_is():

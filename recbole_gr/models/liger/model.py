@@ -15,7 +15,7 @@ from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
 from recbole_gr.data.catalogue_match import matching, with_value
-from recbole_gr.data.seen import interactions_of
+from recbole_gr.data.seen import item_counts
 from recbole_gr.decoding.item_lists import ItemLists, every_item, put_together
 from recbole_gr.models.base import seen_by
 from recbole_gr.models.liger.candidates import candidates, cosine_logits
@@ -49,7 +49,7 @@ class LIGER(TIGER):
         self.certified_lists = f"the {self.searched_k} items of most probable codes, a part of what the dense score ranks,"
 
         # which items the training part knows
-        counts = torch.bincount(torch.from_numpy(interactions_of(dataset)[1]), minlength=self.n_items)
+        counts = torch.from_numpy(item_counts(dataset))
         cold = counts == 0
         cold[0] = False
         trained_items = torch.nonzero(counts).squeeze(1)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from recbole_gr.decoding.code_scores import CodeScores
@@ -34,10 +35,11 @@ class GraphRanking:
     Args:
         options: of the graph and the walk.
         cache_dir: where graphs are kept; None keeps none.
+        item_counts: int64 ``[n_items]``, how often an item occurs in the training part.
     """
 
-    def __init__(self, options: GraphOptions, cache_dir: str | None) -> None:
-        self.options, self.cache_dir = options, cache_dir
+    def __init__(self, options: GraphOptions, cache_dir: str | None, item_counts: np.ndarray) -> None:
+        self.options, self.cache_dir, self.item_counts = options, cache_dir, item_counts
         self.made_of: torch.Tensor | None = None
         self.walk: Walk
         self.restart()
@@ -46,23 +48,34 @@ class GraphRanking:
         """Restart what :meth:`report` counts."""
         self.users = self.scored = self.nodes = self.compared = self.found = self.to_find = 0
 
-    def scores(self, tables: torch.Tensor, ids: CodeScores, embeddings: torch.Tensor) -> torch.Tensor:
+    def scores(
+        self,
+        tables: torch.Tensor,
+        items: torch.Tensor,
+        *,
+        id_of_item: torch.Tensor,
+        ids: CodeScores,
+        embeddings: torch.Tensor,
+    ) -> torch.Tensor:
         """Scores of the nodes that the walks of some users meet.
 
         Args:
             tables: float32 ``[users, m * codes]``, log-probabilities.
-            ids: the nodes.
+            items: int64 ``[users, t]``, the users' histories, 0 where there is none.
+            id_of_item: int64 ``[n_items]``, the number of each item's semantic ID.
+            ids: the nodes, distinct semantic IDs.
             embeddings: float32 ``[m, codes, d]``, of their codes.
 
         Returns:
             float32 ``[users, nodes]``, -inf for nodes that were not met.
         """
         if self.made_of is None or not torch.equal(self.made_of, embeddings):
-            self.walk = self._walk(ids, embeddings)
+            self.walk = self._walk(ids, embeddings, id_of_item)
             self.made_of = embeddings.detach().clone()
         scores = tables.new_full((len(tables), len(ids)), -torch.inf)
+        known = torch.where(items > 0, id_of_item[items], -1)
         for part in torch.arange(len(tables), device=tables.device).split(self.walk.users_at_once):
-            users, nodes, values = self.walk(tables[part])
+            users, nodes, values = self.walk(tables[part], known[part])
             scores[part[users], nodes] = values
             self.scored += len(nodes)
         self.users, self.nodes = self.users + len(tables), len(ids)
@@ -102,18 +115,20 @@ class GraphRanking:
             "distinct_ids": self.nodes,
         }
 
-    def _walk(self, ids: CodeScores, embeddings: torch.Tensor) -> Walk:
+    def _walk(self, ids: CodeScores, embeddings: torch.Tensor, id_of_item: torch.Tensor) -> Walk:
         options = self.options
+        counts = np.zeros(len(ids), dtype=np.int64)
+        np.add.at(counts, id_of_item[1:].cpu().numpy(), self.item_counts[1:])
         m, n_codes, _ = embeddings.shape
         codes = ids.places.long().cpu() - torch.arange(m) * n_codes
         weights = embeddings.detach().float().cpu()
 
         def compute() -> Artifact:
-            made = build_graph(codes, weights, options.graph_neighbours, options.graph_starts, options.seed)
+            made = build_graph(codes, weights, options.graph_neighbours, options.graph_starts, options.seed, counts)
             return {"neighbours": made.neighbours.numpy(), "starts": made.starts.numpy()}, {}
 
-        shaped_by = (codes.numpy(), weights.numpy(), options.graph_neighbours, options.graph_starts, options.seed)
-        arrays, _ = cached(self.cache_dir, "item_graph", digest("graph of items, 1", *shaped_by), compute)
+        shaped_by = (codes.numpy(), weights.numpy(), options.graph_neighbours, options.graph_starts, options.seed, counts)
+        arrays, _ = cached(self.cache_dir, "item_graph", digest("graph of items, 2", *shaped_by), compute)
         device = ids.places.device
         graph = ItemGraph(*(torch.from_numpy(arrays[name]).to(device) for name in ("neighbours", "starts")))
         return Walk(graph, ids, beam_size=options.beam_size, expand=options.graph_expand, steps=options.graph_steps)

@@ -15,6 +15,7 @@ import torch
 from recbole.config import Config
 from recbole.data.interaction import Interaction
 
+from recbole_gr.data.seen import item_counts
 from recbole_gr.data.windows import target_list_field
 from recbole_gr.decoding.code_scores import CodeScores
 from recbole_gr.decoding.item_lists import ItemLists, every_item
@@ -53,7 +54,7 @@ class RPG(CodeRecommender):
         self.options = RPGOptions(**{name: config[name] for name in RPGOptions.__dataclass_fields__})
         self.graph = None
         if config["ranking"] == "graph":
-            self.graph = GraphRanking(GraphOptions.of(config), config["cache_dir"])
+            self.graph = GraphRanking(GraphOptions.of(config), config["cache_dir"], item_counts(dataset))
 
         # define layers and loss
         self.use_semantic_ids(config, dataset)
@@ -120,8 +121,15 @@ class RPG(CodeRecommender):
         if self.graph is None:
             self.count_certified(rows, every, every)
             return self._exact(tables)
-        ids, embeddings = CodeScores(self.id_places), self.network.code_embeddings()
-        scores = self._of_items(self.graph.scores(tables, ids, embeddings))
+        items, _ = self.trimmed_history(interaction, rows)
+        of_ids = self.graph.scores(
+            tables,
+            items,
+            id_of_item=self.id_of_item,
+            ids=CodeScores(self.id_places),
+            embeddings=self.network.code_embeddings(),
+        )
+        scores = self._of_items(of_ids)
         excluded = self._excluded(rows, seen)
         unseen = self._without(scores, excluded)
         too_few = torch.nonzero((unseen > -torch.inf).sum(dim=1) < self.max_k).squeeze(1)

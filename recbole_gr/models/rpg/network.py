@@ -105,7 +105,8 @@ class RPGNetwork(nn.Module):
             states: what the network knows.
             digits: int64 ``[m']``, of which digits; None: of all.
         """
-        heads, embeddings, no_code = self.heads, self.code_embeddings(), self.no_code
+        heads: torch.Tensor = self.heads
+        embeddings, no_code = self.code_embeddings(), self.no_code
         if digits is not None:
             heads, embeddings = heads.index_select(0, digits), embeddings.index_select(0, digits)
             no_code = None if no_code is None else no_code.index_select(0, digits)

@@ -79,7 +79,8 @@ class RPGSettings(SemanticIDModelSettings):
     )
     graph_starts: int | None = setting(
         None,
-        "With ranking: graph, IDs drawn at random whose best ones the walk begins with; ~: one in 32, at least 512.",
+        "With ranking: graph, IDs whose best ones a walk begins with, besides those of the user's history: half the most frequent in "
+        "training, half drawn at random; ~: one in 32, at least 256.",
         "decoding",
         ge=1,
     )
