@@ -161,47 +161,64 @@ class Walk:
         Returns:
             Users int64, nodes int64 and their scores float32, ``[pairs]`` each: every pair once, in no order.
         """
-        n, n_users = len(self.scores), len(tables)
-        first = torch.arange(n_users, dtype=torch.int32, device=tables.device).unsqueeze(1) * n
-        best, place = self.starts.of_all(tables).topk(min(self.beam_size, len(self.starts)), dim=1)
-        pairs = self.graph.starts[place].int() + first  # a user and a node, as one number
-        done = torch.zeros_like(pairs, dtype=torch.bool)
-        met, values = [pairs.flatten().long()], [best.flatten()]
-        self.marks[met[0]] = 1
-
-        def meet(reached: torch.Tensor, present: torch.Tensor) -> None:
-            """Score pairs int32 ``[users, r]``, and keep the best of these and those before; of ``present``, bool, the others are none."""
-            nonlocal best, pairs, done
-            position = self._not_met(reached.flatten(), present.flatten())
-            fresh = reached.flatten().index_select(0, position).long()
-            users = fresh // n
-            fresh_scores = self.scores.of_some(tables, users, fresh - users * n)
-            met.append(fresh)
-            values.append(fresh_scores)
-            new_scores = best.new_full((reached.numel(),), -torch.inf).index_copy_(0, position, fresh_scores)
-            candidates = torch.cat([best, new_scores.view_as(reached)], dim=1)
-            best, kept = candidates.topk(min(self.beam_size, candidates.shape[1]), dim=1)
-            pairs = torch.cat([pairs, reached], dim=1).gather(1, kept)
-            # places without a score hold nothing to go on from
-            done = torch.cat([done, torch.zeros_like(reached, dtype=torch.bool)], dim=1).gather(1, kept)
-
+        on_the_way = _OnTheWay(self, tables)
         if known is not None:
-            meet(known.clamp(min=0).int() + first, known >= 0)
+            on_the_way.meet(known.clamp(min=0), known >= 0)
         for _ in range(self.steps):
-            open_scores, chosen = best.masked_fill(done, -torch.inf).topk(min(self.expand, best.shape[1]), dim=1)
-            done.scatter_(1, chosen, True)
-            nodes = (pairs.gather(1, chosen) - first).flatten()
-            reached = self.graph.neighbours.index_select(0, nodes).view(n_users, -1) + first
-            meet(reached, (open_scores > -torch.inf).repeat_interleave(self.graph.neighbours.shape[1], dim=1))
-        every = torch.cat(met)
-        self.marks[every] = 0
-        users = every // n
-        return users, every - users * n, torch.cat(values)
+            on_the_way.step()
+        return on_the_way.end()
+
+
+class _OnTheWay:
+    """The walks of some users: what they have met, and the best of it. A user and a node are one number, a pair."""
+
+    def __init__(self, walk: Walk, tables: torch.Tensor) -> None:
+        self.walk, self.tables = walk, tables
+        self.n_nodes, n_users = len(walk.scores), len(tables)
+        self.first = torch.arange(n_users, dtype=torch.int32, device=tables.device).unsqueeze(1) * self.n_nodes
+        self.best, place = walk.starts.of_all(tables).topk(min(walk.beam_size, len(walk.starts)), dim=1)
+        self.pairs = walk.graph.starts[place].int() + self.first
+        self.done = torch.zeros_like(self.pairs, dtype=torch.bool)  # whose neighbours were met
+        self.met, self.values = [self.pairs.flatten().long()], [self.best.flatten()]
+        walk.marks[self.met[0]] = 1
+
+    def step(self) -> None:
+        """Go to the neighbours of the best nodes that were not gone on from yet."""
+        expand, neighbours = min(self.walk.expand, self.best.shape[1]), self.walk.graph.neighbours
+        scores, chosen = self.best.masked_fill(self.done, -torch.inf).topk(expand, dim=1)
+        self.done.scatter_(1, chosen, True)
+        nodes = (self.pairs.gather(1, chosen) - self.first).flatten()
+        reached = neighbours.index_select(0, nodes).view(len(nodes) // expand, -1)
+        self.meet(reached, (scores > -torch.inf).repeat_interleave(neighbours.shape[1], dim=1))
+
+    def meet(self, nodes: torch.Tensor, present: torch.Tensor) -> None:
+        """Score those nodes int ``[users, r]`` that are ``present``, bool, and new; and keep the best of them and those before."""
+        pairs = nodes.int() + self.first
+        position = self._not_met(pairs.flatten(), present.flatten())
+        fresh = pairs.flatten().index_select(0, position).long()
+        users = fresh // self.n_nodes
+        scores = self.walk.scores.of_some(self.tables, users, fresh - users * self.n_nodes)
+        self.met.append(fresh)
+        self.values.append(scores)
+        # places without a score hold nothing to go on from
+        of_all = self.best.new_full((pairs.numel(),), -torch.inf).index_copy_(0, position, scores).view_as(pairs)
+        candidates = torch.cat([self.best, of_all], dim=1)
+        self.best, kept = candidates.topk(min(self.walk.beam_size, candidates.shape[1]), dim=1)
+        self.pairs = torch.cat([self.pairs, pairs], dim=1).gather(1, kept)
+        self.done = torch.cat([self.done, torch.zeros_like(pairs, dtype=torch.bool)], dim=1).gather(1, kept)
 
     def _not_met(self, pairs: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
         """Where pairs stand that were not met before, each once: int64; from now on they are met."""
-        position = torch.nonzero((self.marks.index_select(0, pairs) == 0) & allowed).squeeze(1)
+        marks = self.walk.marks
+        position = torch.nonzero((marks.index_select(0, pairs) == 0) & allowed).squeeze(1)
         fresh = pairs.index_select(0, position).long()
         number = torch.arange(1, len(fresh) + 1, dtype=torch.int32, device=pairs.device)
-        self.marks[fresh] = number  # of equal pairs one stays
-        return position[self.marks.index_select(0, fresh) == number]
+        marks[fresh] = number  # of equal pairs one stays
+        return position[marks.index_select(0, fresh) == number]
+
+    def end(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What :class:`Walk` returns; its marks are as before."""
+        every = torch.cat(self.met)
+        self.walk.marks[every] = 0
+        users = every // self.n_nodes
+        return users, every - users * self.n_nodes, torch.cat(self.values)
