@@ -161,15 +161,15 @@ class Walk:
         Returns:
             Users int64, nodes int64 and their scores float32, ``[pairs]`` each: every pair once, in no order.
         """
-        on_the_way = _OnTheWay(self, tables)
+        walks = _Walks(self, tables)
         if known is not None:
-            on_the_way.meet(known.clamp(min=0), known >= 0)
+            walks.meet(known.clamp(min=0), known >= 0)
         for _ in range(self.steps):
-            on_the_way.step()
-        return on_the_way.end()
+            walks.step()
+        return walks.end()
 
 
-class _OnTheWay:
+class _Walks:
     """The walks of some users: what they have met, and the best of it. A user and a node are one number, a pair."""
 
     def __init__(self, walk: Walk, tables: torch.Tensor) -> None:

@@ -12,7 +12,10 @@ from recbole_gr.utils.errors import DataError, RecBoleGRError, SettingError
 
 OURS = ("TIGER", "LIGER", "RPG", "HSTU", "SASRecCausal", "IDGenRec", "LLMasRS")
 RECBOLES = ("SASRec", "GRU4Rec", "BERT4Rec", "FPMC", "BPR", "Pop", "LightGCN", "ItemKNN")
-EXTRA = {"LIGER": {"item_vector_file": None, "liger_candidates": 10}}
+EXTRA = {
+    "LIGER": {"item_vector_file": None, "liger_candidates": 10},
+    "RPG, graph": {"ranking": "graph", "graph_neighbours": 3, "graph_starts": 6, "graph_steps": 3, "graph_expand": 2},
+}
 
 
 def interactions():
@@ -28,9 +31,9 @@ def recall(frame, targets, k):
     return np.mean([target in set(top["item"][top["user"] == user]) for user, target in targets.items()])
 
 
-@pytest.mark.parametrize("model", [*OURS, *RECBOLES])
+@pytest.mark.parametrize("model", [*OURS, "RPG, graph", *RECBOLES])
 def test_lists_have_exactly_the_recall_of_the_record_and_nothing_that_was_had(model, trained):
-    result, recommender = trained(model, **EXTRA.get(model, {}))
+    result, recommender = trained(model.split(",")[0], **EXTRA.get(model, {}))
     histories = interactions()
     targets = {user: items[-1] for user, items in histories.items()}
     frame = recommender.recommend(k=10, history="valid")

@@ -144,10 +144,8 @@ class Stack(nn.Module):
     def __init__(self, options: NetworkOptions) -> None:
         super().__init__()
         size: ModelSize = options.size
-        layer: dict[str, Any] = {
-            **{**vars(size), "feed_forward": options.feed_forward},
-            **{"dropout": options.dropout, "residual_dropout": options.dropout},
-        }
+        rates = dict.fromkeys(("dropout", "residual_dropout"), options.dropout)
+        layer: dict[str, Any] = {**vars(size), "feed_forward": options.feed_forward, **rates}
         n_layers = layer.pop("n_layers")
         self.position_bias = RelativePositionBias(size.n_heads, bidirectional=not options.causal)
         self.layers = nn.ModuleList(StackLayer(**layer) for _ in range(n_layers))
