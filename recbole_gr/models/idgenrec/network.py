@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_gr.language_model.t5 import PretrainedT5
-from recbole_gr.models.tiger.layers import Decoder, Encoder, initialise_queries
+from recbole_gr.models.tiger.layers import Decoder, Encoder, initialise_attention
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class IDNetwork(nn.Module):
                 nn.init.normal_(weight, std=d_model**-0.5)
             elif weight.dim() == 2 and ("encoder." in name or "decoder." in name):
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-        initialise_queries(self)
+        initialise_attention(self, scaled=False)
 
     def encode(self, positions: torch.Tensor, present: torch.Tensor) -> Encoded:
         """Read positions.

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_gr.models.tiger.history import History
-from recbole_gr.models.tiger.layers import Encoder, initialise_queries
+from recbole_gr.models.tiger.layers import Encoder, initialise_attention
 
 #: What embeddings begin with. The logits know their direction alone, which a step of the optimizer turns the quicker the shorter
 #: they are; as parts of items they are lengthened again.
@@ -28,6 +28,7 @@ class RPGOptions:
     feed_forward: str = "relu"
     dropout: float = 0.0
     residual_dropout: float = 0.0
+    scaled_attention: bool = False
     temperature: float = 0.03
     digits_per_step: int | None = None
 
@@ -56,7 +57,7 @@ class RPGNetwork(nn.Module):
         self.register_buffer("first_code", first, persistent=False)
         unused = torch.arange(self.n_codes) >= torch.tensor(self.codebook_sizes).unsqueeze(1)
         self.register_buffer("no_code", unused.unsqueeze(1) if unused.any() else None, persistent=False)
-        not_of_stack = ("temperature", "digits_per_step")
+        not_of_stack = ("scaled_attention", "temperature", "digits_per_step")
         stack: dict[str, Any] = {name: value for name, value in vars(options).items() if name not in not_of_stack}
         self.items = Encoder(**stack, causal=True)
         self.heads = nn.Parameter(torch.empty(self.n_digits, d_model, d_model))
@@ -70,7 +71,7 @@ class RPGNetwork(nn.Module):
                 nn.init.zeros_(weight)
         nn.init.normal_(self.embedding.weight, std=EMBEDDING_STD)
         nn.init.zeros_(self.heads)  # each digit begins with the state as it is
-        initialise_queries(self)
+        initialise_attention(self, scaled=self.options.scaled_attention)
 
     def places(self, codes: torch.Tensor) -> torch.Tensor:
         """Rows of the embedding that belong to codes int64 ``[..., m]``: int64 ``[..., m]``; so lie the log-probabilities too.

@@ -19,7 +19,7 @@ from recbole_gr.models.tiger.layers import (
     EncoderLayer,
     KeysValues,
     RelativePositionBias,
-    initialise_queries,
+    initialise_attention,
 )
 from recbole_gr.models.tiger.network import NetworkOptions, SemanticIDNetwork
 from recbole_gr.models.tiger.settings import ModelSize
@@ -62,7 +62,7 @@ class DecoderOnly(SemanticIDNetwork):
                 nn.init.normal_(weight, std=size.d_model**-0.5)
             elif weight.dim() == 2 and name.startswith("stack"):
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-        initialise_queries(self)
+        initialise_attention(self, scaled=self.options.scaled_attention)
 
     def forward(
         self, history: History, targets: torch.Tensor, present: torch.Tensor, *, at_every_item: bool = False

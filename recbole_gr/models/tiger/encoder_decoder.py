@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_gr.models.tiger.history import History
-from recbole_gr.models.tiger.layers import Decoder, Encoder, Generated, KeysValues, initialise_queries, of_parents
+from recbole_gr.models.tiger.layers import Decoder, Encoder, Generated, KeysValues, initialise_attention, of_parents
 from recbole_gr.models.tiger.network import NetworkOptions, SemanticIDNetwork
 from recbole_gr.models.tiger.settings import ModelSize
 
@@ -57,7 +57,7 @@ class EncoderDecoder(SemanticIDNetwork):
                 nn.init.normal_(weight, std=size.d_model**-0.5)
             elif weight.dim() == 2 and ("encoder." in name or "decoder." in name):
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-        initialise_queries(self)
+        initialise_attention(self, scaled=self.options.scaled_attention)
 
     def encode(self, history: History) -> Encoded:
         hidden, present = self.positions(history)

@@ -84,17 +84,23 @@ class RelativePositionBias(nn.Module):
 
 
 class Attention(nn.Module, ABC):
-    """Multi-head attention without scaling and without biases, as T5 has it: the part behind the projections."""
+    """Multi-head attention without biases and, unless :func:`scale_attention` says else, without scaling, as T5 has it:
+    the part behind the projections. Logits are ``scale`` times the products of queries and keys.
+    """
 
     def __init__(self, d_model: int, n_heads: int, d_kv: int, dropout: float) -> None:
         super().__init__()
-        self.n_heads, self.d_kv = n_heads, d_kv
+        self.n_heads, self.d_kv, self.scale = n_heads, d_kv, 1.0
         self.output = nn.Linear(n_heads * d_kv, d_model, bias=False)
         self.dropout = Dropout(dropout)
 
     @abstractmethod
     def projection_weights(self) -> tuple[torch.Tensor, ...]:
         """Weights of queries, keys and values, each ``[h * e, d]``."""
+
+    def scaled(self, queries: torch.Tensor) -> torch.Tensor:
+        """Queries, of any shape, whose products with keys are the logits."""
+        return queries if self.scale == 1 else queries * self.scale
 
     def heads(self, projected: torch.Tensor, n: int) -> tuple[torch.Tensor, ...]:
         """``[b, t, n * h * e]`` -> n times ``[b, h, t, e]``."""
@@ -134,7 +140,7 @@ class SelfAttention(Attention):
     def project(self, hidden: torch.Tensor) -> tuple[torch.Tensor, KeysValues]:
         """``[b, t, d]`` -> queries; keys and values: each ``[b, h, t, e]``."""
         queries, keys, values = self.heads(self.query_key_value(hidden), 3)
-        return queries, (keys, values)
+        return self.scaled(queries), (keys, values)
 
     def forward(self, hidden: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, KeysValues]:
         """``[b, t, d]`` and ``bias`` broadcast to ``[b, h, t, t]`` -> ``[b, t, d]``; keys and values."""
@@ -158,7 +164,7 @@ class SelfAttention(Attention):
         """
         b, r, _ = hidden.shape
         projected = self.query_key_value(hidden).view(b, r, 3, self.n_heads, self.d_kv)
-        queries, so_far = projected[:, :, 0], [*past, projected[:, :, 1:]]
+        queries, so_far = self.scaled(projected[:, :, 0]), [*past, projected[:, :, 1:]]
         scores = torch.stack([(queries * each[:, :, 0]).sum(-1) for each in so_far])
         shares = (scores + bias.T[:, None, None]).softmax(dim=0).to(queries.dtype).unsqueeze(-1)
         out = shares[0] * so_far[0][:, :, 1]
@@ -211,15 +217,22 @@ class CrossAttention(Attention):
     def forward(self, hidden: torch.Tensor, keys_values: KeysValues, bias: torch.Tensor) -> torch.Tensor:
         """``[b, q, d]`` attends to keys and values ``[b, h, t, e]`` with ``bias`` broadcast to ``[b, h, q, t]``."""
         (queries,) = self.heads(self.query(hidden), 1)
-        return self.attend(queries, keys_values, bias)
+        return self.attend(self.scaled(queries), keys_values, bias)
 
 
-def initialise_queries(network: nn.Module) -> None:
-    """Attention is not scaled; instead T5 begins with small query weights."""
+def initialise_attention(network: nn.Module, *, scaled: bool) -> None:
+    """Let logits of attention begin with a variance of about one, in one of two ways.
+
+    Scaled, they are divided by ``sqrt(d_kv)`` (Vaswani et al., 2017, section 3.2.1; GPT-2). T5's are not, and its query weights
+    begin ``sqrt(d_kv)`` times as small instead. Both are the same functions, but not under Adam, whose steps are as long for small weights as for
+    large ones: unscaled logits move ``sqrt(d_kv)`` times as far a step. T5 itself was trained by Adafactor, whose
+    steps are in proportion to the weights.
+    """
     for module in network.modules():
         if isinstance(module, Attention):
             queries = module.projection_weights()[0]
-            nn.init.normal_(queries, std=(queries.shape[1] * module.d_kv) ** -0.5)
+            module.scale = module.d_kv**-0.5 if scaled else 1.0
+            nn.init.normal_(queries, std=queries.shape[1] ** -0.5 * (1.0 if scaled else module.d_kv**-0.5))
 
 
 class FeedForward(nn.Module):

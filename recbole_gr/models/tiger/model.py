@@ -68,6 +68,7 @@ class TIGER(SemanticIDRecommender):
             size=model_size(config),
             feed_forward=config["feed_forward"],
             dropout=config["dropout"],
+            scaled_attention=config["scaled_attention"] or False,
             history_position=history_position(config),
             separator=config["separator"],
             user_buckets=config["user_buckets"],

@@ -22,6 +22,7 @@ class NetworkOptions:
     size: ModelSize
     feed_forward: str = "relu"
     dropout: float = 0.0
+    scaled_attention: bool = False
     history_position: str = "item"
     separator: bool = False
     user_buckets: int = 0

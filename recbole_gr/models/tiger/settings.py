@@ -109,6 +109,12 @@ class NetworkSettings(SemanticIDModelSettings):
     d_ff: int | None = setting(None, "Overrides the size's width of the feed-forward layer.", "model", ge=1)
     feed_forward: Literal["relu", "gated"] = setting("relu", "relu (T5 1.0) or gated (T5 1.1).", "model")
     dropout: float = setting(0.1, "The probability of an element to be zeroed.", "model", ge=0, lt=1)
+    scaled_attention: bool = setting(
+        False,
+        "True: logits of attention are divided by the square root of d_kv, as GPT-2's; False: not, as T5's, whose query weights begin "
+        "smaller instead. Adam moves unscaled logits further a step.",
+        "model",
+    )
     history_position: Literal["auto", "code", "item"] = setting(
         "auto",
         "Positions of the history: one per item (the sum of its codes), or one per code; auto: item, but code with architecture: "

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from recbole_gr.models.tiger.history import History
-from recbole_gr.models.tiger.layers import Encoder, Generated, initialise_queries, of_parents
+from recbole_gr.models.tiger.layers import Encoder, Generated, initialise_attention, of_parents
 from recbole_gr.models.tiger.network import NetworkOptions, SemanticIDNetwork
 
 
@@ -53,7 +53,7 @@ class TemporalDepth(SemanticIDNetwork):
                 nn.init.zeros_(weight)
             elif name.startswith("heads"):
                 nn.init.normal_(weight, std=0.1 * d_model**-0.5)
-        initialise_queries(self)
+        initialise_attention(self, scaled=self.options.scaled_attention)
 
     def encode(self, history: History) -> Encoded:
         hidden, present = self.positions(history)
