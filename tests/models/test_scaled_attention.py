@@ -10,11 +10,9 @@ from models.test_tiger_network import SIZES, histories, network
 
 from recbole_gr.decoding.beam_search import SearchLimits, certified_beam_search
 from recbole_gr.decoding.trie import Trie
-from recbole_gr.models.rpg.settings import RPGSettings
 from recbole_gr.models.tiger.decoder_only import DecoderOnly
 from recbole_gr.models.tiger.encoder_decoder import EncoderDecoder
 from recbole_gr.models.tiger.layers import Attention, Encoder, SelfAttention, initialise_attention
-from recbole_gr.models.tiger.settings import TIGERSettings
 from recbole_gr.models.tiger.temporal_depth import TemporalDepth
 
 ARCHITECTURES = [
@@ -99,8 +97,3 @@ def test_a_fresh_network_has_the_same_logits_either_way(scaled):
     queries, (keys, _) = attention.project(torch.randn(20, 30, 64))
     assert (queries @ keys.transpose(2, 3)).var().item() == pytest.approx(1.0, rel=0.1)
     assert queries.shape == (20, 4, 30, 16)
-
-
-def test_rpg_scales_as_the_code_of_its_paper_and_tiger_does_not_as_t5():
-    assert RPGSettings.model_fields["scaled_attention"].default is True
-    assert TIGERSettings.model_fields["scaled_attention"].default is False

@@ -56,7 +56,7 @@ class RPGSettings(SemanticIDModelSettings):
         0.0, "The same of what each layer adds, within its feed-forward layer and of the states.", "model", ge=0, lt=1
     )
     scaled_attention: bool = setting(
-        True,
+        False,
         "True: logits of attention are divided by the square root of d_kv, as GPT-2's; False: not, as T5's, whose query weights begin "
         "smaller instead. Adam moves unscaled logits further a step, and a wide stack can get stuck.",
         "model",
