@@ -104,6 +104,7 @@ class _Child:
         self.reader, self.writer = spawn.Pipe(duplex=False)
         self.process = spawn.Process(target=_run_at, args=(place, *arguments, self.writer), name=self.name)
         self.answer: tuple[str, Any] | None = None
+        self.killed_here = False
 
     def start(self) -> None:
         self.process.start()
@@ -115,6 +116,11 @@ class _Child:
     def tell(self, signal: int) -> None:
         if self.process.pid is not None and self.process.is_alive():
             os.kill(self.process.pid, signal)
+
+    def kill(self) -> None:
+        """So that its end is not taken for its own."""
+        self.killed_here = True
+        self.process.kill()
 
     def hear(self, until: float | None) -> None:
         """Wait for its end or its word, until a time of the monotonic clock; a word longer than a pipe holds waits for us."""
@@ -171,11 +177,14 @@ def _wait_for(children: list[_Child], store: Any) -> None:
 
 def _end(children: list[_Child]) -> None:
     """End those that still run."""
-    for ask in ("terminate", "kill"):
-        for child in children:
-            if child.is_alive():
-                getattr(child.process, ask)()
-        _hear_until(children, 2.0)
+    for child in children:
+        if child.is_alive():
+            child.process.terminate()
+    _hear_until(children, 2.0)
+    for child in children:
+        if child.is_alive():
+            child.kill()
+    _hear_until(children, 2.0)
 
 
 def _hear_until(children: list[_Child], seconds: float) -> None:
@@ -192,7 +201,7 @@ def _outcome(children: list[_Child]) -> dict[str, Any] | None:
     for child in children:
         if child.answer:
             told.setdefault(*child.answer)
-    statuses = {child.name: child.process.exitcode or 0 for child in children}
+    statuses = {child.name: child.process.exitcode or 0 for child in children if not child.killed_here}
     for name, status in statuses.items():  # who was killed said nothing: first of all, whatever the others saw of it
         if status < 0 and status != -SIGTERM:
             raise GroupEndedError(f"{name} was killed by signal {-status} (9: perhaps for its memory)")

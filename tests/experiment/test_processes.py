@@ -235,6 +235,8 @@ class Faulty(GRU4Rec):
 
     def calculate_loss(self, interaction):
         if os.environ["RANK"] == "0":
+            if os.path.exists("stop"):
+                os.kill(os.getpid(), signal.SIGSTOP)  # it hears nothing but SIGKILL
             time.sleep(100)
         with open("failed", "w"):
             pass
@@ -250,16 +252,20 @@ def fault(**settings):
 def test_the_error_of_one_process_ends_all_within_seconds(tmp_path):
     group = Group(2, lambda: run(Faulty, "plain", config_dict=fault()), tmp_path)
     assert group.wait() == [1, 1]
-    assert time.time() - os.path.getmtime(tmp_path / "failed") < 5
+    assert time.time() - os.path.getmtime(tmp_path / "failed") < 30  # of 100, on a busy machine too
     first, second = (read(tmp_path, f"{rank}.err") for rank in (0, 1))
     assert "DataError: the file of rank 1 is missing" in second and "Error" not in first
 
 
-def test_a_killed_process_ends_all_within_seconds(tmp_path):
+@pytest.mark.parametrize("other", ["hears of it", "has to be killed"])
+def test_a_killed_process_ends_all_within_seconds(tmp_path, other):
+    """And it is the one that is told, not the other one, which may have to be killed for it."""
     (tmp_path / "kill").touch()
+    if other == "has to be killed":
+        (tmp_path / "stop").touch()
     with pytest.raises(GroupEndedError, match=r"^rank 1 was killed by signal 9 \(9: perhaps for its memory\)$"):
         spawn_runs(Faulty, "plain", config_dict=fault(), nproc=2)
-    assert time.time() - os.path.getmtime(tmp_path / "failed") < 8
+    assert time.time() - os.path.getmtime(tmp_path / "failed") < 30
 
 
 def test_an_error_longer_than_a_pipe_holds_is_told():
