@@ -84,9 +84,7 @@ class RelativePositionBias(nn.Module):
 
 
 class Attention(nn.Module, ABC):
-    """Multi-head attention without biases and, unless :func:`scale_attention` says else, without scaling, as T5 has it:
-    the part behind the projections. Logits are ``scale`` times the products of queries and keys.
-    """
+    """Multi-head attention without biases: the part behind the projections. ``scale`` times queries' products with keys are its logits."""
 
     def __init__(self, d_model: int, n_heads: int, d_kv: int, dropout: float) -> None:
         super().__init__()
@@ -223,10 +221,9 @@ class CrossAttention(Attention):
 def initialise_attention(network: nn.Module, *, scaled: bool) -> None:
     """Let logits of attention begin with a variance of about one, in one of two ways.
 
-    Scaled, they are divided by ``sqrt(d_kv)`` (Vaswani et al., 2017, section 3.2.1; GPT-2). T5's are not, and its query weights
-    begin ``sqrt(d_kv)`` times as small instead. Both are the same functions, but not under Adam, whose steps are as long for small weights as for
-    large ones: unscaled logits move ``sqrt(d_kv)`` times as far a step. T5 itself was trained by Adafactor, whose
-    steps are in proportion to the weights.
+    Scaled, they are divided by ``sqrt(d_kv)`` (Vaswani et al., 2017, section 3.2.1; GPT-2). T5's are not; its query weights
+    begin ``sqrt(d_kv)`` times as small instead. Both are the same functions, but Adam's steps are as long for small weights as for
+    large ones and move unscaled logits ``sqrt(d_kv)`` times as far. T5 had Adafactor, whose steps are in proportion to the weights.
     """
     for module in network.modules():
         if isinstance(module, Attention):
