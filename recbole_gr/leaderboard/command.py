@@ -120,7 +120,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--scheduler", help="with --executor dask: the address of the scheduler, tcp://HOST:8786")
     parser.add_argument("--resources", help="with --executor dask: what a cell takes of a worker, GPU=1 (nothing)")
-    parser.add_argument("--format", choices=FORMATS, help="a table for other programs, besides the pages")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="a table for other programs, besides the pages; latex: figures of a study as pdf too",
+    )
     parser.add_argument(
         "--results_dir", "--results-dir", default="results", help="folder of the pages (results); records are below it"
     )
@@ -180,19 +184,25 @@ def write_results(board: Board, records: str, folder: str, also: str | None = No
         with atomic_write(path + ending) as file:
             file.write(writers[ending](summary))
     write_page(f"{path}.html", summary)
-    return [path + ending for ending in (*endings, ".html")] + _write_figures(summary, folder)
+    return [path + ending for ending in (*endings, ".html")] + _write_figures(summary, folder, also == "latex")
 
 
-def _write_figures(summary: Summary, folder: str) -> list[str]:
-    """The plots of a study as svg; returns their paths."""
+def _write_figures(summary: Summary, folder: str, with_pdf: bool) -> list[str]:
+    """The plots of a study as svg, and as pdf for LaTeX; returns their paths."""
+    from recbole_gr.leaderboard.render.pdf import as_pdf
     from recbole_gr.leaderboard.render.scaling_plots import figure_path, scaling_plots
     from recbole_gr.leaderboard.render.svg import as_svg
     from recbole_gr.utils.atomic_files import atomic_write
 
     paths = []
     for plot in scaling_plots(summary) if summary.scaling else ():
-        paths.append(os.path.join(folder, figure_path(summary.name, plot.key)))
-        os.makedirs(os.path.dirname(paths[-1]), exist_ok=True)
-        with atomic_write(paths[-1]) as file:
+        path = os.path.join(folder, figure_path(summary.name, plot.key))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with atomic_write(path) as file:
             file.write(as_svg(plot))
+        paths.append(path)
+        if with_pdf:
+            paths.append(path.removesuffix(".svg") + ".pdf")
+            with atomic_write(paths[-1], "wb") as file:
+                file.write(as_pdf(plot))
     return paths

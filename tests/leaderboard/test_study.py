@@ -1,5 +1,10 @@
 """The scaling law on a study: curves, resamples, sizes, gains, and its pages, from cells whose truth is known."""
 
+import base64
+import re
+import zlib
+from html import unescape
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +12,10 @@ from support.board_files import make_board, make_hit_ranks, make_row, write_cell
 
 from recbole_gr.leaderboard.command import write_results
 from recbole_gr.leaderboard.quantities import n_llm, n_lora, n_qt, n_rs, n_trained
+from recbole_gr.leaderboard.render.pdf import as_pdf
+from recbole_gr.leaderboard.render.plot_frame import linear_ticks, log_ticks
 from recbole_gr.leaderboard.render.scaling_plots import scaling_plots
-from recbole_gr.leaderboard.render.svg import linear_ticks, log_ticks
+from recbole_gr.leaderboard.render.svg import as_svg
 from recbole_gr.leaderboard.study import effective_sizes, resample
 from recbole_gr.leaderboard.summarise import summarise
 from recbole_gr.leaderboard.summary import RowSummary, Summary
@@ -150,6 +157,37 @@ def test_pages(board, folder, summary):
     assert Summary.from_json(summary.as_json()) == summary
     [size, *_] = scaling_plots(summary)
     assert size.series[0].x == list(SIZES.values()) and len(size.series[0].bands[0].x) == 60
+
+
+def test_figures_for_latex(board, folder, summary):
+    """As pdf with the points and words of the svg; equal plots are equal files."""
+    paths = write_results(board, str(folder / "sizes" / "cells"), str(folder), "latex")
+    figures = [path for path in paths if path.endswith(".pdf")]
+    assert [path.removesuffix(".pdf") for path in figures] == [path[:-4] for path in paths if path.endswith(".svg")]
+    [plot, *_] = scaling_plots(summary)
+    plot.series[0].name = "TIGER – 模"
+    svg, pdf = as_svg(plot), as_pdf(plot)
+    assert pdf == as_pdf(plot) and open(figures[0], "rb").read(5) == b"%PDF-"
+    content = page_content(pdf)
+    written = {
+        part.decode("cp1252") for part in re.findall(rb"\((.*?)\) Tj", content.replace(rb"\(", b"[").replace(rb"\)", b"]"))
+    }
+    assert "TIGER \\226 ?" in written
+    expected = {unescape(text) for text in re.findall(r"<text [^>]*>(.*?)</text>", svg)} - {"TIGER – 模"}
+    assert {text.replace("(", "[").replace(")", "]") for text in expected} <= written
+    height = int(re.search(r'viewBox="0 0 640 (\d+)"', svg)[1])
+    lines = re.findall(r'<line x1="([\d.]+)" x2="([\d.]+)" y1="([\d.]+)" y2="([\d.]+)"', svg)
+    drawn = re.findall(rb"n ([-\d.]+) ([-\d.]+) m ([-\d.]+) ([-\d.]+) l S", content)
+    assert {(float(x1), -float(y1), float(x2), -float(y2)) for x1, x2, y1, y2 in lines} == {
+        tuple(map(float, line)) for line in drawn
+    }
+    assert len(lines) > 10 and f"1 0 0 1 0 {height} cm".encode() in content
+
+
+def page_content(pdf: bytes) -> bytes:
+    """What the one page of a pdf draws: ASCII85 over deflate, as reportlab writes it."""
+    [stream] = re.findall(rb"stream\r?\n(.*?)endstream", pdf, re.DOTALL)
+    return zlib.decompress(base64.a85decode(stream.strip().removesuffix(b"~>")))
 
 
 def test_boards_without_axes_have_none_of_it(folder):
