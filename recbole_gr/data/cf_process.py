@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -63,7 +64,11 @@ def train_in_a_process(
             json.dump(job, file)
         _write_interactions(part, folder)
         command = [sys.executable, "-m", "recbole_gr.data.cf_process", "job.json"]
-        status = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL).returncode
+        with subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.PIPE) as process:
+            try:
+                status = process.wait()
+            finally:
+                process.kill()  # nothing happens to one that has ended
         answer = os.path.join(folder, "answer.json")
         if not os.path.exists(answer):
             raise SettingError("cf_model", model, f"its training ended with status {status}")
@@ -131,7 +136,18 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
         return {"key": "cf_model", "value": job["model"], "allowed": f"cannot be trained with these cf_settings ({reason})"}
 
 
+def _end_with_the_run() -> None:
+    """End where the run ends that waits for the vectors, even by SIGKILL: its end of the pipe that is stdin here is closed then."""
+
+    def watch() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 if __name__ == "__main__":
+    _end_with_the_run()
     with open(sys.argv.pop(), encoding="utf-8") as job_file:  # RecBole's Config would read what stands in sys.argv
         answered = _answer(json.load(job_file))
     with open("answer.json", "w", encoding="utf-8") as answer_file:

@@ -7,8 +7,10 @@ import os
 import random
 import re
 import sys
+import time
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from recbole.config import Config
@@ -153,6 +155,22 @@ def test_a_run_is_the_same_whether_they_come_from_the_cache(tiny_settings):
     made_now, kept = first["stages"]["cf_model"], second["stages"]["cf_model"]
     assert (made_now.pop("from_cache"), kept.pop("from_cache")) == (False, True)
     assert made_now == kept and kept["cpu_seconds"] > 0
+
+
+def test_the_training_ends_with_a_run_that_is_killed(small_part, tmp_path):
+    """Nobody waits for its vectors any more."""
+    command = [sys.executable, "-m", "recbole_gr", "run", "--model=TIGER", f"--dataset={small_part[0]}", "--item_vectors=cf"]
+    command += [f"--data_path={small_part[1]}", "--cf_model=BPR", "--cf_settings={'epochs': 1000000}"]
+    process = psutil.Popen(command, cwd=tmp_path)
+    try:
+        end = time.monotonic() + 120
+        while not (training := [child for child in process.children() if "recbole_gr.data.cf_process" in child.cmdline()]):
+            assert process.is_running() and time.monotonic() < end
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    assert psutil.wait_procs(training, timeout=60) == (training, [])
 
 
 def test_text_and_cf_stand_side_by_side(small_part, tiny_settings, tmp_path):
