@@ -171,9 +171,10 @@ def portable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by key as json values, paths as :func:`portable` gives them, of ``checkpoint_dir`` the last part alone."""
     values = {key: plain(value) for key, value in sorted(settings.items())}
     declared = path_keys()
-    # a cell of a board has a folder of its own, which goes when it is done
-    if isinstance(values.get("checkpoint_dir"), str):
-        values["checkpoint_dir"] = os.path.basename(os.path.normpath(values["checkpoint_dir"]))
+    # a cell of a board has a folder of its own, which goes when it is done, and what it went on from with it
+    for key in ("checkpoint_dir", "resume"):
+        if isinstance(values.get(key), str):
+            values[key] = os.path.basename(os.path.normpath(values[key]))
     return {
         key: portable(value) if isinstance(value, str) and _holds_a_path(key, declared) else value
         for key, value in values.items()
