@@ -23,9 +23,7 @@ def test_other_settings_stay_as_they_are(tmp_path):
     }
     assert portable_settings(paths) == {"data_path": "shop", "llm": "Qwen3", "cf_checkpoint": "a.pth", "sid_file": None}
     assert portable_settings({"checkpoint_dir": "results/board/cells/cell.saved"}) == {"checkpoint_dir": "cell.saved"}
-    assert portable_settings({"resume": "results/board/cells/work/cell.saved/model.last.pth"}) == {
-        "resume": "model.last.pth"
-    }
+    assert portable_settings({"resume": "board/cell.saved/model.last.pth"}) == {"resume": "model.last.pth"}
 
 
 def test_the_command(tmp_path):
